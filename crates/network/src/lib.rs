@@ -1,1 +1,35 @@
-//! network
+//! A network as data, without any tensor library: [`spec::NetworkSpec`] and its presets, shape inference
+//! ([`Network`]), the way in ([`preprocess`]) and the way out ([`postprocess`]), the signature, and host
+//! tensors. It deliberately cannot run a network; `model` and the CPU engine do, from the same description.
+//!
+//! ```
+//! let spec = network::preset("lenet5", &[1, 28, 28], 10)?;
+//! let network = network::Network::new(spec)?;
+//! assert_eq!(network.parameter_count(), 431_080);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod postprocess;
+mod preset;
+pub mod preprocess;
+mod raw;
+pub mod shape;
+pub mod signature;
+pub mod spec;
+mod summary;
+mod tensor;
+
+use std::collections::BTreeMap;
+
+pub use self::postprocess::{Postprocess, Prediction, Task};
+pub use self::preprocess::{Preprocess, PreprocessError};
+pub use self::preset::{PRESETS, PresetError, preset};
+pub use self::raw::{Bitmap, Cell, RawInput, Row};
+pub use self::shape::{LayerInfo, Network, Parameter, Role, ShapeError};
+pub use self::signature::{Dim, Signature, SignatureError, TensorSpec};
+pub use self::spec::NetworkSpec;
+pub use self::summary::summary;
+pub use self::tensor::{DType, Elements, LengthError, NamedTensor, Tensor, element_count};
+
+/// The parameters of a network by the key `<layer>.<parameter>`: a record as host tensors.
+pub type Weights = BTreeMap<String, Tensor>;

@@ -3,6 +3,7 @@
 //! A [`Preprocess`] is fitted on the training split, stored in the package and used everywhere: training,
 //! evaluation, calibration, the command line and the server.
 
+mod drawing;
 mod image;
 mod table;
 
@@ -42,6 +43,8 @@ pub enum PreprocessError {
     Count { expected: String, found: usize },
     #[error("number {index} is not finite")]
     NotFinite { index: usize },
+    #[error("number {index} is {value}, but pixels lie between 0 and {max}")]
+    Range { index: usize, value: f32, max: f32 },
     #[error("a prepared sample must be FP32 {expected:?}, but is {found}")]
     Prepared { expected: Vec<usize>, found: String },
     #[error("the image cannot be read: {reason}; expected a PNG or JPEG file of at most {limit} pixels a side")]

@@ -343,8 +343,11 @@ mod tests {
     #[test]
     fn standardises_imputes_and_encodes() {
         let table = fitted(&TableRules::default());
-        let deviation = (2.0f64 / 3.0).sqrt() as f32;
-        assert_eq!(prepare(&table, &["age", "town"], "3,oslo").unwrap(), [1.0 / deviation, 1.0, 0.0]);
+        // The ages 1, 2 and 3 have the mean 2 and the standard deviation √(2/3).
+        let factor = (3.0f64 / 2.0).sqrt() as f32;
+        let prepared = prepare(&table, &["age", "town"], "3,oslo").unwrap();
+        assert!((prepared[0] - factor).abs() < 1e-6, "{prepared:?}");
+        assert_eq!(prepared[1..], [1.0, 0.0]);
         // Missing age is the median 2 = the mean; missing town the most frequent; order does not matter.
         assert_eq!(prepare(&table, &["town", "age"], "?,?").unwrap(), [0.0, 0.0, 1.0]);
         assert_eq!(prepare(&table, &["age", "town"], "2,paris").unwrap(), [0.0, 0.0, 0.0]);
