@@ -10,8 +10,8 @@
 //! ```
 
 pub mod postprocess;
-mod preset;
 pub mod preprocess;
+mod preset;
 mod raw;
 pub mod shape;
 pub mod signature;

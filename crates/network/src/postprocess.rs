@@ -148,7 +148,11 @@ impl Postprocess {
         }
         let expected = self.output_width();
         if !self.thresholds.is_empty() && self.thresholds.len() != expected {
-            return Err(PostprocessError::Field { field: "thresholds", expected, found: self.thresholds.len() });
+            return Err(PostprocessError::Field {
+                field: "thresholds",
+                expected,
+                found: self.thresholds.len(),
+            });
         }
         if let Some(TargetScaling { mean, std }) = &self.target {
             let found = mean.len().min(std.len());
@@ -204,14 +208,16 @@ impl Postprocess {
                 Prediction::Class { class, index, probability: probabilities[index], probabilities, logits }
             }
             Task::MultiLabel => {
-                let given = (0..self.labels.len()).filter(|&index| probabilities[index] >= self.threshold(index));
+                let given =
+                    (0..self.labels.len()).filter(|&index| probabilities[index] >= self.threshold(index));
                 let labels = given.map(|index| self.labels[index].clone()).collect();
                 Prediction::Labels { labels, probabilities, logits }
             }
             Task::Regression => {
                 let scale = |(index, output): (usize, f32)| match &self.target {
                     Some(TargetScaling { mean, std }) => {
-                        output * std.get(index).copied().unwrap_or(1.0) + mean.get(index).copied().unwrap_or(0.0)
+                        output * std.get(index).copied().unwrap_or(1.0)
+                            + mean.get(index).copied().unwrap_or(0.0)
                     }
                     None => output,
                 };
@@ -229,7 +235,8 @@ impl Prediction {
             Self::Class { probabilities, .. } | Self::Labels { probabilities, .. } => probabilities,
             Self::Values { .. } => return Vec::new(),
         };
-        let mut pairs: Vec<(String, f32)> = labels.iter().cloned().zip(probabilities.iter().copied()).collect();
+        let mut pairs: Vec<(String, f32)> =
+            labels.iter().cloned().zip(probabilities.iter().copied()).collect();
         pairs.sort_by(|a, b| b.1.total_cmp(&a.1));
         pairs.truncate(k);
         pairs
@@ -275,7 +282,9 @@ mod tests {
     #[test]
     fn softmax_survives_large_logits_and_follows_the_temperature() {
         let mut post = Postprocess::new(Task::MultiClass, labels(&["a", "b", "c"]));
-        let Prediction::Class { class, probability, probabilities, .. } = post.apply(&[1e4, 0.0, -1e4]).unwrap() else {
+        let Prediction::Class { class, probability, probabilities, .. } =
+            post.apply(&[1e4, 0.0, -1e4]).unwrap()
+        else {
             panic!("a class was expected");
         };
         assert_eq!((class.as_str(), probability), ("a", 1.0));

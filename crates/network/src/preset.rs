@@ -1,6 +1,8 @@
 //! Well-known networks as specifications. A preset is nothing but a [`NetworkSpec`].
 
-use crate::spec::{BatchNorm, Conv2d, Dense, Dropout, Empty, InputSpec, Layer, NetworkSpec, Op, Pair, Pool2d, Residual};
+use crate::spec::{
+    BatchNorm, Conv2d, Dense, Dropout, Empty, InputSpec, Layer, NetworkSpec, Op, Pair, Pool2d, Residual,
+};
 
 /// The names that [`preset`] knows.
 pub const PRESETS: &[&str] = &[
@@ -97,7 +99,14 @@ fn norm(name: impl Into<String>) -> Layer {
     plain(name, Op::BatchNorm(BatchNorm { epsilon: 1e-5, momentum: 0.1 }))
 }
 
-fn conv(name: impl Into<String>, channels: usize, kernel: usize, padding: usize, stride: usize, bias: bool) -> Layer {
+fn conv(
+    name: impl Into<String>,
+    channels: usize,
+    kernel: usize,
+    padding: usize,
+    stride: usize,
+    bias: bool,
+) -> Layer {
     let conv = Conv2d {
         channels,
         kernel: Pair::both(kernel),

@@ -22,19 +22,25 @@ const MAX_NAME: usize = 128;
 pub enum ShapeError {
     #[error("the network has no input; give it one with a name and a shape")]
     NoInput,
-    #[error("input `{name}` has the shape {shape:?}; every dimension must be at least 1, and there must be 1 to 4")]
+    #[error(
+        "input `{name}` has the shape {shape:?}; every dimension must be at least 1, and there must be 1 to 4"
+    )]
     Input { name: String, shape: Vec<usize> },
     #[error(
         "`{name}` is not a name: use letters, digits, `_`, `-` and `.`, beginning with a letter, at most {MAX_NAME} characters"
     )]
     Name { name: String },
-    #[error("the name `{name}` is given twice; names are unique in the whole network, inside residual blocks too")]
+    #[error(
+        "the name `{name}` is given twice; names are unique in the whole network, inside residual blocks too"
+    )]
     Duplicate { name: String },
     #[error("layer `{layer}` ({kind}) needs {needs}, but {shape:?} reaches it")]
     Unfit { layer: String, kind: &'static str, needs: String, shape: Vec<usize> },
     #[error("layer `{layer}` ({kind}): {reason}")]
     Parameter { layer: String, kind: &'static str, reason: String },
-    #[error("layer `{layer}` reads `{from}`, which is no input and no earlier layer of the same list; known: {known}")]
+    #[error(
+        "layer `{layer}` reads `{from}`, which is no input and no earlier layer of the same list; known: {known}"
+    )]
     From { layer: String, from: String, known: String },
     #[error("layer `{layer}` ({kind}) reads one tensor, but `from` names {count}")]
     Arity { layer: String, kind: &'static str, count: usize },
@@ -343,7 +349,15 @@ fn info(
     macs: u64,
 ) -> LayerInfo {
     let (input, output) = (input.to_vec(), output.to_vec());
-    LayerInfo { name: layer.name.clone(), type_name: layer.op.type_name(), depth, input, output, parameters, macs }
+    LayerInfo {
+        name: layer.name.clone(),
+        type_name: layer.op.type_name(),
+        depth,
+        input,
+        output,
+        parameters,
+        macs,
+    }
 }
 
 type Applied = (Vec<usize>, Vec<Parameter>, u64);
@@ -360,8 +374,11 @@ fn apply(layer: &Layer, input: &[usize]) -> Result<Applied, ShapeError> {
         kind: layer.op.type_name(),
         reason,
     };
-    let parameter =
-        |role: Role, shape: Vec<usize>| Parameter { key: format!("{}.{}", layer.name, role.name()), shape, role };
+    let parameter = |role: Role, shape: Vec<usize>| Parameter {
+        key: format!("{}.{}", layer.name, role.name()),
+        shape,
+        role,
+    };
     let same = || (input.to_vec(), Vec::new(), 0);
     Ok(match &layer.op {
         Op::Dense(dense) => {
@@ -412,7 +429,10 @@ fn apply(layer: &Layer, input: &[usize]) -> Result<Applied, ShapeError> {
         Op::Relu(_) | Op::Gelu(_) | Op::Sigmoid(_) | Op::Tanh(_) | Op::Silu(_) => same(),
         Op::Dropout(dropout) => {
             if !(0.0..1.0).contains(&dropout.probability) {
-                return Err(wrong(format!("`probability` must be in [0, 1), but is {}", dropout.probability)));
+                return Err(wrong(format!(
+                    "`probability` must be in [0, 1), but is {}",
+                    dropout.probability
+                )));
             }
             same()
         }
@@ -440,16 +460,22 @@ fn convolution(layer: &Layer, conv: &Conv2d, input: [usize; 3]) -> Result<Applie
     if conv.channels == 0 {
         return Err(wrong("`channels` must be at least 1".to_owned()));
     }
-    if conv.groups == 0 || channels % conv.groups != 0 || conv.channels % conv.groups != 0 {
+    if conv.groups == 0 || !channels.is_multiple_of(conv.groups) || !conv.channels.is_multiple_of(conv.groups)
+    {
         return Err(wrong(format!(
             "`groups` = {} must divide the {channels} channels that reach it and the {} that it gives",
             conv.groups, conv.channels
         )));
     }
-    let windows = Windows { kernel: conv.kernel, stride: conv.stride, padding: conv.padding, dilation: conv.dilation };
+    let windows =
+        Windows { kernel: conv.kernel, stride: conv.stride, padding: conv.padding, dilation: conv.dilation };
     let [out_height, out_width] = windows.positions(layer, [height, width], &input)?;
     let per_group = channels / conv.groups;
-    let key = |role: Role, shape: Vec<usize>| Parameter { key: format!("{}.{}", layer.name, role.name()), shape, role };
+    let key = |role: Role, shape: Vec<usize>| Parameter {
+        key: format!("{}.{}", layer.name, role.name()),
+        shape,
+        role,
+    };
     let kernel = vec![conv.channels, per_group, conv.kernel.height, conv.kernel.width];
     let macs = product(&kernel).saturating_mul(product(&[out_height, out_width]));
     let mut parameters = vec![key(Role::Weight, kernel)];
@@ -478,7 +504,12 @@ struct Windows {
 }
 
 impl Windows {
-    fn positions(&self, layer: &Layer, size: [usize; 2], reaches: &[usize]) -> Result<[usize; 2], ShapeError> {
+    fn positions(
+        &self,
+        layer: &Layer,
+        size: [usize; 2],
+        reaches: &[usize],
+    ) -> Result<[usize; 2], ShapeError> {
         let kind = layer.op.type_name();
         let pairs = [("kernel", self.kernel), ("stride", self.stride), ("dilation", self.dilation)];
         for (name, pair) in pairs {
@@ -500,9 +531,20 @@ impl Windows {
             _ => {
                 let needs = format!(
                     "an image of at least {}×{} (kernel {}×{}, padding {}×{}, dilation {}×{})",
-                    ((k.height - 1).saturating_mul(d.height) + 1).saturating_sub(p.height.saturating_mul(2)),
-                    ((k.width - 1).saturating_mul(d.width) + 1).saturating_sub(p.width.saturating_mul(2)),
-                    k.height, k.width, p.height, p.width, d.height, d.width
+                    (k.height - 1)
+                        .saturating_mul(d.height)
+                        .saturating_add(1)
+                        .saturating_sub(p.height.saturating_mul(2)),
+                    (k.width - 1)
+                        .saturating_mul(d.width)
+                        .saturating_add(1)
+                        .saturating_sub(p.width.saturating_mul(2)),
+                    k.height,
+                    k.width,
+                    p.height,
+                    p.width,
+                    d.height,
+                    d.width
                 );
                 Err(ShapeError::Unfit { layer: layer.name.clone(), kind, needs, shape: reaches.to_vec() })
             }

@@ -50,7 +50,11 @@ impl TensorSpec {
     /// The fixed dimensions after the batch, or `None` when one of them varies.
     #[must_use]
     pub fn sample_shape(&self) -> Option<Vec<usize>> {
-        self.dims.iter().skip(1).map(|dim| if let Dim::Fixed(size) = dim { Some(*size) } else { None }).collect()
+        self.dims
+            .iter()
+            .skip(1)
+            .map(|dim| if let Dim::Fixed(size) = dim { Some(*size) } else { None })
+            .collect()
     }
 
     /// Checks a tensor's element type and dimensions against this specification.
@@ -164,10 +168,19 @@ mod tests {
         };
         assert_eq!(signature.check_inputs(&[named("b", &[4, 3]), named("a", &[4, 2])]), Ok(4));
         let cases: &[(&[NamedTensor], &str)] = &[
-            (&[named("a", &[4, 2])], "input `b` is missing; the model takes `a` FP32 [batch, 2], `b` FP32 [batch, 3]"),
-            (&[named("c", &[1])], "there is no input `c`; the model takes `a` FP32 [batch, 2], `b` FP32 [batch, 3]"),
+            (
+                &[named("a", &[4, 2])],
+                "input `b` is missing; the model takes `a` FP32 [batch, 2], `b` FP32 [batch, 3]",
+            ),
+            (
+                &[named("c", &[1])],
+                "there is no input `c`; the model takes `a` FP32 [batch, 2], `b` FP32 [batch, 3]",
+            ),
             (&[named("a", &[4, 2]), named("a", &[4, 2])], "input `a` is given twice"),
-            (&[named("a", &[4, 3]), named("b", &[4, 3])], "input `a` must be FP32 [batch, 2], but is FP32 [4, 3]"),
+            (
+                &[named("a", &[4, 3]), named("b", &[4, 3])],
+                "input `a` must be FP32 [batch, 2], but is FP32 [4, 3]",
+            ),
             (&[named("a", &[4, 2]), named("b", &[5, 3])], "input `b` has 5 rows, the inputs before it 4"),
         ];
         for (inputs, message) in cases {

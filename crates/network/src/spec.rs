@@ -241,7 +241,11 @@ impl From<PairForm> for Pair {
 
 impl From<Pair> for PairForm {
     fn from(pair: Pair) -> Self {
-        if pair.height == pair.width { Self::Both(pair.height) } else { Self::Each([pair.height, pair.width]) }
+        if pair.height == pair.width {
+            Self::Both(pair.height)
+        } else {
+            Self::Each([pair.height, pair.width])
+        }
     }
 }
 
@@ -326,7 +330,9 @@ impl NetworkSpec {
         fn fill(layers: &mut [Layer], taken: &mut Vec<String>) {
             for layer in layers {
                 if layer.name.is_empty() {
-                    let free = (1..).map(|n| format!("{}{n}", layer.op.type_name())).find(|name| !taken.contains(name));
+                    let free = (1..)
+                        .map(|n| format!("{}{n}", layer.op.type_name()))
+                        .find(|name| !taken.contains(name));
                     layer.name = free.unwrap_or_default();
                     taken.push(layer.name.clone());
                 }

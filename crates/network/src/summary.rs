@@ -7,7 +7,13 @@ use crate::shape::Network;
 pub fn summary(network: &Network) -> String {
     let mut rows = vec![["layer", "type", "output", "parameters", "MACs"].map(str::to_owned)];
     for input in &network.spec().inputs {
-        rows.push([input.name.clone(), "input".to_owned(), shape(&input.shape), String::new(), String::new()]);
+        rows.push([
+            input.name.clone(),
+            "input".to_owned(),
+            shape(&input.shape),
+            String::new(),
+            String::new(),
+        ]);
     }
     for layer in network.layers() {
         let count: usize = layer.parameters.iter().filter(|p| p.role.is_trained()).map(|p| p.len()).sum();

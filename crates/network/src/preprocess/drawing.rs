@@ -12,9 +12,8 @@ fn ink_on_dark(image: &GrayImage) -> GrayImage {
     let border = (0..width)
         .flat_map(|x| [(x, 0), (x, height - 1)])
         .chain((0..height).flat_map(|y| [(0, y), (width - 1, y)]));
-    let (sum, count) = border.fold((0u64, 0u64), |(sum, count), (x, y)| {
-        (sum + u64::from(image.get_pixel(x, y).0[0]), count + 1)
-    });
+    let (sum, count) = border
+        .fold((0u64, 0u64), |(sum, count), (x, y)| (sum + u64::from(image.get_pixel(x, y).0[0]), count + 1));
     let mut image = image.clone();
     if sum > count * 127 {
         imageops::invert(&mut image);
@@ -27,9 +26,8 @@ fn ink_on_dark(image: &GrayImage) -> GrayImage {
 fn ink(image: &GrayImage, side: u32) -> Option<GrayImage> {
     let image = ink_on_dark(image);
     let drawn = image.enumerate_pixels().filter(|(_, _, pixel)| pixel.0[0] >= INK);
-    let (left, top, right, bottom) = drawn.fold((u32::MAX, u32::MAX, 0, 0), |(l, t, r, b), (x, y, _)| {
-        (l.min(x), t.min(y), r.max(x), b.max(y))
-    });
+    let (left, top, right, bottom) = drawn
+        .fold((u32::MAX, u32::MAX, 0, 0), |(l, t, r, b), (x, y, _)| (l.min(x), t.min(y), r.max(x), b.max(y)));
     if left == u32::MAX {
         return None;
     }

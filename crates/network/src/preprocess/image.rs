@@ -7,8 +7,8 @@ use ::image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, RgbIma
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::drawing;
 use super::PreprocessError;
+use super::drawing;
 use crate::raw::{Bitmap, RawInput};
 
 /// The longest side of an image that is decoded, and the memory that decoding may take: a small file can
@@ -86,7 +86,10 @@ impl ImagePreprocess {
             return Err(format!("`max_value` must be above 0, but is {}", self.max_value));
         }
         if self.mean.len() != self.channels || self.std.len() != self.channels {
-            return Err(format!("`mean` and `std` need one value for each of the {} channels", self.channels));
+            return Err(format!(
+                "`mean` and `std` need one value for each of the {} channels",
+                self.channels
+            ));
         }
         if !self.mean.iter().all(|mean| mean.is_finite()) || !self.std.iter().all(|std| *std > 0.0) {
             return Err("`mean` must be finite and `std` above 0".to_owned());
@@ -95,7 +98,9 @@ impl ImagePreprocess {
             Fit::DrawingCounts { grid }
                 if grid == 0 || grid > 1024 || grid % self.height != 0 || grid % self.width != 0 =>
             {
-                Err(format!("`grid` must be a multiple of the height and the width, at most 1024, but is {grid}"))
+                Err(format!(
+                    "`grid` must be a multiple of the height and the width, at most 1024, but is {grid}"
+                ))
             }
             Fit::DrawingCentered { inner } if inner == 0 || inner > self.height.min(self.width) => {
                 Err(format!("`inner` must be between 1 and the image's side, but is {inner}"))
@@ -315,7 +320,8 @@ mod tests {
     #[test]
     fn numbers_and_pixels_of_the_right_size_agree() {
         let mut rgb = digits();
-        (rgb.channels, rgb.max_value, rgb.mean, rgb.std) = (3, 255.0, vec![0.1, 0.2, 0.3], vec![0.5, 0.6, 0.7]);
+        (rgb.channels, rgb.max_value, rgb.mean, rgb.std) =
+            (3, 255.0, vec![0.1, 0.2, 0.3], vec![0.5, 0.6, 0.7]);
         rgb.fit = Fit::Stretch;
         let preprocess = Preprocess::Image(rgb);
         let pixels: Vec<u8> = (0..8 * 8 * 3).map(|value| (value % 251) as u8).collect();
@@ -359,7 +365,9 @@ mod tests {
         // White above, black below; twice as high as wide.
         let pixels = (0..32 * 16).map(|index| if index < 16 * 16 { 255 } else { 0 }).collect();
         let input = RawInput::Bitmap(Bitmap::new(32, 16, 1, pixels).unwrap());
-        for (fit, corner, left_of_middle) in [(Fit::Stretch, 1.0, 0.0), (Fit::Crop, 1.0, 0.0), (Fit::Pad, 0.0, 0.0)] {
+        for (fit, corner, left_of_middle) in
+            [(Fit::Stretch, 1.0, 0.0), (Fit::Crop, 1.0, 0.0), (Fit::Pad, 0.0, 0.0)]
+        {
             let prepared = Preprocess::Image(ImagePreprocess { fit, ..digits() }).prepare(&input).unwrap();
             assert_eq!(prepared.len(), 64, "{fit:?}");
             assert_eq!((prepared[0], prepared[7 * 8 + 3]), (corner, left_of_middle), "{fit:?}");

@@ -47,7 +47,9 @@ pub enum PreprocessError {
     Range { index: usize, value: f32, max: f32 },
     #[error("a prepared sample must be FP32 {expected:?}, but is {found}")]
     Prepared { expected: Vec<usize>, found: String },
-    #[error("the image cannot be read: {reason}; expected a PNG or JPEG file of at most {limit} pixels a side")]
+    #[error(
+        "the image cannot be read: {reason}; expected a PNG or JPEG file of at most {limit} pixels a side"
+    )]
     Image { reason: String, limit: u32 },
     #[error("column `{column}` is missing; the model takes the columns {expected}")]
     MissingColumn { column: String, expected: String },

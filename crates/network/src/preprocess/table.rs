@@ -101,7 +101,7 @@ pub enum MissingRule {
 }
 
 /// The rules from which [`fit_table`] makes a [`TablePreprocess`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TableRules {
     /// Scaling of numeric columns.
@@ -112,17 +112,6 @@ pub struct TableRules {
     pub clip_quantiles: Option<[f64; 2]>,
     /// Unseen categories.
     pub unknown: UnknownRule,
-}
-
-impl Default for TableRules {
-    fn default() -> Self {
-        Self {
-            scaling: Scaling::default(),
-            missing: MissingRule::default(),
-            clip_quantiles: None,
-            unknown: UnknownRule::default(),
-        }
-    }
 }
 
 impl TablePreprocess {
@@ -183,7 +172,9 @@ impl TablePreprocess {
                     Some(stray) if row.columns().len() >= self.columns.len() => {
                         PreprocessError::UnknownColumn { column: stray.clone(), expected: self.names() }
                     }
-                    _ => PreprocessError::MissingColumn { column: column.name.clone(), expected: self.names() },
+                    _ => {
+                        PreprocessError::MissingColumn { column: column.name.clone(), expected: self.names() }
+                    }
                 });
             };
             column.append(cell, out)?;
@@ -210,7 +201,10 @@ impl Column {
                     Cell::Number(number) => *number,
                     Cell::Missing => impute.ok_or_else(missing)?,
                     Cell::Text(text) => {
-                        return Err(PreprocessError::NotANumber { column: self.name.clone(), found: text.clone() });
+                        return Err(PreprocessError::NotANumber {
+                            column: self.name.clone(),
+                            found: text.clone(),
+                        });
                     }
                 };
                 // Not `clamp`: a package that was tampered with may hold bounds for which it panics.
@@ -231,7 +225,11 @@ impl Column {
                 let found = categories.iter().position(|category| *category == name);
                 if found.is_none() && *unknown == UnknownRule::Refuse {
                     let expected = categories.join(", ");
-                    return Err(PreprocessError::UnknownCategory { column: self.name.clone(), found: name, expected });
+                    return Err(PreprocessError::UnknownCategory {
+                        column: self.name.clone(),
+                        found: name,
+                        expected,
+                    });
                 }
                 out.extend((0..categories.len()).map(|index| if Some(index) == found { 1.0 } else { 0.0 }));
             }
@@ -306,7 +304,8 @@ fn fit_categorical<'a>(cells: impl Iterator<Item = &'a Cell> + Clone, rules: &Ta
     }
     // Ties go to the first in sorted order, so that the result does not depend on the order of the rows.
     let most = counts.iter().enumerate().max_by_key(|(index, count)| (**count, usize::MAX - index));
-    let impute = (rules.missing == MissingRule::Impute).then(|| most.map(|(index, _)| categories[index].clone()));
+    let impute =
+        (rules.missing == MissingRule::Impute).then(|| most.map(|(index, _)| categories[index].clone()));
     ColumnRule::Categorical { categories, unknown: rules.unknown, impute: impute.flatten() }
 }
 
@@ -327,7 +326,10 @@ mod tests {
 
     fn rows(header: &[&str], lines: &[&str]) -> Vec<Row> {
         let header: std::sync::Arc<[String]> = header.iter().map(|name| (*name).to_owned()).collect();
-        lines.iter().map(|line| Row::new(header.clone(), line.split(',').map(Cell::parse).collect()).unwrap()).collect()
+        lines
+            .iter()
+            .map(|line| Row::new(header.clone(), line.split(',').map(Cell::parse).collect()).unwrap())
+            .collect()
     }
 
     fn fitted(rules: &TableRules) -> Preprocess {
@@ -355,7 +357,8 @@ mod tests {
 
     #[test]
     fn scales_to_unit_range_and_clips() {
-        let rules = TableRules { scaling: Scaling::MinMax, clip_quantiles: Some([0.0, 0.5]), ..Default::default() };
+        let rules =
+            TableRules { scaling: Scaling::MinMax, clip_quantiles: Some([0.0, 0.5]), ..Default::default() };
         let table = fitted(&rules);
         for (age, expected) in [("1", 0.0), ("2", 1.0), ("9", 1.0), ("-4", 0.0)] {
             assert_eq!(prepare(&table, &["age", "town"], &format!("{age},rome")).unwrap()[0], expected);
@@ -368,10 +371,18 @@ mod tests {
             TableRules { missing: MissingRule::Drop, unknown: UnknownRule::Refuse, ..Default::default() };
         let table = fitted(&rules);
         let cases = [
-            (["age", "town"], "?,rome", "column `age` has no value, and the model was trained without missing values there"),
+            (
+                ["age", "town"],
+                "?,rome",
+                "column `age` has no value, and the model was trained without missing values there",
+            ),
             (["age", "town"], "old,rome", "column `age` must be a number, but is `old`"),
             (["age", "town"], "1,paris", "column `town` must be one of oslo, rome, but is `paris`"),
-            (["aeg", "town"], "1,rome", "there is no column `aeg`; the model takes the columns `age`, `town`"),
+            (
+                ["aeg", "town"],
+                "1,rome",
+                "there is no column `aeg`; the model takes the columns `age`, `town`",
+            ),
         ];
         for (header, line, message) in cases {
             assert_eq!(prepare(&table, &header, line).unwrap_err().to_string(), message);
