@@ -1,0 +1,51 @@
+//! How much a file may ask for before it is believed.
+
+/// Bounds on what is read from a package. They are checked before memory is reserved, so that a hostile
+/// or damaged file costs no more than they say; every one has a default that fits models of a gigabyte.
+///
+/// While a record is decoded its bytes and its tensors are in memory at once: at most
+/// `record_bytes + total_bytes`, and what the tensors take never exceeds the size of the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Largest `manifest.json`, in bytes: 16 MiB.
+    pub manifest_bytes: u64,
+    /// Largest file of a package that is neither the manifest nor the record, in bytes: 256 MiB.
+    pub file_bytes: u64,
+    /// Largest record (`weights.bpk`), in bytes: 8 GiB.
+    pub record_bytes: u64,
+    /// Largest table of contents inside the record, in bytes: 8 MiB.
+    pub record_header_bytes: u64,
+    /// Largest number of tensors in a record: 16,384.
+    pub tensors: usize,
+    /// Largest tensor, in bytes: 4 GiB.
+    pub tensor_bytes: u64,
+    /// Largest sum over all tensors of a record, in bytes: 8 GiB.
+    pub total_bytes: u64,
+    /// Longest name of a tensor, in bytes: 256.
+    pub name_bytes: usize,
+    /// Largest number of dimensions of a tensor: 8.
+    pub rank: usize,
+    /// Largest number of files in a package: 64.
+    pub files: usize,
+}
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            manifest_bytes: 16 * MIB,
+            file_bytes: 256 * MIB,
+            record_bytes: 8 * GIB,
+            record_header_bytes: 8 * MIB,
+            tensors: 16_384,
+            tensor_bytes: 4 * GIB,
+            total_bytes: 8 * GIB,
+            name_bytes: 256,
+            rank: 8,
+            files: 64,
+        }
+    }
+}

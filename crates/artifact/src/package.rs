@@ -1,0 +1,298 @@
+//! One version of a model on the disk, verified before it is believed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use network::{Network, Weights};
+
+use crate::digest;
+use crate::error::{Context, FileError};
+use crate::limits::Limits;
+use crate::manifest::{
+    CARD_FILE, EVALUATION_FILE, FileEntry, MANIFEST_FILE, Manifest, ManifestError, WEIGHTS_FILE,
+};
+use crate::read::{self, ReadError};
+use crate::record::{self, RecordError};
+
+/// A verified package. It holds the manifest; the other files are read when they are asked for.
+#[derive(Clone, Debug)]
+pub struct Package {
+    path: PathBuf,
+    manifest: Manifest,
+    network: Network,
+    limits: Limits,
+}
+
+/// A package that cannot be believed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the messages name the fields")]
+pub enum PackageError {
+    #[error("`{}` is no package: it has no `{MANIFEST_FILE}`", path.display())]
+    NoManifest { path: PathBuf },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("`{}` is not valid", path.display())]
+    Manifest {
+        path: PathBuf,
+        #[source]
+        source: Box<ManifestError>,
+    },
+    #[error("the package `{}` is damaged: {}", path.display(), join(problems))]
+    Damaged { path: PathBuf, problems: Vec<Problem> },
+    #[error("`{}` is not valid", path.display())]
+    Record {
+        path: PathBuf,
+        #[source]
+        source: RecordError,
+    },
+    #[error("`{}` is not valid", path.display())]
+    Json {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("`{}` is not UTF-8 text", path.display())]
+    Text { path: PathBuf },
+}
+
+impl From<FileError> for PackageError {
+    fn from(error: FileError) -> Self {
+        Self::Read(ReadError::File(error))
+    }
+}
+
+/// One thing that is wrong with the files of a package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the messages name the fields")]
+pub enum Problem {
+    Missing { file: String },
+    Unknown { file: String },
+    NotRegular { file: String, kind: &'static str },
+    TooLarge { file: String, size: u64, limit: u64 },
+    Size { file: String, expected: u64, found: u64 },
+    Digest { file: String, expected: String, found: String },
+    TooManyFiles { limit: usize },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { file } => write!(f, "`{file}` is missing"),
+            Self::Unknown { file } => write!(f, "`{file}` is not in the manifest"),
+            Self::NotRegular { file, kind } => write!(f, "`{file}` is {kind} instead of a regular file"),
+            Self::TooLarge { file, size, limit } => {
+                write!(f, "`{file}` has {size} bytes, and the limit is {limit}")
+            }
+            Self::Size { file, expected, found } => {
+                write!(f, "`{file}` has {found} bytes instead of {expected}")
+            }
+            Self::Digest { file, expected, found } => {
+                write!(f, "`{file}` has the SHA-256 {found} instead of {expected}")
+            }
+            Self::TooManyFiles { limit } => write!(f, "it has more than {limit} files"),
+        }
+    }
+}
+
+fn join(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Package {
+    /// Opens a package directory: checks the manifest, that exactly the listed files are there, their sizes
+    /// and digests, and that the record's tensors are those of the network.
+    ///
+    /// # Errors
+    /// What is wrong, with every damaged file named.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PackageError> {
+        Self::open_with(path, &Limits::default())
+    }
+
+    /// As [`Package::open`], within other limits.
+    ///
+    /// # Errors
+    /// As [`Package::open`].
+    pub fn open_with(path: impl AsRef<Path>, limits: &Limits) -> Result<Self, PackageError> {
+        let path = path.as_ref().to_owned();
+        let manifest = Self::read_manifest(&path, limits)?;
+        let manifest_path = path.join(MANIFEST_FILE);
+        let invalid = |source: ManifestError| PackageError::Manifest {
+            path: manifest_path.clone(),
+            source: Box::new(source),
+        };
+        if manifest.files.is_empty() {
+            return Err(invalid(crate::manifest::FileEntryError::NoWeights.into()));
+        }
+        let network = manifest.check().map_err(invalid)?;
+        let problems = check_files(&path, &manifest.files, limits)?;
+        if !problems.is_empty() {
+            return Err(PackageError::Damaged { path, problems });
+        }
+        let package = Self { path, manifest, network, limits: limits.clone() };
+        let bytes = package.verified(WEIGHTS_FILE, limits.record_bytes)?;
+        record::entries(bytes, limits)
+            .and_then(|entries| record::check(&entries, package.network.parameters()))
+            .map_err(|source| package.record_error(source))?;
+        Ok(package)
+    }
+
+    /// Reads only the manifest of a package directory, for lists; no other file is looked at.
+    ///
+    /// # Errors
+    /// When it is missing, too large, of an unknown version or contradicts itself.
+    pub fn read_manifest(path: &Path, limits: &Limits) -> Result<Manifest, PackageError> {
+        let file = path.join(MANIFEST_FILE);
+        let bytes = match read::read(&file, limits.manifest_bytes) {
+            Err(ReadError::File(error)) if error.source.kind() == std::io::ErrorKind::NotFound => {
+                return Err(PackageError::NoManifest { path: path.to_owned() });
+            }
+            other => other?,
+        };
+        Manifest::from_json(&bytes)
+            .map_err(|source| PackageError::Manifest { path: file, source: Box::new(source) })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The checked network.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The bytes of all its files together, the manifest not counted.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.manifest.files.iter().fold(0, |sum, entry| sum.saturating_add(entry.size_bytes))
+    }
+
+    /// Reads the tensors. The digest is verified again, of the very bytes that are decoded.
+    ///
+    /// # Errors
+    /// When the file changed since the package was opened, or cannot be read.
+    pub fn weights(&self) -> Result<Weights, PackageError> {
+        let bytes = self.verified(WEIGHTS_FILE, self.limits.record_bytes)?;
+        let weights = record::decode_vec(bytes, &self.limits).map_err(|source| self.record_error(source))?;
+        record::check(&record::entries_of(&weights), self.network.parameters())
+            .map_err(|source| self.record_error(source))?;
+        Ok(weights)
+    }
+
+    /// The content of `evaluation.json`; null when the package has none.
+    ///
+    /// # Errors
+    /// When the file changed, cannot be read or is no JSON.
+    pub fn evaluation(&self) -> Result<serde_json::Value, PackageError> {
+        if !self.has(EVALUATION_FILE) {
+            return Ok(serde_json::Value::Null);
+        }
+        let bytes = self.verified(EVALUATION_FILE, self.limits.file_bytes)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|source| PackageError::Json { path: self.path.join(EVALUATION_FILE), source })
+    }
+
+    /// The model card; empty when the package has none.
+    ///
+    /// # Errors
+    /// When the file changed, cannot be read or is no UTF-8.
+    pub fn card(&self) -> Result<String, PackageError> {
+        if !self.has(CARD_FILE) {
+            return Ok(String::new());
+        }
+        let bytes = self.verified(CARD_FILE, self.limits.file_bytes)?;
+        String::from_utf8(bytes).map_err(|_| PackageError::Text { path: self.path.join(CARD_FILE) })
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.manifest.files.iter().any(|entry| entry.path == file)
+    }
+
+    /// The bytes of a listed file when they are those that the manifest promises.
+    fn verified(&self, file: &str, limit: u64) -> Result<Vec<u8>, PackageError> {
+        let damaged = |problem| PackageError::Damaged { path: self.path.clone(), problems: vec![problem] };
+        let entry = self.manifest.files.iter().find(|entry| entry.path == file);
+        let entry = entry.ok_or_else(|| damaged(Problem::Missing { file: file.to_owned() }))?;
+        let bytes = read::read(&self.path.join(file), limit)?;
+        let found = digest::sha256_hex(&bytes);
+        if found != entry.sha256 {
+            let (file, expected) = (file.to_owned(), entry.sha256.clone());
+            return Err(damaged(Problem::Digest { file, expected, found }));
+        }
+        Ok(bytes)
+    }
+
+    fn record_error(&self, source: RecordError) -> PackageError {
+        PackageError::Record { path: self.path.join(WEIGHTS_FILE), source }
+    }
+}
+
+/// Compares a directory with the manifest's list; digests are computed only of files of the right size.
+fn check_files(directory: &Path, files: &[FileEntry], limits: &Limits) -> Result<Vec<Problem>, FileError> {
+    if files.len() > limits.files {
+        return Ok(vec![Problem::TooManyFiles { limit: limits.files }]);
+    }
+    let mut problems = Vec::new();
+    let mut listed: BTreeMap<&str, &FileEntry> =
+        files.iter().map(|entry| (entry.path.as_str(), entry)).collect();
+    let mut count = 0;
+    for item in fs::read_dir(directory).context("list", directory)? {
+        let name = item.context("list", directory)?.file_name();
+        let name = name.to_string_lossy();
+        count += 1;
+        if count > limits.files + 1 {
+            problems.push(Problem::TooManyFiles { limit: limits.files });
+            return Ok(problems);
+        }
+        if name == MANIFEST_FILE {
+            continue;
+        }
+        match listed.remove(name.as_ref()) {
+            Some(entry) => problems.extend(check_file(directory, entry, limits)?),
+            None => problems.push(Problem::Unknown { file: name.into_owned() }),
+        }
+    }
+    problems.extend(listed.into_keys().map(|file| Problem::Missing { file: file.to_owned() }));
+    // The order of a directory is the file system's; messages should not depend on it.
+    problems.sort_by_key(ToString::to_string);
+    Ok(problems)
+}
+
+fn check_file(directory: &Path, entry: &FileEntry, limits: &Limits) -> Result<Option<Problem>, FileError> {
+    let file = entry.path.clone();
+    let path = directory.join(&file);
+    let limit = if file == WEIGHTS_FILE { limits.record_bytes } else { limits.file_bytes };
+    let found = match read::regular_size(&path, limit) {
+        Ok(size) => size,
+        Err(ReadError::NotRegular { kind, .. }) => return Ok(Some(Problem::NotRegular { file, kind })),
+        Err(ReadError::TooLarge { size, limit, .. }) => {
+            return Ok(Some(Problem::TooLarge { file, size, limit }));
+        }
+        Err(ReadError::File(error)) => return Err(error),
+    };
+    let expected = entry.size_bytes;
+    if found != expected {
+        return Ok(Some(Problem::Size { file, expected, found }));
+    }
+    // `weights.bpk` is verified where it is read, so that it is read once.
+    if file == WEIGHTS_FILE {
+        return Ok(None);
+    }
+    let mut reader = File::open(&path).context("open", &path)?;
+    let (found, _) = digest::sha256_reader(&mut reader).context("read", &path)?;
+    let expected = entry.sha256.clone();
+    Ok((found != expected).then_some(Problem::Digest { file, expected, found }))
+}
