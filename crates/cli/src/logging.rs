@@ -1,0 +1,112 @@
+//! Logging: tracing events to stderr, as text or JSON.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use indicatif::MultiProgress;
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::args::Common;
+use crate::output::Printer;
+use crate::style;
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// One JSON object a line, with RFC 3339 time.
+    Json,
+}
+
+/// The filter: `-v` and `-q` where they are given, then `RUST_LOG`, then the command's default.
+fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> Result<EnvFilter, String> {
+    let level = match (quiet, verbose) {
+        (true, _) => Level::ERROR,
+        (_, 0) => match rust_log.filter(|directives| !directives.is_empty()) {
+            Some(directives) => {
+                return EnvFilter::builder()
+                    .parse(directives)
+                    .map_err(|error| format!("RUST_LOG={directives} is ignored: {error}"));
+            }
+            None => default,
+        },
+        (_, 1) => Level::INFO.max(default),
+        (_, 2) => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    Ok(EnvFilter::default().add_directive(level.into()))
+}
+
+pub(crate) fn start(common: &Common, default: Level, printer: &Printer) {
+    let rust_log = std::env::var("RUST_LOG").ok();
+    let filter =
+        filter(common.quiet, common.verbose, rust_log.as_deref(), default).unwrap_or_else(|message| {
+            printer.warn(message);
+            EnvFilter::default().add_directive(default.into())
+        });
+    let writer = Writer { bars: printer.bars.clone() };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // A subscriber that is there already (a test's) keeps its place.
+    let _ = match common.log_format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            // A person at a terminal knows what time it is; a log file does not.
+            let builder = builder.with_ansi(style::stderr_has_color()).with_target(common.verbose > 1);
+            if std::io::stderr().is_terminal() {
+                builder.without_time().try_init()
+            } else {
+                builder.try_init()
+            }
+        }
+    };
+}
+
+/// stderr, with any progress bar lifted out of the way for the time of one line.
+struct Writer {
+    bars: Arc<MultiProgress>,
+}
+
+impl Write for &Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bars.suspend(|| std::io::stderr().lock().write(bytes))
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().lock().flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Writer {
+    type Writer = &'a Writer;
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_beat_the_environment_and_the_environment_the_default() {
+        let cases = [
+            (false, 0, None, "warn"),
+            (false, 0, Some(""), "warn"),
+            (false, 0, Some("debug,burn=error"), "burn=error,debug"),
+            (true, 0, Some("debug"), "error"),
+            (false, 1, Some("error"), "info"),
+            (false, 2, None, "debug"),
+            (false, 9, None, "trace"),
+        ];
+        for (quiet, verbose, rust_log, expected) in cases {
+            let filter = filter(quiet, verbose, rust_log, Level::WARN).unwrap();
+            assert_eq!(filter.to_string(), expected, "{quiet} {verbose} {rust_log:?}");
+        }
+        let error = filter(false, 0, Some("a=b=c"), Level::WARN).unwrap_err();
+        assert!(error.starts_with("RUST_LOG=a=b=c is ignored: "), "{error}");
+    }
+}
