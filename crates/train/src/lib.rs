@@ -1,1 +1,2 @@
 //! train
+pub mod data;
