@@ -21,6 +21,7 @@
 
 mod de;
 mod error;
+mod fault;
 mod node;
 mod origin;
 mod write;
