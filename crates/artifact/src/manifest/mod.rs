@@ -99,6 +99,8 @@ pub enum ManifestError {
     Signature(String),
     #[error("the preprocessing gives {given:?} and the network takes {taken:?}")]
     Input { given: Vec<usize>, taken: Vec<usize> },
+    #[error("preprocess: {0}")]
+    Preprocess(String),
     #[error("the postprocessing does not fit the network")]
     Postprocess(#[from] network::postprocess::PostprocessError),
     #[error("sample {index}: {source}")]
@@ -201,6 +203,7 @@ impl Manifest {
             let difference = format!("it says {} instead of {}", show(&self.signature), show(&signature));
             return Err(ManifestError::Signature(difference));
         }
+        self.preprocess.check().map_err(ManifestError::Preprocess)?;
         let given = self.preprocess.output_shape();
         if given != network.input_shape() {
             return Err(ManifestError::Input { given, taken: network.input_shape().to_vec() });

@@ -74,6 +74,21 @@ impl Preprocess {
         }
     }
 
+    /// Checks that the fields fit each other; a package may have been made by hand.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Image(image) => image.check(),
+            Self::Table(table) => table.check(),
+            Self::Numbers { shape } if crate::element_count(shape).is_none_or(|count| count == 0) => {
+                Err(format!("`shape` is {shape:?}; every dimension must be at least 1"))
+            }
+            Self::Numbers { .. } => Ok(()),
+        }
+    }
+
     /// What a person must give, in words.
     #[must_use]
     pub fn expects(&self) -> String {

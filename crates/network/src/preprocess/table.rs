@@ -136,6 +136,34 @@ impl TablePreprocess {
         names
     }
 
+    /// Checks that the fields fit each other; a package may have been made by hand.
+    ///
+    /// # Errors
+    /// The first column that does not fit.
+    pub fn check(&self) -> Result<(), String> {
+        let mut names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("there are two columns `{}`", pair[0]));
+        }
+        self.columns.iter().try_for_each(|column| match &column.rule {
+            ColumnRule::Numeric { impute, clip, offset, factor } => {
+                let mut values = [Some(*offset), Some(*factor), *impute].into_iter().flatten();
+                let ordered = clip.is_none_or(|[low, high]| low <= high);
+                if values.all(f64::is_finite) && ordered {
+                    return Ok(());
+                }
+                Err(format!("column `{}`: its numbers must be finite, and `clip` in order", column.name))
+            }
+            ColumnRule::Categorical { categories, impute, .. } => match impute {
+                Some(impute) if !categories.contains(impute) => {
+                    Err(format!("column `{}`: `{impute}` is none of its categories", column.name))
+                }
+                _ => Ok(()),
+            },
+        })
+    }
+
     fn names(&self) -> String {
         self.columns.iter().map(|column| format!("`{}`", column.name)).collect::<Vec<_>>().join(", ")
     }
