@@ -1,0 +1,128 @@
+//! What the tests pack: a small network with every kind of parameter, and a copy of a package to damage.
+
+use std::fs;
+use std::path::Path;
+
+use artifact::manifest::{ClassShare, FeatureReference, QUANTILE_LEVELS};
+use artifact::{Draft, EvaluationSettings, Lineage, Manifest, ReferenceStatistics, Sample, SampleInput};
+use network::{Network, NetworkSpec, Postprocess, Preprocess, Task, Tensor, Weights};
+use serde_json::json;
+
+/// A network on grey pictures of 4 × 4 with a residual block and a batch normalisation.
+pub(crate) fn network() -> Network {
+    let spec = json!({
+        "inputs": [{"name": "input", "shape": [1, 4, 4]}],
+        "layers": [
+            {"name": "conv1", "type": "conv2d", "channels": 2, "kernel": 3, "padding": 1},
+            {"name": "norm1", "type": "batch_norm"},
+            {"name": "relu1", "type": "relu"},
+            {"name": "block1", "type": "residual", "body": [
+                {"name": "block1.conv", "type": "conv2d", "channels": 2, "kernel": 1, "bias": false},
+            ]},
+            {"name": "pool1", "type": "max_pool2d", "kernel": 2},
+            {"name": "flatten1", "type": "flatten"},
+            {"name": "dense1", "type": "dense", "units": 3},
+        ],
+    });
+    Network::new(serde_json::from_value::<NetworkSpec>(spec).unwrap()).unwrap()
+}
+
+/// Weights of the network that depend on `seed` alone.
+pub(crate) fn weights(network: &Network, seed: u64) -> Weights {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    let tensor = |parameter: &network::Parameter| {
+        let values = (0..parameter.len()).map(|_| next()).collect();
+        (parameter.key.clone(), Tensor::from_f32(parameter.shape.clone(), values).unwrap())
+    };
+    network.parameters().map(tensor).collect()
+}
+
+/// A draft in which everything optional is filled in.
+pub(crate) fn draft(seed: u64) -> Draft {
+    let network = network();
+    let preprocess = json!({
+        "kind": "image", "channels": 1, "height": 4, "width": 4, "max_value": 16.0,
+        "mean": [0.25], "std": [0.5], "fit": {"kind": "stretch"},
+    });
+    let preprocess: Preprocess = serde_json::from_value(preprocess).unwrap();
+    let labels: Vec<String> = ["cross", "ring", "bar"].map(str::to_owned).to_vec();
+    let postprocess = Postprocess::new(Task::MultiClass, labels.clone());
+    let mut manifest = Manifest::new("shapes", &network, preprocess, postprocess);
+    manifest.created = Some("2026-01-31T12:00:00Z".to_owned());
+    manifest.description = "Tells drawn shapes apart.".to_owned();
+    manifest.metrics = [("accuracy", 0.991_666_666_666_666_7), ("loss", 0.1 + 0.2)]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+    manifest.evaluation = Some(EvaluationSettings {
+        split: "test".to_owned(),
+        samples: 120,
+        metric: "accuracy".to_owned(),
+        device: "flex".to_owned(),
+        precision: "f32".to_owned(),
+        batch_size: 64,
+        data: json!({"kind": "embedded", "name": "shapes"}),
+    });
+    manifest.reference = ReferenceStatistics {
+        samples: 480,
+        quantile_levels: QUANTILE_LEVELS.to_vec(),
+        features: vec![FeatureReference::numeric("channel 0", (0..=16).map(f64::from).collect(), 0)],
+        class_shares: ClassShare::from_counts(&labels, &[160, 160, 160], 480),
+    };
+    manifest.samples = vec![Sample {
+        input: SampleInput::Numbers { values: (0..16).map(|value| value as f32 + 0.1).collect() },
+        logits: vec![0.1, -2.5, 3.25e-7],
+    }];
+    manifest.lineage = Lineage {
+        parent: Some("shapes@7".to_owned()),
+        run: Some("20260131-120000-shapes".to_owned()),
+        config_sha256: Some(artifact::digest::sha256_hex("config")),
+        data: Some("shapes".to_owned()),
+        data_origin: Some("drawn for the tests, CC0".to_owned()),
+        data_sha256: Some(artifact::digest::sha256_hex("data")),
+        seed: Some(u64::MAX),
+        crates: [("burn".to_owned(), "0.22.1".to_owned())].into(),
+        device: Some("flex".to_owned()),
+        precision: Some("f32".to_owned()),
+    };
+    let weights = weights(&network, seed);
+    Draft {
+        manifest,
+        weights,
+        evaluation: json!({"accuracy": 0.9917, "confusion": [[40, 0], [1, 39]]}),
+        card: String::new(),
+    }
+}
+
+/// Copies the files of a package.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Changes a manifest as JSON.
+pub(crate) fn edit_manifest(package: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
+    let path = package.join("manifest.json");
+    let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    edit(&mut value);
+    fs::write(&path, serde_json::to_vec_pretty(&value).unwrap()).unwrap();
+}
+
+/// An error and its causes.
+pub(crate) fn chain(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

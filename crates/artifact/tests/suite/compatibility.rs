@@ -1,0 +1,49 @@
+//! Files of released versions keep loading, and the committed schema is that of the program.
+
+use std::path::{Path, PathBuf};
+
+use artifact::{FormatVersion, Package, Registry};
+
+use crate::common::{copy, draft};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+#[test]
+fn a_package_of_format_1_0_loads() {
+    let package = Package::open(fixtures().join("package-1.0")).unwrap();
+    let manifest = package.manifest();
+    assert_eq!(manifest.format, FormatVersion { major: 1, minor: 0 });
+    assert_eq!((manifest.name.as_str(), manifest.version), ("shapes", 1));
+    assert_eq!(manifest.metrics["accuracy"], 0.991_666_666_666_667);
+    assert_eq!(manifest.lineage.seed, Some(u64::MAX));
+    assert_eq!(package.weights().unwrap(), draft(1).weights);
+    assert_eq!(package.evaluation().unwrap()["confusion"][1][1], 39);
+    assert!(package.card().unwrap().starts_with("# shapes@1\n"));
+    for sample in &manifest.samples {
+        sample.input.to_raw().unwrap();
+    }
+}
+
+/// A fixture is written once per released format and never again:
+/// `cargo test -p artifact --test suite -- --ignored write_the_fixture` refuses to replace one.
+#[test]
+#[ignore = "it writes into the source tree"]
+fn write_the_fixture() {
+    let place = fixtures().join(format!("package-{}", FormatVersion::CURRENT));
+    assert!(!place.exists(), "{} exists already", place.display());
+    let directory = tempfile::tempdir().unwrap();
+    let published = Registry::open(directory.path()).unwrap().publish("shapes", draft(1)).unwrap();
+    copy(&published.path, &place);
+}
+
+#[test]
+fn the_committed_schema_is_not_stale() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/schema/manifest.schema.json");
+    let committed = std::fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
+    assert!(
+        committed == artifact::schema::manifest_schema(),
+        "configs/schema/manifest.schema.json is stale; `cargo xtask schema` writes it again"
+    );
+}

@@ -1,0 +1,7 @@
+//! Black-box tests of packages and registries, by topic.
+
+mod common;
+mod compatibility;
+mod concurrency;
+mod package;
+mod registry;
