@@ -1,0 +1,60 @@
+//! What a predictor refuses.
+
+use artifact::{ManifestError, PackageError, RegistryError};
+use model::{DeviceError, NetError};
+use network::postprocess::PostprocessError;
+use network::{PreprocessError, SignatureError};
+
+/// A raw input that cannot be prepared, and which one of the batch it is.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("input {index}: {source}")]
+pub struct PrepareError {
+    /// Its index in the batch, from 0.
+    pub index: usize,
+    /// What is wrong with it.
+    pub source: PreprocessError,
+}
+
+/// A model that cannot be opened or an input that it cannot answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the messages name the fields")]
+pub enum PredictError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error("the preprocessing gives {given:?}, but the network takes {taken:?}")]
+    Shape { given: Vec<usize>, taken: Vec<usize> },
+    #[error(
+        "the network has {inputs} inputs; raw inputs can only be prepared for one, so give prepared tensors"
+    )]
+    Inputs { inputs: usize },
+    #[error(transparent)]
+    Input(#[from] PrepareError),
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    #[error("outputs: {0}")]
+    Outputs(SignatureError),
+    #[error("the postprocessing does not fit: {0}")]
+    Postprocess(#[from] PostprocessError),
+    #[error("sample {index} of the package cannot be used: {reason}")]
+    Sample { index: usize, reason: String },
+    #[error(
+        "the model does not give the answers that it was packed with: output {output} of sample {index} is {found}, \
+         but {expected} (± {tolerance}) was packed; the device `{device}` computes something else"
+    )]
+    SelfCheck { index: usize, output: usize, found: f32, expected: f32, tolerance: f32, device: String },
+    #[error("the network gave values that do not fit its signature: {reason}")]
+    Internal { reason: String },
+}
+
+impl From<ManifestError> for PredictError {
+    fn from(error: ManifestError) -> Self {
+        Self::Internal { reason: error.to_string() }
+    }
+}
