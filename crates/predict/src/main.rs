@@ -1,1 +1,7 @@
-fn main() {}
+//! `predict`: answers of a packed model on the command line.
+
+mod command;
+
+fn main() -> std::process::ExitCode {
+    cli::run(command::run)
+}

@@ -1,0 +1,99 @@
+//! The command: open the model, read the inputs, print the answers.
+
+mod show;
+mod source;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use artifact::{ModelRef, Registry, RegistryError};
+use clap::Parser;
+use cli::{ErrorExt as _, ExitStatus};
+use predict::{DeviceSpec, PredictError, Predictor};
+
+/// Predicts with a packed model.
+///
+/// An input is a PNG or JPEG image, a CSV file (tables: with a header; one prediction per row), or JSON: an
+/// array of numbers, nested or flat, an object with a value per column, or the base64 of an image. `-` reads
+/// one from the standard input and finds out by itself what it is.
+#[derive(Debug, Parser)]
+#[command(name = "predict", version, after_help = EXAMPLES)]
+struct Args {
+    /// The model: NAME@VERSION, NAME@ALIAS, or NAME for the one in production, else its newest version
+    model: String,
+
+    /// Files to read, or - for the standard input
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+
+    /// The registry
+    #[arg(long, value_name = "DIR", default_value = "artifacts/models", env = "BRAZIER_PREDICT_MODELS")]
+    models: PathBuf,
+
+    /// Where the model runs: cpu, flex, …
+    #[arg(long, default_value = "cpu", env = "BRAZIER_PREDICT_DEVICE")]
+    device: String,
+
+    /// How many of the most probable classes to show [default: 3 for one input, 1 for several]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
+    top: Option<u16>,
+
+    /// Threads that compute; 0 takes one per processor
+    #[arg(long, value_name = "N", default_value_t = 0, env = "BRAZIER_PREDICT_THREADS")]
+    threads: u16,
+
+    #[command(flatten)]
+    common: cli::Common,
+}
+
+const EXAMPLES: &str = "Examples:
+  predict digits@production seven.png
+  predict cells@2 patients.csv --json
+  echo '[0, 0, 5, 13, 9, 1, …]' | predict digits -";
+
+pub(crate) fn run() -> anyhow::Result<ExitStatus> {
+    let args = Args::parse();
+    let printer = args.common.start(tracing::Level::WARN);
+    let device: DeviceSpec = args.device.parse().usage()?;
+    // A device that this build lacks is known before anything is read.
+    device.open().usage()?;
+    let reference: ModelRef =
+        args.model.parse::<ModelRef>().hint("write NAME@VERSION or NAME@ALIAS, as in digits@1").usage()?;
+    model::device::set_threads(args.threads.into()).usage()?;
+
+    let registry = Registry::open(&args.models).context("cannot open the registry")?;
+    let predictor = open(&registry, &reference, &device)?;
+    let check = predictor.self_check().hint("`cargo xtask models verify` checks the registry")?;
+    tracing::info!(
+        model = predictor.name(),
+        version = predictor.version(),
+        samples = check.samples,
+        largest_difference = check.largest_difference,
+        "the model answers as it was packed"
+    );
+
+    let inputs = source::read_all(&args.inputs, predictor.preprocess())?;
+    let rows: Vec<_> = inputs.iter().map(|input| input.raw.clone()).collect();
+    let predictions = predictor.predict(&rows).map_err(|error| match error {
+        PredictError::Input(refused) => {
+            let name = inputs.get(refused.index).map_or_else(String::new, |input| input.name.clone());
+            anyhow::Error::new(refused.source).context(format!("{name} cannot be predicted"))
+        }
+        other => other.into(),
+    })?;
+    show::print(&printer, &predictor, &inputs, &predictions, args.top.map(usize::from))?;
+    Ok(ExitStatus::Success)
+}
+
+fn open(registry: &Registry, reference: &ModelRef, device: &DeviceSpec) -> anyhow::Result<Predictor> {
+    match Predictor::open(registry, reference, device) {
+        Ok(predictor) => Ok(predictor),
+        Err(PredictError::Registry(error @ RegistryError::UnknownModel { .. })) => Err(error)
+            .hint("`cargo xtask quickstart` makes digits@1; --models names another registry")
+            .usage(),
+        Err(PredictError::Registry(
+            error @ (RegistryError::UnknownVersion { .. } | RegistryError::UnknownAlias { .. }),
+        )) => Err(error).hint("`cargo xtask models ls` lists what there is").usage(),
+        Err(error) => Err(error).with_context(|| format!("cannot open `{reference}`")),
+    }
+}
