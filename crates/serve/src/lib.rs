@@ -1,1 +1,21 @@
-//! serve
+//! The inference server: raw inputs on `/predict`, prepared tensors on `/v2` (Open Inference Protocol), a
+//! playground on `/`. It deliberately knows no training: `predict` is all it needs of a model.
+//!
+//! [`app`] is the application, the same for `main` and for tests in the process; [`run`] gives it sockets
+//! and signals. What answers a request ([`payload`], [`answer`], [`oip`]) knows no HTTP, so that other
+//! transports and batching can be put before it.
+
+pub mod answer;
+pub mod app;
+pub mod body;
+pub mod config;
+pub mod describe;
+pub mod error;
+pub mod json;
+pub mod load;
+pub mod oip;
+pub mod payload;
+pub mod pool;
+pub mod routes;
+pub mod run;
+pub mod state;

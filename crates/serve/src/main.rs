@@ -1,1 +1,154 @@
-fn main() {}
+//! `serve`: the server's command line.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use artifact::{ModelRef, Registry};
+use clap::Parser;
+use cli::config::{Layers, Resolved};
+use cli::{ErrorExt as _, ExitStatus};
+use predict::{DeviceError, DeviceSpec};
+use serve::config::Config;
+use serve::load::LoadError;
+use serve::run::{RunError, run};
+
+/// Serves every model of a registry over HTTP, with a playground at `/`.
+///
+/// A flag beats its environment variable, which beats the configuration file. The file has more settings;
+/// each has an environment variable of the same pattern.
+#[derive(Debug, Parser)]
+#[command(name = "serve", version, after_help = EXAMPLES)]
+struct Args {
+    /// The registry to serve [default: artifacts/models] [env: BRAZIER_SERVE_MODELS]
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+
+    /// The address to listen on; 0.0.0.0 for all [default: 127.0.0.1] [env: BRAZIER_SERVE_HOST]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+
+    /// The port to listen on; 0 takes a free one [default: 8080] [env: BRAZIER_SERVE_PORT]
+    #[arg(long)]
+    port: Option<u16>,
+
+    /// The model that /predict asks: NAME, NAME@VERSION or NAME@ALIAS [env: BRAZIER_SERVE_DEFAULT_MODEL]
+    #[arg(long, value_name = "MODEL")]
+    default_model: Option<String>,
+
+    /// Where the models run: cpu, flex, … [default: cpu] [env: BRAZIER_SERVE_DEVICE]
+    #[arg(long)]
+    device: Option<String>,
+
+    /// Threads that compute; 0 takes one per processor [default: 0] [env: BRAZIER_SERVE_THREADS]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+
+    /// Largest body of a request [default: 16777216] [env: BRAZIER_SERVE_LIMITS__MAX_BODY_BYTES]
+    #[arg(long, value_name = "BYTES")]
+    max_body_bytes: Option<usize>,
+
+    /// The configuration file [default: configs/serve.toml, where it exists]
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    common: cli::Common,
+}
+
+const EXAMPLES: &str = "Examples:
+  serve                                      every model in artifacts/models on 127.0.0.1:8080
+  serve --default-model digits --port 9000   /predict asks digits@production, else its newest version
+  curl -H 'content-type: image/png' --data-binary @digit.png http://127.0.0.1:8080/models/digits/predict";
+
+const PREFIX: &str = "BRAZIER_SERVE_";
+const CONFIG_VARIABLE: &str = "BRAZIER_SERVE_CONFIG";
+const DEFAULT_FILE: &str = "configs/serve.toml";
+
+fn main() -> std::process::ExitCode {
+    cli::run(|| {
+        let args = Args::parse();
+        let printer = args.common.start(tracing::Level::INFO);
+        let resolved = resolve(&args)?;
+        for entry in resolved.non_defaults() {
+            tracing::debug!(key = entry.key, value = entry.value, origin = %entry.origin, "setting");
+        }
+        serve(resolved, printer)
+    })
+}
+
+fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
+    let file = match &args.config {
+        Some(file) => Some(file.as_path()),
+        None => Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file()),
+    };
+    let mut layers = Layers::new();
+    if let Some(file) = file {
+        layers = layers.file(file)?;
+    }
+    // The file's own name is no setting in the file.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .filter(|(name, _)| name != CONFIG_VARIABLE);
+    let layers = layers
+        .env_from(PREFIX, variables)?
+        .flag("models", "--models", args.models.as_ref())?
+        .flag("host", "--host", args.host.as_ref())?
+        .flag("port", "--port", args.port)?
+        .flag("default_model", "--default-model", args.default_model.as_ref())?
+        .flag("device", "--device", args.device.as_ref())?
+        .flag("threads", "--threads", args.threads)?
+        .flag("limits.max_body_bytes", "--max-body-bytes", args.max_body_bytes)?;
+    let resolved = layers.resolve::<Config>()?;
+    match resolved.config.fault() {
+        Some((key, message)) => Err(resolved.refuse(key, message).into()),
+        None => Ok(resolved),
+    }
+}
+
+fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<ExitStatus> {
+    let config = &resolved.config;
+    let default = match &config.default_model {
+        None => None,
+        Some(text) => {
+            let parsed = text.parse::<ModelRef>();
+            Some(parsed.map_err(|error| resolved.refuse("default_model", error.to_string()))?)
+        }
+    };
+    let device: DeviceSpec =
+        config.device.parse().map_err(|error: DeviceError| resolved.refuse("device", error.to_string()))?;
+    // A device that this build lacks is known before any model is read.
+    device.open().map_err(|error| resolved.refuse("device", error.to_string()))?;
+    if !config.models.is_dir() {
+        return Err(anyhow::anyhow!("there is no registry at {}", config.models.display()))
+            .hint(NO_MODELS)
+            .usage();
+    }
+    let registry = Registry::open(&config.models).context("cannot open the registry")?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if config.threads == 0 { processors } else { config.threads };
+    // Once, before anything computes: the CPU device shares rayon's pool.
+    model::device::set_threads(threads)?;
+    let started = move |address: std::net::SocketAddr| {
+        let url = format!("http://{address}");
+        let result = printer.result(&serde_json::json!({ "listening": url }), || {
+            format!("Serving on {url}; the playground is at {url}/ (Ctrl-C stops)")
+        });
+        if let Err(error) = result {
+            tracing::warn!(%error, "the address could not be printed");
+        }
+    };
+    let running = run(config, registry, default, device, threads, started);
+    let result = actix_web::rt::System::new().block_on(running);
+    match result {
+        Ok(()) => Ok(ExitStatus::Success),
+        Err(error @ RunError::Load(LoadError::Empty { .. })) => Err(error).hint(NO_MODELS).usage(),
+        Err(error @ RunError::Load(LoadError::Default { .. })) => Err(error).usage(),
+        Err(error @ RunError::Load(LoadError::AllFailed { .. })) => {
+            Err(error).hint("the lines above say why; `cargo xtask models verify` checks the registry")
+        }
+        Err(error @ RunError::Listen { .. }) => Err(error).hint("choose another port with --port"),
+        Err(error) => Err(error.into()),
+    }
+}
+
+const NO_MODELS: &str = "make one with `cargo xtask quickstart`, or name another registry with --models";

@@ -1,0 +1,134 @@
+//! Every setting of the server, with its default. `configs/serve.toml` shows them all.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The settings: flag > environment > file > default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The registry to serve: every model and every version in it.
+    pub models: PathBuf,
+    /// The address to listen on.
+    pub host: String,
+    /// The port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// The model that `/predict` asks: `name`, `name@version` or `name@alias`. Needed with several models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_model: Option<String>,
+    /// Where the models run.
+    pub device: String,
+    /// Threads that compute; 0 takes one per processor.
+    pub threads: usize,
+    /// What a request may cost.
+    pub limits: Limits,
+    /// How the server stops.
+    pub drain: Drain,
+}
+
+/// What one request may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a request's body, unpacked.
+    pub max_body_bytes: usize,
+    /// Inputs in one request.
+    pub max_rows: usize,
+    /// Requests that may wait for a thread; the next is answered 503.
+    pub queue: usize,
+    /// Seconds within which a body must have arrived.
+    pub body_timeout_s: u64,
+    /// Bytes of all bodies that are in memory at a time; what comes beyond is answered 503.
+    pub max_bytes_in_flight: usize,
+    /// Connections at a time.
+    pub max_connections: usize,
+}
+
+/// How the server stops on SIGTERM or Ctrl-C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drain {
+    /// Milliseconds between "not ready" and the end of listening, for load balancers to notice.
+    pub delay_ms: u64,
+    /// Seconds that requests under way may still take.
+    pub timeout_s: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            models: PathBuf::from("artifacts/models"),
+            host: "127.0.0.1".to_owned(),
+            port: 8080,
+            default_model: None,
+            device: "cpu".to_owned(),
+            threads: 0,
+            limits: Limits::default(),
+            drain: Drain::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 16 << 20,
+            max_rows: 1024,
+            queue: 128,
+            body_timeout_s: 30,
+            max_bytes_in_flight: 256 << 20,
+            max_connections: 1024,
+        }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { delay_ms: 500, timeout_s: 30 }
+    }
+}
+
+impl Config {
+    /// The first setting that has the right type and cannot work all the same: its key, and what would.
+    #[must_use]
+    pub fn fault(&self) -> Option<(&'static str, &'static str)> {
+        let Limits { max_body_bytes, max_rows, queue, body_timeout_s, .. } = self.limits;
+        let Limits { max_bytes_in_flight, max_connections, .. } = self.limits;
+        let faults = [
+            (self.threads > 1024, "threads", "must be at most 1024"),
+            (!(1..=1 << 30).contains(&max_body_bytes), "limits.max_body_bytes", "must be from 1 to 1073741824"),
+            (!(1..=1 << 20).contains(&max_rows), "limits.max_rows", "must be from 1 to 1048576"),
+            (!(1..=1 << 16).contains(&queue), "limits.queue", "must be from 1 to 65536"),
+            (!(1..=3600).contains(&body_timeout_s), "limits.body_timeout_s", "must be from 1 to 3600"),
+            (
+                max_bytes_in_flight < max_body_bytes,
+                "limits.max_bytes_in_flight",
+                "must be at least `limits.max_body_bytes`",
+            ),
+            (!(1..=1 << 16).contains(&max_connections), "limits.max_connections", "must be from 1 to 65536"),
+            (self.drain.delay_ms > 600_000, "drain.delay_ms", "must be at most 600000"),
+            (self.drain.timeout_s > 3600, "drain.timeout_s", "must be at most 3600"),
+        ];
+        faults.into_iter().find_map(|(wrong, key, message)| wrong.then_some((key, message)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_that_is_shipped_holds_the_defaults() {
+        let text = include_str!("../../../configs/serve.toml");
+        assert_eq!(toml::from_str::<Config>(text).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn limits_that_cannot_work_are_faults() {
+        assert_eq!(Config::default().fault(), None);
+        let mut config = Config::default();
+        config.limits.max_body_bytes = 0;
+        assert_eq!(config.fault().unwrap().0, "limits.max_body_bytes");
+    }
+}

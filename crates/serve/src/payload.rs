@@ -1,0 +1,170 @@
+//! The forms in which `/predict` takes inputs, and how each becomes [`RawInput`]s.
+//!
+//! What a number, an image or a row means to a model is decided by [`predict::input`], which the command
+//! line uses too; this module only opens the envelope. It knows content types, but not HTTP.
+
+use actix_web::web::Bytes;
+use network::{Preprocess, RawInput};
+use predict::input::{self, is_image};
+use serde_json::Value;
+
+use crate::error::{Kind, Result, ServeError, shown};
+use crate::json;
+
+/// A body whose form is known and whose content is not yet looked at.
+#[derive(Debug)]
+pub enum Payload {
+    /// `{"input": X}` or `{"inputs": [X, …]}`.
+    Json(Bytes),
+    /// A header and rows.
+    Csv(Bytes),
+    /// The bytes of a PNG or JPEG file.
+    Image(Bytes),
+    /// The file parts of a form.
+    Files(Vec<File>),
+}
+
+/// One part of a multipart form.
+#[derive(Debug)]
+pub struct File {
+    /// The form field.
+    pub field: String,
+    /// Its content type, when the part has one.
+    pub content_type: Option<String>,
+    /// Its content.
+    pub bytes: Bytes,
+}
+
+/// Inputs, and whether the client gave one or a list; the answer has the same form.
+#[derive(Debug)]
+pub struct Inputs {
+    /// At least one.
+    pub rows: Vec<RawInput>,
+    /// A list is answered with a list, even of one.
+    pub list: bool,
+}
+
+/// What a body may be, for messages.
+pub const FORMS: &str = "application/json ({\"input\": X} or {\"inputs\": [X, …]}), image/png, image/jpeg, \
+                         text/csv, or multipart/form-data with such files";
+
+/// Chooses the form by content type (lower case, without parameters).
+///
+/// # Errors
+/// 415 with the list of what is read.
+pub fn classify(content_type: &str, body: Bytes) -> Result<Payload> {
+    match content_type {
+        "application/json" => Ok(Payload::Json(body)),
+        "text/csv" | "text/tab-separated-values" => Ok(Payload::Csv(body)),
+        "image/png" | "image/jpeg" | "image/jpg" => Ok(Payload::Image(body)),
+        "application/octet-stream" if is_image(&body) => Ok(Payload::Image(body)),
+        "" => Err(ServeError::new(Kind::MediaType, format!("the request has no content type; expected {FORMS}"))),
+        other => Err(ServeError::new(
+            Kind::MediaType,
+            format!("content type {} is not read here; expected {FORMS}", shown(other)),
+        )),
+    }
+}
+
+impl Payload {
+    /// Reads the inputs for a model with this preprocessing; at most `max_rows`.
+    ///
+    /// # Errors
+    /// 400 for what cannot be read, 413 for more rows than allowed.
+    pub fn inputs(self, preprocess: &Preprocess, max_rows: usize) -> Result<Inputs> {
+        let inputs = match self {
+            Self::Json(body) => from_json(&body, preprocess, max_rows)?,
+            Self::Csv(body) => Inputs { rows: from_csv(&body, preprocess, max_rows)?, list: true },
+            Self::Image(body) => Inputs { rows: vec![from_image(&body, preprocess)?], list: false },
+            Self::Files(files) => from_files(files, preprocess, max_rows)?,
+        };
+        match inputs.rows.len() {
+            0 => Err(ServeError::invalid("there are no inputs; expected at least one")),
+            rows if rows > max_rows => Err(too_many(rows, max_rows)),
+            _ => Ok(inputs),
+        }
+    }
+}
+
+/// 413 for a batch that is too long.
+pub(crate) fn too_many(rows: usize, max_rows: usize) -> ServeError {
+    let message = format!("{rows} inputs were given; one request may hold {max_rows}");
+    ServeError::new(Kind::TooLarge, message)
+}
+
+fn from_json(body: &[u8], preprocess: &Preprocess, max_rows: usize) -> Result<Inputs> {
+    let expected = "{\"input\": X} or {\"inputs\": [X, …]}";
+    let mut fields = json::object(body, expected, max_rows.saturating_add(1))?;
+    json::known_fields(fields.keys().map(String::as_str), &["input", "inputs"], "the request")?;
+    match (fields.remove("input"), fields.remove("inputs")) {
+        (Some(input), None) => {
+            let row = input::from_json(&input, preprocess)
+                .map_err(|error| ServeError::invalid(format_args!("`input`: {error}")))?;
+            Ok(Inputs { rows: vec![row], list: false })
+        }
+        (None, Some(Value::Array(inputs))) => {
+            if inputs.len() > max_rows {
+                return Err(too_many(inputs.len(), max_rows));
+            }
+            let read = |(index, input)| {
+                input::from_json(input, preprocess).map_err(|error| at(index, &error))
+            };
+            Ok(Inputs { rows: inputs.iter().enumerate().map(read).collect::<Result<_>>()?, list: true })
+        }
+        (None, Some(other)) => Err(ServeError::invalid(format_args!(
+            "`inputs` must be an array of inputs, but is {}; for one input use `input`",
+            json::kind_of(&other)
+        ))),
+        (Some(_), Some(_)) => {
+            Err(ServeError::invalid("the request has both `input` and `inputs`; give one of them"))
+        }
+        (None, None) => Err(ServeError::invalid(format_args!("the request is empty; expected {expected}"))),
+    }
+}
+
+/// A 400 that says which of several inputs is wrong.
+pub(crate) fn at(index: usize, error: &dyn std::fmt::Display) -> ServeError {
+    ServeError::invalid(format_args!("`inputs[{index}]`: {error}"))
+}
+
+fn from_csv(body: &[u8], preprocess: &Preprocess, max_rows: usize) -> Result<Vec<RawInput>> {
+    // There are no more rows than lines, and counting lines takes no memory. One line is the header.
+    let lines = body.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+    if lines > max_rows.saturating_add(1) {
+        return Err(too_many(lines - 1, max_rows));
+    }
+    input::from_csv(body, preprocess).map_err(ServeError::invalid)
+}
+
+fn from_image(body: &Bytes, preprocess: &Preprocess) -> Result<RawInput> {
+    if !matches!(preprocess, Preprocess::Image(_)) {
+        return Err(ServeError::invalid(format_args!("the model takes {}, not an image", preprocess.expects())));
+    }
+    Ok(input::from_image(body))
+}
+
+fn from_files(files: Vec<File>, preprocess: &Preprocess, max_rows: usize) -> Result<Inputs> {
+    let several = files.len() > 1;
+    let (mut rows, mut list) = (Vec::with_capacity(files.len()), several);
+    for file in files {
+        let File { field, content_type, bytes } = file;
+        let named = |error: ServeError| {
+            ServeError::new(error.kind(), format!("part {}: {error}", shown(&field)))
+        };
+        // Clients that do not know a file's type call it a stream of bytes, or nothing.
+        let stated = content_type.as_deref().unwrap_or("application/octet-stream");
+        let guessed = if stated == "application/octet-stream" && !is_image(&bytes) { "text/csv" } else { stated };
+        match classify(guessed, bytes).map_err(named)? {
+            Payload::Image(bytes) => rows.push(from_image(&bytes, preprocess).map_err(named)?),
+            Payload::Csv(bytes) => {
+                rows.extend(from_csv(&bytes, preprocess, max_rows).map_err(named)?);
+                list = true;
+            }
+            Payload::Json(_) | Payload::Files(_) => {
+                let message = format!("part {} must be a PNG, JPEG or CSV file", shown(&field));
+                return Err(ServeError::new(Kind::MediaType, message));
+            }
+        }
+    }
+    Ok(Inputs { rows, list })
+}

@@ -1,0 +1,6 @@
+//! The routes, by resource. Each takes from HTTP what the modules without HTTP need, and no more.
+
+pub mod models;
+pub mod oip;
+pub mod playground;
+pub mod predict;

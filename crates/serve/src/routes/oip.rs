@@ -1,0 +1,103 @@
+//! The routes of the Open Inference Protocol, below `/v2`.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use artifact::Selector;
+use predict::Predictor;
+use serde_json::json;
+
+use crate::body;
+use crate::error::{Kind, Result, ServeError, shown};
+use crate::oip::types::ServerMetadata;
+use crate::oip::{infer, json as wire};
+use crate::state::{self, Phase, State};
+
+/// `GET /v2`.
+pub async fn server() -> HttpResponse {
+    HttpResponse::Ok().json(ServerMetadata {
+        name: "brazier",
+        version: env!("CARGO_PKG_VERSION"),
+        extensions: &[],
+    })
+}
+
+/// `GET /v2/health/live`: the process answers.
+pub async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "live": true }))
+}
+
+/// `GET /v2/health/ready`: the models are loaded and warmed up, and the server is not about to stop.
+pub async fn ready(state: web::Data<State>) -> HttpResponse {
+    let ready = state.ready();
+    let mut answer = json!({ "ready": ready });
+    if !ready {
+        answer["error"] = json!(match state.phase() {
+            Phase::Loading => "the models are being loaded",
+            Phase::Draining => "the server is shutting down",
+            Phase::Ready => "no model could be loaded",
+        });
+    }
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    HttpResponse::build(status).json(answer)
+}
+
+fn find(state: &State, path: &web::Path<Route>) -> Result<Arc<Predictor>> {
+    let selector = path.version.as_deref().map_or(Selector::Default, state::selector);
+    state.catalog().find(&path.name, &selector).cloned()
+}
+
+/// The part of the path that names a model.
+#[derive(Debug, serde::Deserialize)]
+pub struct Route {
+    name: String,
+    version: Option<String>,
+}
+
+/// `GET /v2/models/{name}[/versions/{version}]`.
+pub async fn model(state: web::Data<State>, path: web::Path<Route>) -> Result<HttpResponse> {
+    let predictor = find(&state, &path)?;
+    let versions = state.catalog().model(&path.name)?.versions.keys().map(u64::to_string).collect();
+    Ok(HttpResponse::Ok().json(infer::metadata(&predictor, versions)))
+}
+
+/// `GET /v2/models/{name}[/versions/{version}]/ready`.
+pub async fn model_ready(state: web::Data<State>, path: web::Path<Route>) -> Result<HttpResponse> {
+    let predictor = find(&state, &path)?;
+    Ok(HttpResponse::Ok().json(json!({ "name": predictor.name(), "ready": true })))
+}
+
+/// `POST /v2/models/{name}[/versions/{version}]/infer`.
+pub async fn infer(
+    request: HttpRequest,
+    body: web::Payload,
+    state: web::Data<State>,
+    path: web::Path<Route>,
+) -> Result<HttpResponse> {
+    let predictor = find(&state, &path)?;
+    if request.headers().contains_key("Inference-Header-Content-Length") {
+        return Err(ServeError::new(
+            Kind::Unsupported,
+            "this server does not speak the binary tensor extension (Inference-Header-Content-Length); \
+             send the tensors as JSON `data`",
+        ));
+    }
+    // The protocol's clients send this type or none.
+    let content_type = request.content_type().to_ascii_lowercase();
+    if !matches!(content_type.as_str(), "application/json" | "") {
+        let message = format!("content type {} is not read here; expected application/json", shown(&content_type));
+        return Err(ServeError::new(Kind::MediaType, message));
+    }
+    let body = body::read(&request, body, &state).await?;
+    let max_rows = state.limits.max_rows;
+    let done = state
+        .pool
+        .run(move || {
+            let request = wire::decode(&body)?;
+            drop(body);
+            wire::encode(&infer::run(&predictor, request, max_rows)?)
+        })
+        .await?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(done.value))
+}

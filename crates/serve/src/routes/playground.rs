@@ -1,0 +1,48 @@
+//! The playground: one page and its files, compiled into the binary.
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use actix_web::{HttpRequest, HttpResponse};
+
+/// A file of the playground.
+struct Asset {
+    path: &'static str,
+    content_type: &'static str,
+    content: &'static str,
+}
+
+const ASSETS: [Asset; 6] = [
+    Asset { path: "/", content_type: "text/html; charset=utf-8", content: include_str!("../playground/index.html") },
+    Asset {
+        path: "/playground/style.css",
+        content_type: "text/css; charset=utf-8",
+        content: include_str!("../playground/style.css"),
+    },
+    Asset { path: "/playground/app.js", content_type: SCRIPT, content: include_str!("../playground/app.js") },
+    Asset { path: "/playground/canvas.js", content_type: SCRIPT, content: include_str!("../playground/canvas.js") },
+    Asset { path: "/playground/inputs.js", content_type: SCRIPT, content: include_str!("../playground/inputs.js") },
+    Asset { path: "/playground/results.js", content_type: SCRIPT, content: include_str!("../playground/results.js") },
+];
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Nothing from elsewhere, nothing inline; pictures that the page itself makes are `data:` or `blob:`.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The paths of the files.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    ASSETS.iter().map(|asset| asset.path)
+}
+
+/// Answers one of [`paths`].
+pub async fn serve(request: HttpRequest) -> HttpResponse {
+    let Some(asset) = ASSETS.iter().find(|asset| asset.path == request.path()) else {
+        return HttpResponse::NotFound().finish();
+    };
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, asset.content_type))
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        // The files change with the binary and are small, so a browser asks each time.
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .body(asset.content)
+}

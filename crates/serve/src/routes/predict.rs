@@ -1,0 +1,150 @@
+//! `POST /predict`, `/models/{name}/predict`, `/models/{name}/versions/{version}/predict`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use artifact::Selector;
+use futures_util::stream;
+use predict::Predictor;
+
+use crate::answer::{self, Timing};
+use crate::body;
+use crate::error::{Kind, Result, ServeError, shown, suggestion};
+use crate::payload::{self, File, Payload};
+use crate::state::{self, State};
+
+/// Asks the default model.
+pub async fn default(request: HttpRequest, body: web::Payload, state: web::Data<State>) -> Result<HttpResponse> {
+    let predictor = state.catalog().find_default().cloned()?;
+    predict(&request, body, &state, predictor).await
+}
+
+/// Asks the version of a model that its alias `production` names, else the newest.
+pub async fn model(
+    request: HttpRequest,
+    body: web::Payload,
+    state: web::Data<State>,
+    name: web::Path<String>,
+) -> Result<HttpResponse> {
+    let predictor = state.catalog().find(&name, &Selector::Default).cloned()?;
+    predict(&request, body, &state, predictor).await
+}
+
+/// Asks a version by its number or an alias.
+pub async fn version(
+    request: HttpRequest,
+    body: web::Payload,
+    state: web::Data<State>,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse> {
+    let (name, version) = path.into_inner();
+    let predictor = state.catalog().find(&name, &state::selector(&version)).cloned()?;
+    predict(&request, body, &state, predictor).await
+}
+
+async fn predict(
+    request: &HttpRequest,
+    body: web::Payload,
+    state: &State,
+    predictor: Arc<Predictor>,
+) -> Result<HttpResponse> {
+    let top = top(request.query_string())?;
+    let content_type = request.content_type().to_ascii_lowercase();
+    // What cannot be read is refused before it is received.
+    if content_type != MULTIPART && content_type != "application/octet-stream" {
+        payload::classify(&content_type, web::Bytes::new())?;
+    }
+    let body = body::read(request, body, state).await?;
+    let payload = if content_type == MULTIPART {
+        Payload::Files(files(request, body.bytes(), state.limits.max_rows).await?)
+    } else {
+        payload::classify(&content_type, body.bytes())?
+    };
+    let max_rows = state.limits.max_rows;
+    let done = state
+        .pool
+        .run(move || {
+            let start = Instant::now();
+            let inputs = payload.inputs(predictor.preprocess(), max_rows)?;
+            let mut timing = Timing { prepare: start.elapsed(), ..Timing::default() };
+            drop(body);
+            let predictions = answer::predict(&predictor, &inputs, &mut timing)?;
+            Ok((answer::write(&predictor, &predictions, inputs.list, top)?, timing))
+        })
+        .await?;
+    let (json, timing) = done.value;
+    let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+    let server_timing = format!(
+        "queue;dur={:.3}, prepare;dur={:.3}, infer;dur={:.3}",
+        milliseconds(done.queued),
+        milliseconds(timing.prepare),
+        milliseconds(timing.infer)
+    );
+    Ok(HttpResponse::Ok()
+        .content_type("application/json")
+        .insert_header(("Server-Timing", server_timing))
+        .body(json))
+}
+
+const MULTIPART: &str = "multipart/form-data";
+
+/// Splits a form into its parts. The body is in memory already, and each part is a slice of it.
+async fn files(request: &HttpRequest, body: web::Bytes, most: usize) -> Result<Vec<File>> {
+    let malformed = |error: multer::Error| ServeError::invalid(format_args!("the form cannot be read: {error}"));
+    let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let boundary = multer::parse_boundary(header).map_err(malformed)?;
+    let body = stream::iter([Ok::<_, std::io::Error>(body)]);
+    let mut form = multer::Multipart::new(body, boundary);
+    let mut files = Vec::new();
+    while let Some(part) = form.next_field().await.map_err(malformed)? {
+        if files.len() == most {
+            return Err(payload::too_many(files.len() + 1, most));
+        }
+        let field = part.name().unwrap_or("").to_owned();
+        let content_type = part.content_type().map(|mime| mime.essence_str().to_ascii_lowercase());
+        files.push(File { field, content_type, bytes: part.bytes().await.map_err(malformed)? });
+    }
+    if files.is_empty() {
+        return Err(ServeError::invalid("the form has no file; expected at least one PNG, JPEG or CSV file"));
+    }
+    Ok(files)
+}
+
+/// Reads the query: `top=K` or nothing.
+fn top(query: &str) -> Result<Option<usize>> {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
+        .map_err(|_| ServeError::invalid("the query cannot be read; expected ?top=K or none"))?;
+    let mut top = None;
+    for (key, value) in pairs.into_inner() {
+        if key != "top" {
+            let hint = suggestion(&key, ["top"]);
+            let message = format!("unknown query parameter {}{hint}", shown(&key));
+            return Err(ServeError::new(Kind::Invalid, message));
+        }
+        match value.parse::<usize>() {
+            Ok(count) if count > 0 && top.is_none() => top = Some(count),
+            Ok(count) if count > 0 => return Err(ServeError::invalid("`top` is given twice")),
+            _ => {
+                let message = format!("`top` must be a whole number from 1 on, but is {}", shown(&value));
+                return Err(ServeError::new(Kind::Invalid, message));
+            }
+        }
+    }
+    Ok(top)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::top;
+
+    #[test]
+    fn the_query_is_read_strictly() {
+        assert_eq!(top("").unwrap(), None);
+        assert_eq!(top("top=3").unwrap(), Some(3));
+        for query in ["top=0", "top=-1", "top=x", "top", "top=1&top=2", "tpo=3", "top=99999999999999999999999"] {
+            assert!(top(query).is_err(), "{query}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What the server knows: the models, how far it has come, and the means to compute.
+//!
+//! Requests read an immutable [`Catalog`] behind a pointer; loading swaps in a new one. A request that has
+//! begun keeps the model it found, whatever happens to the catalog meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
+use predict::Predictor;
+
+use crate::body::InFlight;
+use crate::config::Limits;
+use crate::error::{Result, ServeError, shown, suggestion};
+use crate::pool::Pool;
+
+/// Shared by every request.
+#[derive(Debug)]
+pub struct State {
+    catalog: RwLock<Arc<Catalog>>,
+    phase: AtomicU8,
+    /// Where computing happens.
+    pub pool: Pool,
+    /// What a request may cost.
+    pub limits: Limits,
+    /// Bytes of bodies that are in memory now.
+    pub in_flight: Arc<InFlight>,
+}
+
+/// How far the server has come; it decides readiness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Models are being loaded and warmed up.
+    Loading,
+    /// Every model that can be served is.
+    Ready,
+    /// A signal asked the server to stop; requests are still answered.
+    Draining,
+}
+
+/// The models at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// By name.
+    pub models: BTreeMap<String, Model>,
+    /// What `/predict` without a name means.
+    pub default: Option<ModelRef>,
+}
+
+/// One model with its versions.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// By number.
+    pub versions: BTreeMap<u64, Version>,
+    /// The version that each alias points at.
+    pub aliases: BTreeMap<String, u64>,
+}
+
+/// One version and what became of it.
+#[derive(Clone, Debug)]
+pub enum Version {
+    /// Found, not loaded yet.
+    Loading,
+    /// Loaded, its self-check passed.
+    Ready(Arc<Predictor>),
+    /// Not served; the log says why.
+    Failed,
+}
+
+impl Version {
+    /// The state's name in listings.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Ready(_) => "ready",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl State {
+    /// A server that has not looked for models yet.
+    #[must_use]
+    pub fn new(pool: Pool, limits: Limits) -> Self {
+        let phase = AtomicU8::new(Phase::Loading as u8);
+        let in_flight = InFlight::new(limits.max_bytes_in_flight);
+        Self { catalog: RwLock::default(), phase, pool, limits, in_flight }
+    }
+
+    /// The models as they are now.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the catalog; requests under way keep the one they have.
+    pub fn update(&self, change: impl FnOnce(&mut Catalog)) {
+        let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = (**current).clone();
+        change(&mut next);
+        *current = Arc::new(next);
+    }
+
+    /// How far the server has come.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            phase if phase == Phase::Loading as u8 => Phase::Loading,
+            phase if phase == Phase::Ready as u8 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Loading is over. A server that drains already stays that way.
+    pub fn loaded(&self) {
+        let (from, to) = (Phase::Loading as u8, Phase::Ready as u8);
+        // When the exchange fails, the server is draining, which must not be undone.
+        let _ = self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// From now on the server is not ready; it still answers.
+    pub fn drain(&self) {
+        self.phase.store(Phase::Draining as u8, Ordering::Release);
+    }
+
+    /// Whether new traffic should come here: loaded, not draining, and something to serve.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        let serves = |model: &Model| model.versions.values().any(|version| matches!(version, Version::Ready(_)));
+        self.phase() == Phase::Ready && self.catalog().models.values().any(serves)
+    }
+}
+
+impl Catalog {
+    /// The model of that name.
+    ///
+    /// # Errors
+    /// 404 with the names that exist.
+    pub fn model(&self, name: &str) -> Result<&Model> {
+        self.models.get(name).ok_or_else(|| {
+            let names: Vec<&str> = self.models.keys().map(String::as_str).collect();
+            let hint = suggestion(name, names.iter().copied());
+            ServeError::not_found(format_args!("there is no model {}{hint}", shown(name))).with("models", names)
+        })
+    }
+
+    /// The version of a model that `selector` means, ready to answer.
+    ///
+    /// # Errors
+    /// 404 when there is no such model, version or alias; 503 when it is not loaded (yet).
+    pub fn find(&self, name: &str, selector: &Selector) -> Result<&Arc<Predictor>> {
+        let model = self.model(name)?;
+        let number = model.number(name, selector)?;
+        match model.versions.get(&number) {
+            Some(Version::Ready(predictor)) => Ok(predictor),
+            Some(Version::Loading) => Err(ServeError::unavailable(format_args!(
+                "version {number} of {} is still being loaded; try again in a second",
+                shown(name)
+            ))),
+            Some(Version::Failed) => Err(ServeError::unavailable(format_args!(
+                "version {number} of {} could not be loaded; the server's log says why",
+                shown(name)
+            ))),
+            None => Err(model.no_version(name, &number.to_string())),
+        }
+    }
+
+    /// The model that answers when a request names none: the configured one, else the only one.
+    ///
+    /// # Errors
+    /// 400 with the list when there are several.
+    pub fn find_default(&self) -> Result<&Arc<Predictor>> {
+        if let Some(default) = &self.default {
+            return self.find(&default.name, &default.selector);
+        }
+        let mut names = self.models.keys();
+        match (names.next(), names.next()) {
+            (Some(name), None) => self.find(name, &Selector::Default),
+            (None, _) => Err(ServeError::unavailable("no model is loaded yet; try again in a second")),
+            (Some(_), Some(_)) => {
+                let names: Vec<&str> = self.models.keys().map(String::as_str).collect();
+                Err(ServeError::invalid(format_args!(
+                    "several models are served and none is the default; use /models/NAME/predict with one of {}, \
+                     or start the server with --default-model",
+                    names.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ")
+                ))
+                .with("models", names))
+            }
+        }
+    }
+}
+
+impl Model {
+    /// The version number that a selector means: for the default the alias `production`, else the newest.
+    /// The newest is the newest that is ready, while there is one.
+    ///
+    /// # Errors
+    /// 404 when there is no such version or alias.
+    pub fn number(&self, name: &str, selector: &Selector) -> Result<u64> {
+        match selector {
+            Selector::Version(number) => Ok(*number),
+            Selector::Alias(alias) => {
+                self.aliases.get(alias).copied().ok_or_else(|| self.no_version(name, alias))
+            }
+            Selector::Latest => self.newest(name),
+            Selector::Default => self.aliases.get(PRODUCTION).map_or_else(|| self.newest(name), |&number| Ok(number)),
+        }
+    }
+
+    fn newest(&self, name: &str) -> Result<u64> {
+        let is_ready = |number: &&u64| matches!(self.versions.get(number), Some(Version::Ready(_)));
+        let newest = self.versions.keys().rev().find(is_ready).or_else(|| self.versions.keys().next_back());
+        newest.copied().ok_or_else(|| self.no_version(name, "latest"))
+    }
+
+    fn no_version(&self, name: &str, wanted: &str) -> ServeError {
+        let numbers = self.versions.keys().map(u64::to_string);
+        let all: Vec<String> = numbers.chain(self.aliases.keys().cloned()).collect();
+        ServeError::not_found(format_args!("model {} has no version {}", shown(name), shown(wanted)))
+            .with("versions", all)
+    }
+}
+
+/// Reads a version out of a path: a number, `latest`, or an alias.
+#[must_use]
+pub fn selector(text: &str) -> Selector {
+    match parse_version(text) {
+        Some(number) => Selector::Version(number),
+        None if text == artifact::LATEST => Selector::Latest,
+        None => Selector::Alias(text.to_owned()),
+    }
+}
