@@ -18,6 +18,7 @@
 
 pub mod atomic;
 pub mod card;
+pub mod diff;
 pub mod digest;
 mod error;
 mod json;
@@ -34,7 +35,7 @@ pub use self::error::FileError;
 pub use self::limits::Limits;
 pub use self::manifest::{
     EvaluationSettings, FileEntry, FormatVersion, Lineage, Manifest, ManifestError, ReferenceStatistics,
-    Sample, SampleInput,
+    Sample, SampleCell, SampleError, SampleInput,
 };
 pub use self::model_ref::{
     LATEST, ModelRef, NameError, PRODUCTION, Selector, check_alias, check_name, parse_version,

@@ -8,6 +8,7 @@ mod aliases;
 mod publish;
 mod scan;
 mod state;
+mod verify;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub use self::publish::{Draft, Published};
 pub use self::scan::{ModelEntry, Scan, Warning};
 use self::state::State;
 pub use self::state::{AliasState, StateError};
+pub use self::verify::{Verification, Verified};
 use crate::error::{Context, FileError};
 use crate::limits::Limits;
 use crate::manifest::{Manifest, ManifestError};

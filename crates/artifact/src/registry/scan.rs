@@ -40,6 +40,9 @@ pub struct Warning {
     pub path: PathBuf,
     /// Why it is no model or version.
     pub reason: String,
+    /// Whether something of ours is damaged, such as a file with aliases that cannot be read; otherwise it
+    /// just does not belong there.
+    pub damage: bool,
 }
 
 impl Registry {
@@ -73,7 +76,8 @@ impl Registry {
             let aliases = match State::read(&path) {
                 Ok(state) => state.aliases,
                 Err(error) => {
-                    scan.warn(path.join(STATE_FILE), chain(&error));
+                    let (path, reason) = (path.join(STATE_FILE), chain(&error));
+                    scan.warnings.push(Warning { path, reason, damage: true });
                     Default::default()
                 }
             };
@@ -88,7 +92,7 @@ impl Registry {
 
 impl Scan {
     fn warn(&mut self, path: PathBuf, reason: impl ToString) {
-        self.warnings.push(Warning { path, reason: reason.to_string() });
+        self.warnings.push(Warning { path, reason: reason.to_string(), damage: false });
     }
 }
 
@@ -129,7 +133,7 @@ pub(super) fn versions(model: &Path) -> Result<Versions, FileError> {
             }
             Some(_) => format!("it has no `{MANIFEST_FILE}`"),
         };
-        found.warnings.push(Warning { path, reason });
+        found.warnings.push(Warning { path, reason, damage: false });
     }
     found.versions.sort_unstable();
     Ok(found)

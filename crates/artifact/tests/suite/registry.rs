@@ -144,6 +144,30 @@ fn an_alias_whose_version_was_deleted_by_hand() {
         assert!(error.contains("points at version 1, which does not exist any more; it has 2"), "{error}");
     }
     assert_eq!(version_of(&registry, "shapes@latest"), Ok(2));
+    let verification = registry.verify().unwrap();
+    assert!(!verification.is_sound());
+    let reason = &verification.problems[0].reason;
+    assert_eq!(reason, "the alias `production` points at version 1, which does not exist");
+}
+
+#[test]
+fn verification_names_every_damaged_package() {
+    let (_directory, registry) = filled(3);
+    registry.promote("shapes", 2, "production").unwrap();
+    assert!(registry.verify().unwrap().is_sound());
+    fs::write(registry.root().join("shapes/1/card.md"), "forged").unwrap();
+    fs::remove_file(registry.root().join("shapes/3/weights.bpk")).unwrap();
+    let verification = registry.verify().unwrap();
+    assert!(!verification.is_sound());
+    let damaged: Vec<u64> = verification
+        .packages
+        .iter()
+        .filter(|package| package.error.is_some())
+        .map(|package| package.version)
+        .collect();
+    assert_eq!((damaged, verification.packages.len()), (vec![1, 3], 3));
+    fs::write(registry.root().join("shapes/registry.json"), "[]").unwrap();
+    assert_eq!(registry.verify().unwrap().problems.len(), 1);
 }
 
 #[test]
@@ -178,6 +202,8 @@ fn what_does_not_belong_there_is_ignored_with_a_warning() {
         format!("shapes/draft: {number}"),
     ];
     assert_eq!(warnings, expected);
+    assert!(scan.warnings.iter().all(|warning| !warning.damage));
+    assert!(registry.verify().unwrap().is_sound());
     // A half-written directory is never overwritten and never becomes a version.
     assert_eq!(registry.publish("shapes", draft(2)).unwrap().version, 8);
     assert_eq!(registry.versions("shapes").unwrap(), [1, 8]);
