@@ -1,1 +1,149 @@
-fn main() {}
+//! `cargo xtask …`: one front door to the workspace.
+//!
+//! It maps what a person asks for to the right build of the right program: a device is a value at run time,
+//! but which devices exist is a Cargo feature at compile time, and that mapping is xtask's reason to exist.
+//! It never links Burn, so that it is built in seconds and its own commands (the registry, the checks)
+//! answer at once.
+
+mod binaries;
+mod child;
+mod ci;
+mod models;
+mod quickstart;
+mod schema;
+mod workspace;
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::binaries::{Binaries, Binary};
+use crate::workspace::Workspace;
+
+/// Train, pack and serve neural networks in Rust.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
+struct Arguments {
+    /// Run the programs that were built before, without looking whether they are up to date.
+    #[arg(long)]
+    no_build: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+`cargo xtask COMMAND --help` says more about a command.
+
+Exit codes: 0 done, 1 a required quality was missed, 2 wrong arguments or configuration, 3 failed,
+130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take the embedded digits the whole way: train, evaluate, pack, predict, serve.
+    Quickstart(quickstart::Quickstart),
+    /// Train a network from a config and publish it as the next version of its model.
+    #[command(disable_help_flag = true)]
+    Train(Forwarded),
+    /// Score a packaged model.
+    #[command(disable_help_flag = true)]
+    Evaluate(Forwarded),
+    /// Answer inputs from files or standard input with a packaged model.
+    #[command(disable_help_flag = true)]
+    Predict(Forwarded),
+    /// Fetch public data sets, and look at data before training on it.
+    #[command(disable_help_flag = true)]
+    Data(Forwarded),
+    /// Measure speed, beside PyTorch where there is one.
+    #[command(disable_help_flag = true)]
+    Bench(Forwarded),
+    /// Serve the registry over HTTP.
+    #[command(disable_help_flag = true)]
+    Serve(Forwarded),
+    /// List, show, promote, verify and compare the packages of the registry.
+    Models {
+        #[command(subcommand)]
+        command: models::Command,
+        #[command(flatten)]
+        common: cli::Common,
+    },
+    /// Check formatting, lints and documentation, as the continuous integration does after the tests.
+    Ci(ci::Ci),
+    /// Write the JSON schemas that are committed, or check that they are fresh.
+    Schema(schema::Schema),
+}
+
+/// What is passed on, word for word, to the program that knows it.
+#[derive(Args, Debug)]
+struct Forwarded {
+    /// The arguments of the command; `--help` lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    arguments: Vec<OsString>,
+}
+
+fn main() -> std::process::ExitCode {
+    cli::run(|| {
+        let arguments = Arguments::parse();
+        let workspace = Workspace::find()?;
+        let binaries = Binaries::new(&workspace, arguments.no_build);
+        match arguments.command {
+            Command::Quickstart(command) => quickstart::run(&command, &workspace, &binaries),
+            Command::Train(forwarded) => binaries.hand_over(Binary::Train, &["train"], &forwarded.arguments),
+            Command::Evaluate(forwarded) => {
+                binaries.hand_over(Binary::Train, &["evaluate"], &forwarded.arguments)
+            }
+            Command::Data(forwarded) => binaries.hand_over(Binary::Train, &["data"], &forwarded.arguments),
+            Command::Bench(forwarded) => binaries.hand_over(Binary::Train, &["bench"], &forwarded.arguments),
+            Command::Predict(forwarded) => binaries.hand_over(Binary::Predict, &[], &forwarded.arguments),
+            Command::Serve(forwarded) => binaries.hand_over(Binary::Serve, &[], &forwarded.arguments),
+            Command::Models { command, common } => {
+                let printer = common.start(tracing::Level::WARN);
+                models::run(command, workspace.root(), &printer)
+            }
+            Command::Ci(command) => ci::run(&command, &workspace),
+            Command::Schema(command) => schema::run(&command, &workspace),
+        }
+    })
+}
+
+/// Says something on stderr that must be seen without `-v`, where no printer exists yet.
+#[expect(clippy::print_stderr, reason = "xtask speaks before any program with a printer runs")]
+fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn forwarded_arguments_stay_as_they_are() {
+        let line = ["xtask", "--no-build", "train", "--config", "a.toml", "--help", "-q", "--", "x"];
+        let arguments = Arguments::try_parse_from(line).unwrap();
+        let Command::Train(forwarded) = arguments.command else { panic!("{arguments:?}") };
+        assert!(arguments.no_build);
+        assert_eq!(forwarded.arguments, ["--config", "a.toml", "--help", "-q", "--", "x"]);
+    }
+
+    #[test]
+    fn the_first_argument_may_be_a_flag_or_a_word() {
+        for (line, expected) in [
+            (vec!["xtask", "train", "--help"], vec!["--help"]),
+            (vec!["xtask", "train", "-h"], vec!["-h"]),
+            (vec!["xtask", "train", "--no-build"], vec!["--no-build"]),
+            (vec!["xtask", "train"], vec![]),
+        ] {
+            let Command::Train(forwarded) = Arguments::try_parse_from(line).unwrap().command else {
+                panic!()
+            };
+            assert_eq!(forwarded.arguments, expected);
+        }
+    }
+}

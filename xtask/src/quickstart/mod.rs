@@ -1,0 +1,279 @@
+//! `cargo xtask quickstart`: the main job on data that needs no network, from training to a running server.
+//!
+//! Every step runs the program that a person would run, with the command shown, so that what it prints is a
+//! tour and nothing happens here that could not be done by hand.
+
+mod digit;
+mod http;
+mod server;
+mod steps;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::Context as _;
+use artifact::{ModelRef, PRODUCTION, Registry, Selector};
+use clap::Args;
+use cli::{ExitStatus, Format, Interrupt, Printer};
+use serde_json::{Value, json};
+
+use self::digit::Digit;
+use self::server::Server;
+use self::steps::Steps;
+use crate::binaries::{Binaries, Binary};
+use crate::child;
+use crate::workspace::Workspace;
+
+const CONFIG: &str = "configs/train/quickstart.toml";
+const MODEL: &str = "digits";
+const SAMPLE: &str = "artifacts/quickstart/digit.png";
+
+/// Arguments of `cargo xtask quickstart`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Quickstart {
+    /// Stop after the prediction and start no server.
+    #[arg(long)]
+    no_serve: bool,
+
+    /// The port to serve on; 0 takes a free one.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+
+    /// The registry to publish to and to serve from.
+    #[arg(long, value_name = "DIR", default_value = "artifacts/models")]
+    models: PathBuf,
+
+    #[command(flatten)]
+    common: cli::Common,
+}
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask quickstart                 train, pack, predict, and serve on 127.0.0.1:8080 until Ctrl-C
+  cargo xtask quickstart --no-serve      the same without the server
+  cargo xtask quickstart --port 9000     serve on another port";
+
+/// Why a quickstart ends before its end: a step has failed and said so itself.
+struct Ended(ExitStatus);
+
+pub(crate) fn run(
+    command: &Quickstart,
+    workspace: &Workspace,
+    binaries: &Binaries,
+) -> anyhow::Result<ExitStatus> {
+    let printer = command.common.start(tracing::Level::WARN);
+    let interrupt = Interrupt::listen().context("cannot catch Ctrl-C")?;
+    // Before the work, not after it: nobody wants to learn of a busy port when the training is over.
+    let port = if command.no_serve { 0 } else { server::free_port(command.port)? };
+    let tour = Tour { command, workspace, binaries, interrupt: &interrupt, printer: &printer };
+    match tour.run(port)? {
+        Ok(status) | Err(Ended(status)) => Ok(status),
+    }
+}
+
+/// What every step needs.
+struct Tour<'a> {
+    command: &'a Quickstart,
+    workspace: &'a Workspace,
+    binaries: &'a Binaries,
+    interrupt: &'a Interrupt,
+    printer: &'a Printer,
+}
+
+type Step<T> = anyhow::Result<Result<T, Ended>>;
+
+/// Ends the tour early, where a step has.
+macro_rules! done {
+    ($step:expr) => {
+        match $step? {
+            Ok(value) => value,
+            Err(ended) => return Ok(Err(ended)),
+        }
+    };
+}
+
+impl Tour<'_> {
+    fn run(&self, port: u16) -> Step<ExitStatus> {
+        let mut steps = Steps::new(self.printer, if self.command.no_serve { 5 } else { 6 });
+
+        steps.begin("build the programs");
+        self.binaries.build(&[])?;
+        // Cargo died of the same Ctrl-C.
+        if self.interrupt.is_requested() {
+            return Ok(Err(Ended(ExitStatus::Interrupted)));
+        }
+
+        let models = self.command.models.to_string_lossy().into_owned();
+        let registry = Registry::open(&self.command.models).context("cannot open the registry")?;
+        let newest = |registry: &Registry| match registry.versions(MODEL) {
+            Ok(versions) => Ok(versions.into_iter().max()),
+            Err(artifact::RegistryError::UnknownModel { .. }) => Ok(None),
+            Err(error) => Err(error),
+        };
+
+        steps.begin(
+            "train a small convolutional network on the embedded digits, score it on the test data, pack it",
+        );
+        let before = newest(&registry).context("cannot read the registry")?;
+        done!(self.child(Binary::Train, &["train", "--config", CONFIG, "--models", &models]));
+        let version = newest(&registry)
+            .context("cannot read the registry")?
+            .filter(|version| Some(*version) != before)
+            .with_context(|| format!("the training published no version of `{MODEL}` in {models}"))?;
+        let model = format!("{MODEL}@{version}");
+
+        steps.begin(&format!("evaluate {model}: the packed score, measured again from the package"));
+        done!(self.child(Binary::Train, &["evaluate", &model, "--models", &models]));
+
+        steps.begin(&format!("promote {model} to `{PRODUCTION}`"));
+        registry.promote(MODEL, version, PRODUCTION).with_context(|| format!("cannot promote {model}"))?;
+
+        let digit = Digit::read(self.workspace.root())?;
+        let sample = self.workspace.root().join(SAMPLE);
+        digit.write_png(&sample)?;
+        steps.begin(&format!("predict {SAMPLE} with the library"));
+        self.printer.status(digit.picture());
+        let answer = done!(self.predict(&["--models", &models, &format!("{MODEL}@{PRODUCTION}"), SAMPLE]));
+        let class = class_of(&answer).context("the answer of `predict` names no class")?;
+        let right = class == digit.label.to_string();
+        let verdict = if right { "right" } else { "wrong" };
+        self.printer.status(format!("predicted {class}, labelled {}: {verdict}", digit.label));
+        let mut result = json!({
+            "model": MODEL,
+            "version": version,
+            "package": self.command.models.join(MODEL).join(version.to_string()),
+            "predicted": class,
+            "labelled": digit.label.to_string(),
+        });
+        let status = if right { ExitStatus::Success } else { ExitStatus::GateFailed };
+
+        if self.command.no_serve {
+            steps.end();
+            let next = format!(
+                "{model} is in {}. Serve it: cargo run --release -p serve",
+                self.command.models.join(MODEL).join(version.to_string()).display()
+            );
+            self.printer.result(&result, || next)?;
+            return Ok(Ok(status));
+        }
+
+        steps.begin("serve it, and ask over HTTP");
+        let reference =
+            ModelRef { name: MODEL.to_owned(), selector: Selector::Alias(PRODUCTION.to_owned()) }.to_string();
+        let mut server = Server::start(self.binaries, &self.command.models, port, &reference)?;
+        if !server.wait_until_ready(self.interrupt)? {
+            server.stop()?;
+            return Ok(Err(Ended(ExitStatus::Interrupted)));
+        }
+        let body = json!({ "input": digit.rows() });
+        let answer = server.ask("/predict", &body)?;
+        let served =
+            class_of(&answer).with_context(|| format!("the server's answer names no class: {answer}"))?;
+        if served != class {
+            anyhow::bail!("the server answered {served} where the library answered {class}");
+        }
+        steps.end();
+        let url = server.url();
+        if let Value::Object(fields) = &mut result {
+            fields.insert("url".to_owned(), url.clone().into());
+        }
+        self.printer.result(&result, || {
+            format!(
+                "The server answered {served}, as the library did.\n\n\
+                 Playground:  {url}/\n\
+                 Ask it:      curl -s {url}/predict -H 'content-type: application/json' -d '{body}'\n\
+                 Stop it:     Ctrl-C"
+            )
+        })?;
+        server.serve_until(self.interrupt)?;
+        self.printer.status("stopped");
+        Ok(Ok(status))
+    }
+
+    /// Runs a program that speaks for itself.
+    fn child(&self, binary: Binary, arguments: &[&str]) -> Step<()> {
+        self.say(binary, arguments);
+        let mut command = self.binaries.command(binary);
+        command.args(arguments).args(self.flags()).stdin(Stdio::null());
+        if self.printer.format() == Format::Json || self.printer.is_quiet() {
+            // Its result is not the result of this command.
+            command.stdout(Stdio::null());
+        }
+        let running = command.spawn().with_context(|| format!("cannot run {}", binary.name()))?;
+        match child::wait(running, self.interrupt)? {
+            ExitStatus::Success if self.interrupt.is_requested() => Ok(Err(Ended(ExitStatus::Interrupted))),
+            ExitStatus::Success => Ok(Ok(())),
+            status => Ok(Err(Ended(status))),
+        }
+    }
+
+    /// Runs `predict` and reads its answer.
+    fn predict(&self, arguments: &[&str]) -> Step<Value> {
+        self.say(Binary::Predict, arguments);
+        let mut command = self.binaries.command(Binary::Predict);
+        command.args(arguments).args(["--json", "--quiet"]).stdin(Stdio::null());
+        let running = command.stdout(Stdio::piped()).spawn().context("cannot run predict")?;
+        let output = running.wait_with_output().context("cannot read the answer of predict")?;
+        match child::status_of(output.status) {
+            ExitStatus::Success => {
+                let answer = serde_json::from_slice(&output.stdout)
+                    .context("the answer of `predict --json` is not JSON")?;
+                Ok(Ok(answer))
+            }
+            status => Ok(Err(Ended(status))),
+        }
+    }
+
+    /// The flags of this command that every program has as well.
+    fn flags(&self) -> Vec<&'static str> {
+        // Events of a program inside a program would mix with this command's own; it is silent instead.
+        let quiet = self.printer.format() == Format::Json || self.printer.is_quiet();
+        if quiet { vec!["--quiet"] } else { Vec::new() }
+    }
+
+    /// Shows the command that does by hand what follows.
+    fn say(&self, binary: Binary, arguments: &[&str]) {
+        let subcommand = if binary == Binary::Train { "" } else { binary.name() };
+        let line = [subcommand].into_iter().chain(arguments.iter().copied()).filter(|part| !part.is_empty());
+        // The registry's default place needs no naming.
+        let mut words: Vec<&str> = line.collect();
+        if self.command.models == Path::new("artifacts/models")
+            && let Some(at) = words.iter().position(|word| *word == "--models")
+        {
+            words.drain(at..at + 2);
+        }
+        let paint = self.printer.paint_status();
+        self.printer.status(paint.dim(&format!("$ cargo xtask {}", words.join(" "))));
+    }
+}
+
+/// The predicted class, wherever the answer holds it.
+fn class_of(answer: &Value) -> Option<String> {
+    match answer {
+        Value::Object(fields) => match fields.get("class") {
+            Some(Value::String(class)) => Some(class.clone()),
+            _ => fields.values().find_map(class_of),
+        },
+        Value::Array(items) => items.iter().find_map(class_of),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_class_is_found_in_every_shape_of_answer() {
+        let cases = [
+            (json!({ "class": "7" }), Some("7")),
+            (json!({ "predictions": [{ "kind": "class", "class": "3" }] }), Some("3")),
+            (json!([{ "class": "1" }, { "class": "2" }]), Some("1")),
+            (json!({ "class": 7 }), None),
+            (json!({ "error": "x" }), None),
+        ];
+        for (answer, expected) in cases {
+            assert_eq!(class_of(&answer).as_deref(), expected, "{answer}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The xtask executable as a person calls it, beside programs that only tell how they were called.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
+
+/// One at a time: a file that is being written must not be open in a process that another thread forks, or
+/// running it fails with "text file busy".
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A directory with xtask and three programs in it: shell scripts that print their name and arguments.
+struct Stage {
+    directory: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new(script: &str) -> Stage {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let stage = Stage { directory: tempfile::tempdir().unwrap() };
+        fs::copy(env!("CARGO_BIN_EXE_xtask"), stage.path("xtask")).unwrap();
+        for name in ["train", "predict", "serve"] {
+            let path = stage.path(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        stage
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut command = Command::new(self.path("xtask"));
+        command.args(arguments).env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR")).env("NO_COLOR", "1");
+        // The current directory is a place of its own, to see that the programs run in the workspace.
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn arguments_reach_the_right_program_word_for_word() {
+    let stage =
+        Stage::new(r#"echo "$(basename "$0"):" "$@"; test -f ARCHITECTURE.md && echo in the workspace"#);
+    let cases: &[(&[&str], &str)] = &[
+        (&["train", "--config", "a b.toml", "--set", "x=1"], "train: train --config a b.toml --set x=1"),
+        (&["train", "--help"], "train: train --help"),
+        (&["evaluate", "digits@1", "-q"], "train: evaluate digits@1 -q"),
+        (&["data", "inspect", "--json"], "train: data inspect --json"),
+        (&["bench", "train"], "train: bench train"),
+        (&["predict", "digits@1", "-"], "predict: digits@1 -"),
+        (&["serve", "--port", "0"], "serve: --port 0"),
+        (&["predict", "--no-build"], "predict: --no-build"),
+    ];
+    for (arguments, expected) in cases {
+        let output = stage.run(&[&["--no-build"], *arguments].concat());
+        assert_eq!(text(&output.stdout), format!("{expected}\nin the workspace\n"), "{arguments:?}");
+        assert!(text(&output.stderr).starts_with("running in "), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
+#[test]
+fn exit_code_and_error_are_the_programs_own() {
+    let stage = Stage::new("echo 'error: no' >&2; exit 2");
+    let output = stage.run(&["--no-build", "train"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.matches("error").count(), 1, "{stderr}");
+}
+
+#[test]
+fn refusals_say_what_would_be_right() {
+    let stage = Stage::new("echo not reached");
+    let cases: &[(&[&str], i32, &str)] = &[
+        (
+            &["--no-build", "train", "--device", "cuda:1"],
+            2,
+            "error: the device `cuda` is not part of Brazier yet\n\nhint: the devices are cpu, flex and ndarray\n",
+        ),
+        (&["trian"], 2, "tip: a similar subcommand exists: 'train'"),
+        (&["quickstart", "--port", "70000"], 2, "70000 is not in 0..=65535"),
+        (&["--no-build", "models", "show", "a/b"], 2, "error: invalid value 'a/b'"),
+    ];
+    for (arguments, code, expected) in cases {
+        let output = stage.run(arguments);
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {stderr}");
+        assert_eq!(text(&output.stdout), "");
+    }
+    fs::remove_file(stage.path("serve")).unwrap();
+    let stderr = text(&stage.run(&["--no-build", "serve"]).stderr);
+    assert!(stderr.contains("/serve is not built\n\nhint: leave out --no-build\n"), "{stderr}");
+}
+
+#[test]
+fn a_busy_port_is_found_before_any_work() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let stage = Stage::new("echo not reached");
+    let output = stage.run(&["--no-build", "quickstart", "--port", &port]);
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains(&format!("error: port {port} on 127.0.0.1 is in use by another program\n")),
+        "{stderr}"
+    );
+    assert!(stderr.contains("hint: choose another with --port"), "{stderr}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_failing_step_ends_the_tour_with_its_own_words() {
+    let stage = Stage::new("echo 'error: no data' >&2; exit 3");
+    let models = stage.path("models");
+    let output = stage.run(&["--no-build", "quickstart", "--no-serve", "--models", models.to_str().unwrap()]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("[2/5] train"), "{stderr}");
+    assert_eq!(stderr.matches("error:").count(), 1, "{stderr}");
+    assert!(!stderr.contains("[3/5]"), "{stderr}");
+}
+
+#[test]
+fn help_lists_the_commands_and_exit_codes() {
+    let stage = Stage::new("echo not reached");
+    let help = text(&stage.run(&["--help"]).stdout);
+    for word in [
+        "quickstart",
+        "train",
+        "evaluate",
+        "predict",
+        "data",
+        "bench",
+        "serve",
+        "models",
+        "ci",
+        "schema",
+        "130 interrupted",
+    ] {
+        assert!(help.contains(word), "{word} is not in\n{help}");
+    }
+}
