@@ -6,22 +6,28 @@
 //! place; it neither panics nor allocates beyond the file's size.
 
 pub mod augment;
+mod cifar;
 pub mod config;
 mod draws;
 mod embedded;
 mod error;
 mod fingerprint;
+mod folder;
+mod generated;
 mod idx;
 mod loader;
 mod opened;
 mod pixels;
 mod prepare;
+mod probe;
 mod source;
 pub mod split;
+pub mod statistics;
 mod store;
 mod table;
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use network::Task;
 
@@ -62,9 +68,41 @@ fn open(config: &DataConfig) -> Result<Opened, DataError> {
     match config.source {
         SourceKind::Digits => embedded::digits(config),
         SourceKind::BreastCancer => embedded::breast_cancer(config),
+        SourceKind::Mnist => {
+            let opened = pixels::open_path(&fetched(config, "mnist")?, None, config)?;
+            let citation = "Y. LeCun, C. Cortes and C. Burges. The MNIST database of handwritten digits.";
+            Ok(opened.with_origin(citation, "CC BY-SA 3.0", true))
+        }
+        SourceKind::FashionMnist => {
+            let names = FASHION.map(str::to_owned);
+            let opened = pixels::open_path(&fetched(config, "fashion-mnist")?, Some(&names), config)?;
+            let citation = "H. Xiao, K. Rasul and R. Vollgraf (2017). Fashion-MNIST. arXiv:1708.07747.";
+            Ok(opened.with_origin(citation, "MIT", true))
+        }
+        SourceKind::Cifar10 => cifar::open_path(&fetched(config, "cifar10")?, config),
+        SourceKind::Cifar => cifar::open_path(config.required_path()?, config),
         SourceKind::Idx => pixels::open_path(config.required_path()?, None, config),
+        SourceKind::Folder => folder::open_path(config.required_path()?, config),
         SourceKind::Csv => table::open_path(config.required_path()?, config),
-        _ => Err(DataError::config("source", "not yet")),
+        SourceKind::Generated => generated::open(config),
+    }
+}
+
+/// The classes of Fashion-MNIST, as its authors name them.
+const FASHION: [&str; 10] =
+    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
+
+/// Where `data fetch` leaves things, relative to the current directory.
+pub const DATA_FOLDER: &str = "artifacts/data";
+
+/// The folder of data that has to be fetched first.
+fn fetched(config: &DataConfig, name: &'static str) -> Result<PathBuf, DataError> {
+    match &config.path {
+        Some(path) => Ok(path.clone()),
+        None => {
+            let path = Path::new(DATA_FOLDER).join(name);
+            if path.is_dir() { Ok(path) } else { Err(DataError::NotFetched { name, path }) }
+        }
     }
 }
 
@@ -76,3 +114,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests;

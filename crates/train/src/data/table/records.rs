@@ -1,8 +1,11 @@
 //! Reads the records of a CSV or TSV file and refuses what is no table, naming file and line.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 use sha2::{Digest, Sha256};
@@ -94,12 +97,14 @@ impl Input<'_> {
     ) -> Result<Vec<String>, DataError> {
         let file = self.name();
         let end = format!("\n{SENTINEL}\n");
+        let seen = Rc::new(RefCell::new(VecDeque::new()));
+        let mut ended = 0;
         let mut reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
             .delimiter(delimiter)
             .terminator(Terminator::CRLF)
-            .from_reader(self.open()?.chain(end.as_bytes()));
+            .from_reader(Newlines { inner: self.open()?.chain(end.as_bytes()), offset: 0, seen: seen.clone() });
         let mut record = ByteRecord::new();
         let mut header: Vec<String> = Vec::new();
         loop {
@@ -107,13 +112,15 @@ impl Input<'_> {
                 csv::ErrorKind::Io(source) => self.reading()(source),
                 other => DataError::file(&file, format!("{other:?}")),
             })?;
-            let line = line_of(&record);
+            ended += passed(&seen, reader.position().byte().saturating_sub(1));
+            let line = 1 + ended - record.as_slice().iter().filter(|byte| **byte == b'\n').count().min(ended as usize) as u64;
             let last = record.iter().next_back().unwrap_or_default();
             if !more || (record.len() == 1 && last == SENTINEL.as_bytes()) {
                 break;
             }
             if last.strip_suffix(b"\n").unwrap_or(last).ends_with(SENTINEL.as_bytes()) {
-                return Err(DataError::line(&file, line, "a quote is opened in this record and never closed"));
+                // The newline after the sentinel lies inside this record instead of ending it.
+                return Err(DataError::line(&file, line + 1, "a quote is opened in this record and never closed"));
             }
             let fields = fields(&file, line, &record, &header)?;
             if header.is_empty() {
@@ -133,8 +140,30 @@ impl Input<'_> {
     }
 }
 
-fn line_of(record: &ByteRecord) -> u64 {
-    record.position().map_or(0, csv::Position::line)
+/// Notes where the newlines are. The csv crate counts lines too, but it is off by the blank lines before a
+/// record, and by one where lines end in CR LF.
+struct Newlines<R> {
+    inner: R,
+    offset: u64,
+    seen: Rc<RefCell<VecDeque<u64>>>,
+}
+
+impl<R: Read> Read for Newlines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.inner.read(buffer)?;
+        let newlines = buffer[..len].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        self.seen.borrow_mut().extend(newlines.map(|(index, _)| self.offset + index as u64));
+        self.offset += len as u64;
+        Ok(len)
+    }
+}
+
+/// Takes the newlines before `offset` out and counts them.
+fn passed(seen: &RefCell<VecDeque<u64>>, offset: u64) -> u64 {
+    let mut seen = seen.borrow_mut();
+    let count = seen.partition_point(|newline| *newline < offset);
+    seen.drain(..count);
+    count as u64
 }
 
 fn fields<'a>(

@@ -3,7 +3,7 @@
 use network::{Cell, RawInput, Task};
 use proptest::prelude::*;
 
-use crate::data::config::{DataConfig, SourceKind};
+use crate::data::config::DataConfig;
 use crate::data::{DataError, DataSet, Target, load};
 
 fn config(extra: &str) -> DataConfig {
@@ -126,13 +126,15 @@ fn refusals_name_file_and_line() {
         (b"x,y\n1,a\n2,b\n", "label = \"y\"\ntask = \"regression\"", "t.csv: line 2: column `y` is the target of a regression"),
         (b"x,y\n1,a\n2,b\n3,c\n", "label = \"y\"\ntask = \"binary\"", "`binary` needs two classes, but column `y` has 3"),
         (b"x,y\n1,a\n2,b\n", "label = \"y\"\npositive = \"c\"", "`data.positive`: `c` is no class of the data; it has a, b"),
-        (b"x,y\n1,a\n2,b\n", "label = \"y\"\ndelimiter = \"\xc3\xa9\"", "`data.delimiter`:"),
+        (b"x,y\n1,a\n2,b\n", "label = \"y\"\ndelimiter = \"é\"", "`data.delimiter`:"),
     ];
     for (text, extra, message) in cases {
-        let extra = if extra.contains("delimiter") { "label = \"y\"\ndelimiter = \"é\"" } else { extra };
         let error = open(text, extra).unwrap_err().to_string();
         assert!(error.contains(message), "{error}\n{message}");
     }
+    // Blank lines, line breaks in quotes and CR LF do not confuse the count.
+    let text = b"x,y\r\n1,a\r\n\r\n2,\"b\r\nc\"\r\n\r\n3\r\n";
+    assert!(open(text, "label = \"y\"").unwrap_err().to_string().contains("t.csv: line 7: 1 fields"));
     let mut text = repeated("x,y", &["1,a", "2,b"]);
     text.extend(b"abc,a\n");
     let error = open(&text, "label = \"y\"").unwrap_err().to_string();
