@@ -150,7 +150,7 @@ impl Tour<'_> {
         if self.command.no_serve {
             steps.end();
             let next = format!(
-                "{model} is in {}. Serve it: cargo run --release -p serve",
+                "{model} is in {}. Serve it: cargo xtask serve",
                 self.command.models.join(MODEL).join(version.to_string()).display()
             );
             self.printer.result(&result, || next)?;
