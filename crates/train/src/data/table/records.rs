@@ -113,7 +113,8 @@ impl Input<'_> {
                 other => DataError::file(&file, format!("{other:?}")),
             })?;
             ended += passed(&seen, reader.position().byte().saturating_sub(1));
-            let line = 1 + ended - record.as_slice().iter().filter(|byte| **byte == b'\n').count().min(ended as usize) as u64;
+            let inside = record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+            let line = (1 + ended).saturating_sub(inside);
             let last = record.iter().next_back().unwrap_or_default();
             if !more || (record.len() == 1 && last == SENTINEL.as_bytes()) {
                 break;
