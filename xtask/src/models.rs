@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Verify {
         /// Which; without any, all of them.
         #[arg(value_name = "NAME[@VERSION]")]
-        models: Vec<ModelRef>,
+        references: Vec<ModelRef>,
         #[command(flatten)]
         place: Place,
     },
@@ -125,7 +125,9 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> anyhow::R
             found(place.open(root)?.remove(&model.name, version))?;
             printer.result(&json!({"removed": model.to_string()}), || format!("removed {model}"))?;
         }
-        Command::Verify { models, place } => return verify::run(&place.open(root)?, &models, printer),
+        Command::Verify { references, place } => {
+            return verify::run(&place.open(root)?, &references, printer);
+        }
         Command::Diff { before, after, place } => {
             compare::run(&place.open(root)?, &before, &after, printer)?;
         }

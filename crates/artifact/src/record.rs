@@ -15,6 +15,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::collections::BTreeMap;
+
 use burn_pack::{Bytes, HEADER_SIZE, Header, Reader, Writer};
 use network::{DType, Elements, Parameter, Tensor, Weights};
 
@@ -63,7 +65,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Weights, RecordError> {
 /// As [`decode`].
 pub fn decode_vec(bytes: Vec<u8>, limits: &Limits) -> Result<Weights, RecordError> {
     let contents = open(bytes, limits)?;
-    contents.into_iter().map(|tensor| from_pack(tensor).map(|(name, tensor)| (name, tensor))).collect()
+    contents.into_iter().map(from_pack).collect()
 }
 
 /// Name, element type and shape of one tensor of a record.
@@ -109,24 +111,19 @@ pub fn check<'a>(
     entries: &[Entry],
     parameters: impl IntoIterator<Item = &'a Parameter>,
 ) -> Result<(), RecordError> {
-    let parameters: Vec<&Parameter> = parameters.into_iter().collect();
-    let find = |key: &str| entries.iter().find(|entry| entry.name == key);
+    // What is left over in the end is unknown to the network.
+    let mut left: BTreeMap<&str, &Entry> = entries.iter().map(|entry| (entry.name.as_str(), entry)).collect();
     let (mut missing, mut different) = (Vec::new(), Vec::new());
-    for parameter in &parameters {
-        match find(&parameter.key) {
-            None => missing.push(format!("`{}` {:?}", parameter.key, parameter.shape)),
-            Some(entry) if entry.shape != parameter.shape || entry.dtype != DType::F32 => {
-                let Entry { dtype, shape, .. } = entry;
-                let Parameter { key, shape: expected, .. } = parameter;
+    for Parameter { key, shape: expected, .. } in parameters {
+        match left.remove(key.as_str()) {
+            None => missing.push(format!("`{key}` {expected:?}")),
+            Some(Entry { dtype, shape, .. }) if shape != expected || *dtype != DType::F32 => {
                 different.push(format!("`{key}` is {dtype} {shape:?} and must be FP32 {expected:?}"));
             }
             Some(_) => {}
         }
     }
-    let known: std::collections::BTreeSet<&str> =
-        parameters.iter().map(|parameter| parameter.key.as_str()).collect();
-    let unknown = entries.iter().filter(|entry| !known.contains(entry.name.as_str()));
-    let extra: Vec<String> = unknown.map(|entry| format!("`{}`", entry.name)).collect();
+    let extra: Vec<String> = left.into_keys().map(|name| format!("`{name}`")).collect();
     if missing.is_empty() && extra.is_empty() && different.is_empty() {
         return Ok(());
     }

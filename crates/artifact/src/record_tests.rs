@@ -64,10 +64,12 @@ fn an_empty_record_is_the_identity_model() {
     assert_eq!(decode(&bytes, &Limits::default()).unwrap(), Weights::new());
 }
 
+type Change = fn(&mut Limits);
+
 #[test]
 fn each_limit_is_kept() {
     let bytes = encode(&sample()).unwrap();
-    let cases: [(fn(&mut Limits), &str); 7] = [
+    let cases: [(Change, &str); 7] = [
         (|limits| limits.record_bytes = 100, "size in bytes is"),
         (|limits| limits.record_header_bytes = 50, "table of contents in bytes is"),
         (|limits| limits.tensors = 4, "number of tensors is 5, and the limit is 4"),

@@ -7,10 +7,14 @@ use serde_json::{Value, json};
 
 use super::found;
 
-pub(super) fn run(registry: &Registry, models: &[ModelRef], printer: &Printer) -> anyhow::Result<ExitStatus> {
-    let verification = match models {
+pub(super) fn run(
+    registry: &Registry,
+    references: &[ModelRef],
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
+    let verification = match references {
         [] => registry.verify()?,
-        models => Verification { packages: chosen(registry, models)?, ..Verification::default() },
+        references => Verification { packages: chosen(registry, references)?, ..Verification::default() },
     };
     for warning in &verification.ignored {
         printer.warn(format!("ignored {}: {}", warning.path.display(), warning.reason));
@@ -34,9 +38,9 @@ pub(super) fn run(registry: &Registry, models: &[ModelRef], printer: &Printer) -
 }
 
 /// A bare name means every version of the model.
-fn chosen(registry: &Registry, models: &[ModelRef]) -> anyhow::Result<Vec<Verified>> {
+fn chosen(registry: &Registry, references: &[ModelRef]) -> anyhow::Result<Vec<Verified>> {
     let mut packages = Vec::new();
-    for model in models {
+    for model in references {
         let versions = match model.selector {
             Selector::Default => {
                 let newest = ModelRef { name: model.name.clone(), selector: Selector::Latest };

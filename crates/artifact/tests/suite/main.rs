@@ -1,5 +1,7 @@
 //! Black-box tests of packages and registries, by topic.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod common;
 mod compatibility;
 mod concurrency;
