@@ -97,10 +97,11 @@ impl Tour<'_> {
         let mut steps = Steps::new(self.printer, if self.command.no_serve { 5 } else { 6 });
 
         steps.begin("build the programs");
-        self.binaries.build(&[])?;
-        // Cargo died of the same Ctrl-C.
-        if self.interrupt.is_requested() {
-            return Ok(Err(Ended(ExitStatus::Interrupted)));
+        match self.binaries.build(&[]) {
+            Ok(()) if !self.interrupt.is_requested() => {}
+            Err(error) if !self.interrupt.is_requested() => return Err(error),
+            // Cargo died of the same Ctrl-C.
+            _ => return Ok(Err(Ended(ExitStatus::Interrupted))),
         }
 
         let models = self.command.models.to_string_lossy().into_owned();
