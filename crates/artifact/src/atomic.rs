@@ -23,7 +23,7 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), FileError> {
 /// Writes what `fill` produces to `path`, replacing what is there; missing parent directories are made.
 ///
 /// # Errors
-/// As [`write`], or with the error of `fill`.
+/// As [`write()`], or with the error of `fill`.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), FileError> {
     let parent = parent_of(path);
     fs::create_dir_all(parent).context("create directory", parent)?;

@@ -9,6 +9,11 @@ use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
 
+/// What the cases of the tables below do to a good package.
+type Damage = fn(&Path);
+type Edit = fn(&mut serde_json::Value);
+type Change = fn(&mut Limits);
+
 fn published() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let registry = Registry::open(directory.path()).unwrap();
@@ -56,7 +61,7 @@ fn the_same_draft_gives_the_same_bytes() {
 #[test]
 fn damaged_files_are_named() {
     let (directory, good) = published();
-    let cases: &[(&str, fn(&Path), &str)] = &[
+    let cases: &[(&str, Damage, &str)] = &[
         ("a flipped bit", |p| flip(&p.join("weights.bpk"), 700), "`weights.bpk` has the SHA-256"),
         ("a cut record", |p| cut(&p.join("weights.bpk")), "`weights.bpk` has 1000 bytes instead of"),
         ("another card", |p| flip(&p.join("card.md"), 3), "`card.md` has the SHA-256"),
@@ -97,7 +102,7 @@ fn all_damage_is_listed_at_once() {
 #[test]
 fn manifests_that_lie_are_refused() {
     let (directory, good) = published();
-    let cases: &[(&str, fn(&mut serde_json::Value), &str)] = &[
+    let cases: &[(&str, Edit, &str)] = &[
         (
             "major 2",
             |m| m["format"] = json!("2.0"),
@@ -222,7 +227,7 @@ fn symbolic_links_are_refused() {
 #[test]
 fn limits_are_kept() {
     let (_directory, path) = published();
-    let cases: &[(fn(&mut Limits), &str)] = &[
+    let cases: &[(Change, &str)] = &[
         (|limits| limits.manifest_bytes = 100, "manifest.json` has"),
         (|limits| limits.file_bytes = 10, "`card.md` has"),
         (|limits| limits.record_bytes = 10, "`weights.bpk` has"),
