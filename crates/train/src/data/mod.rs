@@ -11,6 +11,7 @@ pub mod config;
 mod draws;
 mod embedded;
 mod error;
+pub mod fetch;
 mod fingerprint;
 mod folder;
 mod generated;
