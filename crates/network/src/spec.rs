@@ -1,5 +1,7 @@
 //! The description of a network: named layers with their hyper-parameters.
 
+use std::collections::{HashMap, HashSet};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -324,25 +326,35 @@ impl Op {
 impl NetworkSpec {
     /// Names the layers that have no name after their type: `conv2d1`, `conv2d2`, …, skipping taken ones.
     pub fn name_layers(&mut self) {
-        let mut taken = Vec::new();
-        visit(&self.layers, &mut |layer| taken.push(layer.name.clone()));
+        let mut taken = HashSet::new();
+        visit(&self.layers, &mut |layer| {
+            taken.insert(layer.name.clone());
+        });
         taken.extend(self.inputs.iter().map(|input| input.name.clone()));
-        fn fill(layers: &mut [Layer], taken: &mut Vec<String>) {
+        // Names are only ever added, so counting goes on where it stopped: a hostile file may have many layers.
+        let mut next = HashMap::new();
+        fn fill(
+            layers: &mut [Layer],
+            taken: &mut HashSet<String>,
+            next: &mut HashMap<&'static str, usize>,
+        ) {
             for layer in layers {
                 if layer.name.is_empty() {
-                    let free = (1..)
-                        .map(|n| format!("{}{n}", layer.op.type_name()))
-                        .find(|name| !taken.contains(name));
-                    layer.name = free.unwrap_or_default();
-                    taken.push(layer.name.clone());
+                    let type_name = layer.op.type_name();
+                    let number = next.entry(type_name).or_insert(0);
+                    while layer.name.is_empty() || taken.contains(&layer.name) {
+                        *number += 1;
+                        layer.name = format!("{type_name}{number}");
+                    }
+                    taken.insert(layer.name.clone());
                 }
                 if let Op::Residual(block) = &mut layer.op {
-                    fill(&mut block.body, taken);
-                    fill(&mut block.shortcut, taken);
+                    fill(&mut block.body, taken, next);
+                    fill(&mut block.shortcut, taken, next);
                 }
             }
         }
-        fill(&mut self.layers, &mut taken);
+        fill(&mut self.layers, &mut taken, &mut next);
     }
 
     /// Every layer in running order, those inside residual blocks after the block that holds them.

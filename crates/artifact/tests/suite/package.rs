@@ -343,3 +343,13 @@ fn numbers(text: &str) -> Vec<(usize, usize)> {
     }
     found
 }
+
+/// It must end within the patience of a test: naming layers was cubic once.
+#[test]
+fn many_layers_are_no_burden() {
+    for layer in [json!({"type": "relu"}), json!({"type": "residual", "body": [{"type": "relu"}]})] {
+        let mut manifest: serde_json::Value = serde_json::from_slice(&manifest_bytes()).unwrap();
+        manifest["network"]["layers"] = json!(vec![layer; 5_000]);
+        Manifest::from_json(manifest.to_string().as_bytes()).unwrap_err();
+    }
+}
