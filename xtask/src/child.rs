@@ -70,7 +70,8 @@ pub(crate) fn status_of(status: std::process::ExitStatus) -> ExitStatus {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::process::Command;
 

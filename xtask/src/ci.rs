@@ -13,29 +13,40 @@ pub(crate) struct Ci {
     common: cli::Common,
 }
 
-/// The checks, cheapest first: name, arguments of Cargo, an environment variable.
-const CHECKS: [(&str, &[&str], Option<(&str, &str)>); 3] = [
-    ("formatting", &["fmt", "--all", "--check"], None),
-    ("lints", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], None),
-    (
-        "documentation",
-        &["doc", "--workspace", "--no-deps", "--locked"],
-        Some(("RUSTDOCFLAGS", "-D warnings")),
-    ),
+/// One check: what it is called, and what Cargo is asked.
+struct Check {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    variable: Option<(&'static str, &'static str)>,
+}
+
+/// The checks, cheapest first.
+const CHECKS: [Check; 3] = [
+    Check { name: "formatting", arguments: &["fmt", "--all", "--check"], variable: None },
+    Check {
+        name: "lints",
+        arguments: &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        variable: None,
+    },
+    Check {
+        name: "documentation",
+        arguments: &["doc", "--workspace", "--no-deps", "--locked"],
+        variable: Some(("RUSTDOCFLAGS", "-D warnings")),
+    },
 ];
 
 /// Runs every check, the later ones too when one fails, so that one run shows all there is to mend.
 pub(crate) fn run(command: &Ci, workspace: &Workspace) -> anyhow::Result<ExitStatus> {
     let printer = command.common.start(tracing::Level::WARN);
     let mut failed = Vec::new();
-    for (name, arguments, variable) in CHECKS {
+    for Check { name, arguments, variable } in CHECKS {
         printer.status(printer.paint_status().bold(&format!("==> {name}: cargo {}", arguments.join(" "))));
         let status = workspace.cargo().args(arguments).envs(variable).status().context("cannot run cargo")?;
         if !status.success() {
             failed.push(name);
         }
     }
-    let result = serde_json::json!({ "checks": CHECKS.map(|(name, ..)| name), "failed": failed });
+    let result = serde_json::json!({ "checks": CHECKS.map(|check| check.name), "failed": failed });
     printer.result(&result, || match failed.as_slice() {
         [] => {
             "formatting, lints and documentation are clean; the tests are `cargo test --workspace`".to_owned()

@@ -22,12 +22,14 @@ pub struct Common {
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// When to use colour.
+    /// When to use colour: auto, always or never.
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    #[arg(hide_possible_values = true)]
     pub color: ColorChoice,
 
-    /// The form of log lines on stderr.
+    /// The form of log lines on stderr: text or json.
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    #[arg(hide_possible_values = true)]
     pub log_format: LogFormat,
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct Quickstart {
 }
 
 const EXAMPLES: &str = "Examples:
-  cargo xtask quickstart                 train, pack, predict, and serve on 127.0.0.1:8080 until Ctrl-C
+  cargo xtask quickstart                 everything, then serve on 127.0.0.1:8080 until Ctrl-C
   cargo xtask quickstart --no-serve      the same without the server
   cargo xtask quickstart --port 9000     serve on another port";
 

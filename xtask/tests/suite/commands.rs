@@ -1,51 +1,8 @@
 //! The xtask executable as a person calls it, beside programs that only tell how they were called.
 
-#![cfg(unix)]
-
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::sync::{Mutex, PoisonError};
 
-/// One at a time: a file that is being written must not be open in a process that another thread forks, or
-/// running it fails with "text file busy".
-static TURN: Mutex<()> = Mutex::new(());
-
-/// A directory with xtask and three programs in it: shell scripts that print their name and arguments.
-struct Stage {
-    directory: tempfile::TempDir,
-}
-
-impl Stage {
-    fn new(script: &str) -> Stage {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let stage = Stage { directory: tempfile::tempdir().unwrap() };
-        fs::copy(env!("CARGO_BIN_EXE_xtask"), stage.path("xtask")).unwrap();
-        for name in ["train", "predict", "serve"] {
-            let path = stage.path(name);
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        stage
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut command = Command::new(self.path("xtask"));
-        command.args(arguments).env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR")).env("NO_COLOR", "1");
-        // The current directory is a place of its own, to see that the programs run in the workspace.
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::support::{Stage, text};
 
 #[test]
 fn arguments_reach_the_right_program_word_for_word() {
