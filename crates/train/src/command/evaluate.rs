@@ -1,0 +1,221 @@
+//! `train evaluate`: a package scored again.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use artifact::{Manifest, ModelRef, Registry};
+use clap::Args;
+use cli::{ErrorExt as _, ExitStatus, Printer, Unit};
+use model::DeviceSpec;
+use predict::Predictor;
+use serde::Serialize;
+use train::config::TrainConfig;
+use train::data::{self, DataConfig, DataSet, Part};
+use train::evaluate::{Evaluation, align, data_config_for, evaluate};
+
+use super::{failure, summary};
+
+/// Scores a package on the test split that it was scored on when it was made, and compares; or on other
+/// data.
+///
+/// On the device and in the precision of the package the scores must come back exactly; elsewhere each may
+/// differ by 0.001 of its value (by 0.001 where it is below 1) plus two samples' worth, because devices add
+/// in different orders. Exit code 1: they differ.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct EvaluateArguments {
+    /// The model: name@version, name@alias or name.
+    #[arg(value_name = "MODEL")]
+    model: ModelRef,
+
+    /// Score on this file or folder instead, all of it; it is read as the training data was, or by its kind:
+    /// a folder of class folders, a CSV or TSV file.
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    data: Option<PathBuf>,
+
+    /// Score on the test split of the [data] table of this configuration instead.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The column to predict, with `--data FILE.csv` for models that were not trained on a table.
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    label: Option<String>,
+
+    /// Which part of the data is scored.
+    #[arg(long, value_enum, default_value_t = SplitName::Test, conflicts_with = "data", value_name = "SPLIT")]
+    split: SplitName,
+
+    /// Where to compute: cpu, flex, ndarray.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    device: DeviceSpec,
+
+    /// Threads of the CPU; 0 takes one per core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    threads: usize,
+
+    /// Where packages are kept.
+    #[arg(long, value_name = "DIR", default_value = "artifacts/models")]
+    models: PathBuf,
+
+    #[command(flatten)]
+    common: cli::Common,
+}
+
+const EXAMPLES: &str = "Examples:
+  train evaluate digits@1
+  train evaluate digits@production --device flex --json
+  train evaluate tumours@2 --data new-patients.csv";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum SplitName {
+    Train,
+    Validation,
+    Test,
+}
+
+impl SplitName {
+    fn part(self) -> Part {
+        match self {
+            Self::Train => Part::Train,
+            Self::Validation => Part::Validation,
+            Self::Test => Part::Test,
+        }
+    }
+}
+
+/// How the scores compare with the packed ones.
+#[derive(Serialize)]
+struct Comparison {
+    /// Whether they must be the same to the bit.
+    exact: bool,
+    /// Those that differ by more than they may.
+    differences: Vec<Difference>,
+}
+
+#[derive(Serialize)]
+struct Difference {
+    metric: String,
+    packed: f64,
+    found: f64,
+    allowed: f64,
+}
+
+#[derive(Serialize)]
+struct EvaluateResult<'a> {
+    model: String,
+    comparison: Option<&'a Comparison>,
+    evaluation: &'a Evaluation,
+}
+
+pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
+    let printer = arguments.common.start(tracing::Level::WARN);
+    model::device::set_threads(arguments.threads).usage()?;
+    let registry = Registry::open(&arguments.models)?;
+    let package = registry.package(&arguments.model)?;
+    let manifest = package.manifest().clone();
+    let predictor = Predictor::from_package(&package, &arguments.device)?;
+    let model = format!("{}@{}", manifest.name, manifest.version);
+    let (data, indices, split) = choose(arguments, &manifest)?;
+    printer.status(format!("{model}: {} samples of {} ({split})", cli::grouped(indices.len() as u64), data.name));
+    let evaluation = score(&predictor, &data, &split, &indices, &printer)?;
+    let as_packed = arguments.data.is_none() && arguments.config.is_none() && arguments.split == SplitName::Test;
+    let comparison = as_packed.then(|| compare(&manifest, &evaluation, &arguments.device));
+    let result = EvaluateResult { model, comparison: comparison.as_ref(), evaluation: &evaluation };
+    printer.result(&result, || human(&evaluation, comparison.as_ref()))?;
+    let differs = comparison.is_some_and(|comparison| !comparison.differences.is_empty());
+    Ok(if differs { ExitStatus::GateFailed } else { ExitStatus::Success })
+}
+
+fn score(
+    predictor: &Predictor,
+    data: &DataSet,
+    split: &str,
+    indices: &[usize],
+    printer: &Printer,
+) -> anyhow::Result<Evaluation> {
+    let bar = printer.progress("evaluate", Unit::Count("samples"), Some(indices.len() as u64)).milestones_only();
+    let evaluation = evaluate(predictor, data, split, indices, &mut |done| bar.set(done as u64))?;
+    bar.finish();
+    Ok(evaluation)
+}
+
+/// Which samples are scored.
+fn choose(arguments: &EvaluateArguments, manifest: &Manifest) -> anyhow::Result<(DataSet, Vec<usize>, String)> {
+    let seed = manifest.lineage.seed.unwrap_or(0);
+    let part = arguments.split.part();
+    if let Some(file) = &arguments.config {
+        let resolved = cli::config::Layers::new().file(file)?;
+        let kind = train::config::OptimizerKind::AdamW;
+        let resolved = resolved.defaults(&train::config::defaults(kind))?.resolve::<TrainConfig>()?;
+        let data = load(&resolved.config.data, resolved.config.train.seed, manifest)?;
+        let indices = data.splits.part(part).to_vec();
+        return Ok((data, indices, part.name().to_owned()));
+    }
+    let packed = packed_data(manifest);
+    if let Some(path) = &arguments.data {
+        let config = data_config_for(path, packed.ok().as_ref(), arguments.label.as_deref());
+        let data = load(&config.map_err(failure::explain_data)?, seed, manifest)?;
+        let splits = &data.splits;
+        let mut indices = [splits.train.as_slice(), &splits.validation, &splits.test].concat();
+        indices.sort_unstable();
+        return Ok((data, indices, "all".to_owned()));
+    }
+    let data = load(&packed?, seed, manifest)?;
+    if let Some(expected) = &manifest.lineage.data_sha256
+        && *expected != data.sha256
+    {
+        let found = &data.sha256;
+        return Err(cli::usage_error(format!("the data is not that of the package: its SHA-256 is {found}, not {expected}")))
+            .hint("`--data PATH` scores other data and compares nothing");
+    }
+    let indices = data.splits.part(part).to_vec();
+    Ok((data, indices, part.name().to_owned()))
+}
+
+/// The [data] table of the run that made the package.
+fn packed_data(manifest: &Manifest) -> anyhow::Result<DataConfig> {
+    let settings = manifest.evaluation.as_ref().filter(|settings| !settings.data.is_null());
+    let settings = settings.with_context(|| format!("the package {} does not say on which data it was scored", manifest.name));
+    let settings = settings.usage().hint("name the data with `--data PATH` or `--config FILE`")?;
+    serde_json::from_value(settings.data.clone()).context("the package's data table cannot be read")
+}
+
+/// Loads data and puts its classes into the order of the model's.
+fn load(config: &DataConfig, seed: u64, manifest: &Manifest) -> anyhow::Result<DataSet> {
+    let data = data::load(config, seed).map_err(failure::explain_data)?;
+    align(data, &manifest.postprocess).usage()
+}
+
+fn compare(manifest: &Manifest, evaluation: &Evaluation, device: &DeviceSpec) -> Comparison {
+    let settings = manifest.evaluation.as_ref();
+    let exact = settings.is_some_and(|settings| settings.device == device.to_string() && settings.precision == "f32");
+    let mut differences = Vec::new();
+    for (metric, &packed) in &manifest.metrics {
+        let found = evaluation.metrics.get(metric).copied().map_or(f64::NAN, Manifest::round_metric);
+        let slack = 1e-3 * packed.abs().max(1.0) + 2.0 / evaluation.samples.max(1) as f64;
+        let allowed = if exact { 0.0 } else { slack };
+        // Written so that a score that is no number differs.
+        let same = (found - packed).abs() <= allowed;
+        if !same {
+            differences.push(Difference { metric: metric.clone(), packed, found, allowed });
+        }
+    }
+    Comparison { exact, differences }
+}
+
+fn human(evaluation: &Evaluation, comparison: Option<&Comparison>) -> String {
+    let mut text = summary::scores(evaluation);
+    match comparison {
+        None => {}
+        Some(comparison) if comparison.differences.is_empty() && comparison.exact => {
+            text += "\nthe same as packed, to the last digit";
+        }
+        Some(comparison) if comparison.differences.is_empty() => text += "\nas packed, within the tolerance between devices",
+        Some(comparison) => {
+            for Difference { metric, packed, found, allowed } in &comparison.differences {
+                text += &format!("\ndiffers: {metric} is {found}, packed was {packed}, allowed are {allowed:.6}");
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,76 @@
+//! Errors of the library as the command line tells them: with a hint, and as a mistake of the person or of
+//! the machine.
+
+use cli::ErrorExt as _;
+use cli::config::Resolved;
+use train::config::TrainConfig;
+use train::data::DataError;
+use train::init::InitError;
+use train::pipeline::TrainError;
+use train::prepare::PrepareError;
+use train::run::RunError;
+
+use super::resolve::refusal;
+
+/// Says where in the configuration the mistake is, where it is one, and what to do.
+pub(super) fn explain(error: TrainError, resolved: &Resolved<TrainConfig>) -> anyhow::Error {
+    match error {
+        TrainError::Config(error) | TrainError::Prepare(PrepareError::Config(error)) => refusal(resolved, &error),
+        TrainError::Prepare(PrepareError::Data(error)) => explain_data(error),
+        TrainError::Prepare(PrepareError::Init(error)) => {
+            let message = match &error {
+                InitError::Registry(_) | InitError::Package(_) => return error.into(),
+                _ => error,
+            };
+            usage(message, None)
+        }
+        TrainError::Prepare(error) => usage(error, Some("`--print-network` shows the layers of a preset")),
+        TrainError::Device(error) => usage(error, None),
+        TrainError::Run(error @ (RunError::Unknown { .. } | RunError::Over { .. } | RunError::DataChanged { .. })) => {
+            usage(error, None)
+        }
+        TrainError::Fit(error) => {
+            let hint = error.hint();
+            let error = anyhow::Error::from(error);
+            match hint {
+                Some(hint) => hinted(error, hint),
+                None => error,
+            }
+        }
+        error => error.into(),
+    }
+}
+
+/// An error of the data, with its own hint.
+pub(super) fn explain_data(error: DataError) -> anyhow::Error {
+    let hint = error.hint();
+    let configured = matches!(error, DataError::Config { .. });
+    let error = anyhow::Error::from(error);
+    let error = if configured { as_usage(error) } else { error };
+    match hint {
+        Some(hint) => hinted(error, &hint),
+        None => error,
+    }
+}
+
+fn usage(error: impl Into<anyhow::Error>, hint: Option<&str>) -> anyhow::Error {
+    let error = as_usage(error.into());
+    match hint {
+        Some(hint) => hinted(error, hint),
+        None => error,
+    }
+}
+
+fn as_usage(error: anyhow::Error) -> anyhow::Error {
+    match Err::<(), _>(error).usage() {
+        Ok(()) => anyhow::Error::msg("an error was lost"),
+        Err(error) => error,
+    }
+}
+
+fn hinted(error: anyhow::Error, hint: &str) -> anyhow::Error {
+    match Err::<(), _>(error).hint(hint) {
+        Ok(()) => anyhow::Error::msg("an error was lost"),
+        Err(error) => error,
+    }
+}

@@ -1,0 +1,10 @@
+//! The subcommands: what a person types, and what is printed.
+
+pub(crate) mod bench;
+mod clock;
+pub(crate) mod evaluate;
+mod failure;
+mod progress;
+mod resolve;
+mod summary;
+pub(crate) mod train;

@@ -1,0 +1,90 @@
+//! What happened, epoch by epoch; `metrics.jsonl` and `metrics.csv`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use artifact::FileError;
+use serde::{Deserialize, Serialize};
+
+/// One epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 1.
+    pub epoch: usize,
+    /// Steps since the beginning.
+    pub step: u64,
+    /// The learning rate of the last step.
+    pub learning_rate: f64,
+    /// The mean loss of the training samples while they were learned from.
+    pub train_loss: f64,
+    /// Their metric, while they were learned from.
+    pub train_score: f64,
+    /// The loss of the validation part after the epoch.
+    pub valid_loss: Option<f64>,
+    /// Its metric.
+    pub valid_score: Option<f64>,
+    /// Seconds of training and validation.
+    pub seconds: f64,
+    /// Training samples per second.
+    pub samples_per_second: f64,
+    /// Whether it was the best so far.
+    pub best: bool,
+}
+
+/// Writes `metrics.jsonl` and `metrics.csv` anew. `metric` names the score.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_history(directory: &Path, metric: &str, history: &[EpochRecord]) -> Result<(), FileError> {
+    let mut lines = String::new();
+    let mut table = format!(
+        "epoch,step,learning_rate,train_loss,train_{metric},valid_loss,valid_{metric},seconds,samples_per_second,best\n"
+    );
+    for record in history {
+        let line = serde_json::json!({
+            "epoch": record.epoch,
+            "step": record.step,
+            "learning_rate": record.learning_rate,
+            "train_loss": record.train_loss,
+            format!("train_{metric}"): record.train_score,
+            "valid_loss": record.valid_loss,
+            format!("valid_{metric}"): record.valid_score,
+            "seconds": record.seconds,
+            "samples_per_second": record.samples_per_second,
+            "best": record.best,
+        });
+        // Writing to a string cannot fail.
+        let _ = writeln!(lines, "{line}");
+        let option = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+        let _ = writeln!(
+            table,
+            "{},{},{},{},{},{},{},{},{},{}",
+            record.epoch,
+            record.step,
+            record.learning_rate,
+            record.train_loss,
+            record.train_score,
+            option(record.valid_loss),
+            option(record.valid_score),
+            record.seconds,
+            record.samples_per_second,
+            record.best
+        );
+    }
+    artifact::atomic::write(&directory.join("metrics.jsonl"), lines)?;
+    artifact::atomic::write(&directory.join("metrics.csv"), table)
+}
+
+/// A 64-bit float as the hexadecimal digits of its bits: reading decimal text back may round.
+pub(super) mod bits {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(in crate::fit) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{:016x}", value.to_bits()))
+    }
+
+    pub(in crate::fit) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map(f64::from_bits).map_err(D::Error::custom)
+    }
+}

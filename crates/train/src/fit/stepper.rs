@@ -1,0 +1,68 @@
+//! Single steps of the training loop over one synthetic batch: what a benchmark measures.
+
+use std::sync::Arc;
+
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Device;
+use burn::train::{LearnerModel as _, TrainStep as _};
+use model::{Draws, Net};
+use network::{Network, Postprocess, Task};
+
+use super::batches::Batch;
+use super::trainee::{Context, Trainee};
+use super::{FitError, Objective, gradients, optimizer};
+use crate::config::Optimizer;
+use crate::data::Target;
+
+/// A network that learns one batch again and again, by the code that training runs.
+pub struct Stepper {
+    model: Trainee,
+    optimizer: ModuleOptimizer,
+    batch: Batch,
+    config: Optimizer,
+}
+
+impl Stepper {
+    /// A fresh network for `[batch_size, …]` synthetic samples of as many classes as it has outputs.
+    ///
+    /// # Errors
+    /// When the network cannot be built.
+    pub fn new(
+        network: &Network,
+        batch_size: usize,
+        config: Optimizer,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, FitError> {
+        let classes = network.output_shape().first().copied().unwrap_or(1);
+        let labels = (0..classes).map(|class| class.to_string()).collect();
+        let objective = Objective::new(Postprocess::new(Task::MultiClass, labels), 0.0, Vec::new());
+        let device = device.clone().autodiff();
+        let net = Net::init(network, seed, &device)?;
+        let optimizer = optimizer::build(&config, &net);
+        let sample: usize = network.input_shape().iter().product();
+        // The values do not matter to the clock, but must not be denormal or all alike.
+        let values = (0..batch_size * sample).map(|index| ((index * 7919) % 1000) as f32 / 1000.0).collect();
+        let targets = (0..batch_size).map(|index| Target::Class(index % classes)).collect();
+        let mut shape = vec![batch_size];
+        shape.extend_from_slice(network.input_shape());
+        let batch = Batch { shape, values, targets, draws: Draws { seed, epoch: 0, step: 0 } };
+        let model = Trainee::new(net, Arc::new(Context { objective, l1: config.l1, device }));
+        Ok(Self { model, optimizer, batch, config })
+    }
+
+    /// One step: forward, backward, optimizer. Returns the loss.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn step(&mut self) -> Result<f64, FitError> {
+        let output = self.model.step(self.batch.clone());
+        let mut grads = output.grads;
+        if let Some(limit) = self.config.clip_norm {
+            gradients::clip(&mut grads, &self.model, limit)?;
+        }
+        self.model = self.model.clone().optimize(&mut self.optimizer, self.config.learning_rate.into(), grads);
+        self.batch.draws.step += 1;
+        Ok(output.item.loss)
+    }
+}
