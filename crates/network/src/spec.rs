@@ -333,11 +333,7 @@ impl NetworkSpec {
         taken.extend(self.inputs.iter().map(|input| input.name.clone()));
         // Names are only ever added, so counting goes on where it stopped: a hostile file may have many layers.
         let mut next = HashMap::new();
-        fn fill(
-            layers: &mut [Layer],
-            taken: &mut HashSet<String>,
-            next: &mut HashMap<&'static str, usize>,
-        ) {
+        fn fill(layers: &mut [Layer], taken: &mut HashSet<String>, next: &mut HashMap<&'static str, usize>) {
             for layer in layers {
                 if layer.name.is_empty() {
                     let type_name = layer.op.type_name();
