@@ -16,6 +16,7 @@ mod fingerprint;
 mod folder;
 mod generated;
 mod idx;
+pub mod inspect;
 mod loader;
 mod opened;
 mod pixels;
