@@ -162,8 +162,9 @@ fn list(missing: &[String], extra: &[String], different: &[String]) -> String {
 }
 
 /// Burn identifies a parameter by a number; ours is the beginning of its key's digest, so that the same
-/// parameter has the same identity in every record.
-fn parameter_id(key: &str) -> u64 {
+/// parameter has the same identity in every record and in every network built from a description.
+#[must_use]
+pub fn parameter_id(key: &str) -> u64 {
     u64::from_str_radix(&digest::sha256_hex(key)[..16], 16).unwrap_or_default()
 }
 

@@ -1,3 +1,5 @@
+//! Round trips, limits, and records that somebody made to do harm.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -4,6 +4,7 @@
 
 #[cfg(unix)]
 mod commands;
+mod models;
 #[cfg(unix)]
 mod quickstart;
 #[cfg(unix)]

@@ -1,7 +1,5 @@
 //! `cargo xtask models …` from outside: what it prints, what it refuses, and its exit codes.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
