@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use artifact::record::parameter_id;
 use burn::module::{Flag, Param, ParamId, RunningState};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, LayerNorm, LayerNormConfig, Linear, PaddingConfig2d};
@@ -11,7 +12,6 @@ use network::{Network, Role, Weights};
 
 use crate::layer::{Dropout, Layer, Plain, pair};
 use crate::net::{Net, NetError, Node, Nodes};
-use crate::random::fnv1a;
 
 pub(crate) fn assemble(network: &Network, weights: &Weights, device: &Device) -> Result<Net, NetError> {
     check(network, weights)?;
@@ -163,7 +163,7 @@ impl Assembler<'_> {
     fn batch_norm(&self, name: &str, norm: &spec::BatchNorm) -> Result<BatchNorm, NetError> {
         let running = |role: Role| {
             let key = format!("{name}.{}", role.name());
-            let id = ParamId::from(fnv1a(&key));
+            let id = ParamId::from(parameter_id(&key));
             self.tensor::<1>(&key).map(|tensor| RunningState::with_id(id, tensor))
         };
         Ok(BatchNorm {
@@ -190,7 +190,7 @@ impl Assembler<'_> {
     fn parameter<const D: usize>(&self, name: &str, role: Role) -> Result<Param<Tensor<D>>, NetError> {
         let key = format!("{name}.{}", role.name());
         let mut parameter = Param::from_tensor(self.tensor::<D>(&key)?);
-        parameter.id = ParamId::from(fnv1a(&key));
+        parameter.id = ParamId::from(parameter_id(&key));
         Ok(parameter)
     }
 

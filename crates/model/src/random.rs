@@ -27,7 +27,7 @@ pub(crate) fn normal(generator: &mut ChaCha8Rng) -> f64 {
 }
 
 /// FNV-1a, 64 bits: a stable hash of a key. The standard library's may differ between versions.
-pub(crate) fn fnv1a(key: &str) -> u64 {
+fn fnv1a(key: &str) -> u64 {
     key.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

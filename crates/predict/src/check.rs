@@ -45,8 +45,7 @@ impl Predictor {
             let tolerance = TOLERANCE * largest;
             for (output, (&expected, &found)) in sample.logits.iter().zip(found).enumerate() {
                 let difference = (expected - found).abs();
-                // Written so that a difference that is no number fails.
-                if !(difference <= tolerance) {
+                if difference.is_nan() || difference > tolerance {
                     let device = self.device().to_string();
                     return Err(PredictError::SelfCheck {
                         index,

@@ -1,13 +1,9 @@
 //! What training asks of a network, without the training loop.
 
 use model::{DeviceSpec, Draws, Net};
-use network::spec::NetworkSpec;
 use network::{Network, Tensor};
 
-fn network(json: &str) -> Network {
-    let spec: NetworkSpec = serde_json::from_str(json).unwrap();
-    Network::new(spec).unwrap()
-}
+use crate::network;
 
 const SMALL: &str = r#"{
   "inputs": [{"name": "x", "shape": [2, 5, 5]}],

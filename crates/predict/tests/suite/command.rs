@@ -1,0 +1,200 @@
+//! The `predict` command as a person runs it: what it prints, what it refuses, and its exit codes.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use artifact::Registry;
+use network::Cell;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{image_input, image_parts, publish, row_input, table_parts};
+
+/// A registry with `animals` (images) and `cells` (a table).
+fn registry() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = Registry::open(directory.path().join("models")).unwrap();
+    publish(&registry, "animals", image_parts(), &[image_input(0), image_input(1)]);
+    let row = row_input(Cell::Number(50.0), Cell::Number(80.0), Cell::Text("red".to_owned()));
+    publish(&registry, "cells", table_parts(), &[row]);
+    directory
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn run(directory: &Path, arguments: &[&str], stdin: &[u8]) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_predict"))
+        .args(arguments)
+        .args(["--models", "models"])
+        .current_dir(directory)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that refuses its arguments does not read.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn json(ran: &Ran) -> Value {
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    serde_json::from_str(&ran.out).unwrap()
+}
+
+fn pixels(seed: usize) -> String {
+    let network::RawInput::Numbers(values) = image_input(seed) else { unreachable!() };
+    serde_json::to_string(&values).unwrap()
+}
+
+#[test]
+fn an_image_a_json_file_and_the_standard_input() {
+    let directory = registry();
+    let path = directory.path();
+    image::GrayImage::from_fn(6, 4, |x, y| image::Luma([(x * 40 + y) as u8]))
+        .save(path.join("cat.png"))
+        .unwrap();
+    let shown = run(path, &["animals@1", "cat.png"], b"");
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    assert!(shown.out.starts_with("animals@1: cat.png is "), "{}", shown.out);
+    assert_eq!(shown.out.matches(" %").count(), 3, "{}", shown.out);
+
+    std::fs::write(path.join("cat.json"), pixels(0)).unwrap();
+    let from_file = json(&run(path, &["animals", "cat.json", "--json", "--top", "2"], b""));
+    assert_eq!(from_file["model"], "animals");
+    assert_eq!(from_file["version"], 1);
+    let first = &from_file["predictions"][0];
+    assert_eq!(first["input"], "cat.json");
+    assert_eq!(first["top"].as_array().unwrap().len(), 2);
+    assert_eq!(first["top"][0]["label"], first["class"]);
+    assert_eq!(first["probabilities"].as_array().unwrap().len(), 3);
+
+    // The same numbers, read from elsewhere, in other forms.
+    let row = pixels(0).replace(['[', ']'], "");
+    for text in [pixels(0), format!("  \n{}", pixels(0)), row] {
+        let from_stdin = json(&run(path, &["animals", "-", "--json"], text.as_bytes()));
+        assert_eq!(from_stdin["predictions"][0]["logits"], first["logits"], "{text}");
+    }
+    let png = std::fs::read(path.join("cat.png")).unwrap();
+    assert_eq!(
+        json(&run(path, &["animals", "-", "--json"], &png))["predictions"].as_array().unwrap().len(),
+        1
+    );
+}
+
+#[test]
+fn rows_of_a_table() {
+    let directory = registry();
+    let path = directory.path();
+    std::fs::write(path.join("rows.csv"), "age,weight,colour\n50,80,red\n,70,blue\n61,91,red\n").unwrap();
+    let shown = run(path, &["cells", "rows.csv", "--top", "2"], b"");
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    assert!(shown.out.starts_with("cells@1\n"), "{}", shown.out);
+    for part in ["input", "class", "probability", "rows.csv, row 1", "rows.csv, row 3"] {
+        assert!(shown.out.contains(part), "{part}: {}", shown.out);
+    }
+    let csv = json(&run(path, &["cells", "rows.csv", "--json"], b""));
+    let rows =
+        br#"[{"age": 50, "weight": 80, "colour": "red"}, {"age": null, "weight": 70, "colour": "blue"},
+                    {"weight": 91, "colour": "red", "age": 61}]"#;
+    let objects = json(&run(path, &["cells", "-", "--json"], rows));
+    for index in 0..3 {
+        assert_eq!(csv["predictions"][index]["logits"], objects["predictions"][index]["logits"]);
+    }
+    let one = json(&run(path, &["cells@latest", "-", "--json"], b"[50, 80, \"red\"]"));
+    assert_eq!(one["predictions"][0]["logits"], csv["predictions"][0]["logits"]);
+}
+
+#[test]
+fn refusals_name_what_was_wrong() {
+    let directory = registry();
+    let path = directory.path();
+    std::fs::write(path.join("broken.png"), b"no image").unwrap();
+    std::fs::write(path.join("ragged.json"), b"[[1, 2], [3]]").unwrap();
+    std::fs::write(path.join("half.json"), b"[1, 2").unwrap();
+    std::fs::write(path.join("bad.csv"), "age,weight,colour\n50,80,red\n50,80,green\n").unwrap();
+    std::fs::write(path.join("typo.csv"), "age,wieght,colour\n50,80,red\n").unwrap();
+    let cases: &[(&[&str], &[u8], i32, &[&str])] = &[
+        (&["animals"], b"", 2, &["<INPUT>"]),
+        (&["Animals", "-"], b"", 2, &["`Animals` is no name for a model", "hint: write NAME@VERSION"]),
+        (&["plants", "-"], b"", 2, &["there is no model `plants`", "`animals`, `cells`", "quickstart"]),
+        (&["animals@7", "-"], b"", 2, &["`animals` has no version 7; it has 1", "models ls"]),
+        (&["animals@production", "-"], b"", 2, &["no alias `production`"]),
+        (
+            &["animals", "-", "--device", "gpu"],
+            b"",
+            2,
+            &["`gpu` is not a device; known are cpu, flex, ndarray"],
+        ),
+        (&["animals", "-", "--device", "cuda:1"], b"", 2, &["`cuda:1` is not part of Brazier yet"]),
+        (&["animals", "-", "--top", "0"], b"", 2, &["--top"]),
+        (&["animals", "-", "-"], b"", 2, &["can be given once"]),
+        (&["animals", "missing.png"], b"", 2, &["cannot read `missing.png`"]),
+        (
+            &["animals", "broken.png"],
+            b"",
+            3,
+            &["broken.png cannot be predicted", "expected a PNG or JPEG file"],
+        ),
+        (
+            &["animals", "ragged.json"],
+            b"",
+            3,
+            &["cannot read `ragged.json`", "the array has 2 elements; expected 4"],
+        ),
+        (&["animals", "half.json"], b"", 3, &["it is not valid JSON", "line 1 column 5"]),
+        (&["animals", "-"], b"", 3, &["cannot read the standard input", "it is empty"]),
+        (&["animals", "-"], b"GIF89a\xff\xff", 3, &["neither a PNG or JPEG image nor text"]),
+        (&["animals", "-"], b"[1, 2, 3]", 3, &["the array has 3 elements; expected 24"]),
+        (&["animals", "-"], b"1,2,3\n", 3, &["4 × 6 = 24", "3 were given"]),
+        (
+            &["cells", "bad.csv"],
+            b"",
+            3,
+            &["bad.csv, row 2 cannot be predicted", "must be one of blue, red, but is `green`"],
+        ),
+        (&["cells", "typo.csv"], b"", 3, &["there is no column `wieght`"]),
+        (&["cells", "-"], b"{\"age\": 1}", 3, &["column `weight` is missing"]),
+    ];
+    for (arguments, stdin, code, parts) in cases {
+        let ran = run(path, arguments, stdin);
+        assert_eq!(ran.code, *code, "{arguments:?}: {}", ran.err);
+        assert_eq!(ran.out, "", "{arguments:?}");
+        for part in *parts {
+            // Long lines of clap's own messages are wrapped.
+            assert!(ran.err.contains(part), "{arguments:?} should say {part:?}: {}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_package_is_refused() {
+    let directory = registry();
+    let path = directory.path();
+    let weights = path.join("models/animals/1/weights.bpk");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let ran = run(path, &["animals", "-"], pixels(0).as_bytes());
+    assert_eq!(ran.code, 3);
+    assert!(ran.err.contains("cannot open `animals`") && ran.err.contains("SHA-256"), "{}", ran.err);
+}
+
+#[test]
+fn help_shows_examples() {
+    let directory = tempfile::tempdir().unwrap();
+    let ran = run(directory.path(), &["--help"], b"");
+    assert_eq!(ran.code, 0);
+    for part in ["Examples:", "predict digits@production seven.png", "BRAZIER_PREDICT_DEVICE"] {
+        assert!(ran.out.contains(part), "{}", ran.out);
+    }
+}
