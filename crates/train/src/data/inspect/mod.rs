@@ -80,7 +80,7 @@ pub struct LabelCounts {
 
 /// What one sample tells.
 enum Facts {
-    Picture { size: [usize; 2], channels: usize, low: f32, high: f32 },
+    Picture { size: [usize; 2], channels: usize, range: (f32, f32), blank: bool },
     Cells(Vec<Cell>),
     Damaged(String),
 }
@@ -105,8 +105,8 @@ pub fn inspect(
         for (&index, (hash, facts)) in chunk.iter().zip(looked) {
             hashes.push(hash);
             match facts {
-                Facts::Picture { size, channels, low, high } => {
-                    pictures.get_or_insert_default().add(size, channels, low, high);
+                Facts::Picture { size, channels, range, blank } => {
+                    pictures.get_or_insert_default().add(size, channels, range, blank);
                 }
                 Facts::Cells(cells) => columns.add(&cells, parts[index]),
                 Facts::Damaged(reason) => {
@@ -173,12 +173,17 @@ fn look(data: &DataSet, index: usize) -> (Option<Fingerprint>, Facts) {
     };
     let facts = match (input, &data.kind) {
         (RawInput::Bitmap(bitmap), _) => {
-            let (low, high) = range(&mut bitmap.pixels().iter().map(|pixel| f32::from(*pixel)));
-            Facts::Picture { size: [bitmap.height(), bitmap.width()], channels: bitmap.channels(), low, high }
+            let pixels = bitmap.pixels();
+            let range = range(&mut pixels.iter().map(|pixel| f32::from(*pixel)));
+            let first = &pixels[..bitmap.channels()];
+            let blank = pixels.chunks_exact(bitmap.channels()).all(|pixel| pixel == first);
+            Facts::Picture { size: [bitmap.height(), bitmap.width()], channels: bitmap.channels(), range, blank }
         }
         (RawInput::Numbers(values), DataKind::Image { channels, height, width, .. }) => {
-            let (low, high) = range(&mut values.iter().copied());
-            Facts::Picture { size: [*height, *width], channels: *channels, low, high }
+            let range = range(&mut values.iter().copied());
+            let first = values.get(..*channels).unwrap_or_default();
+            let blank = values.chunks_exact(*channels).all(|pixel| pixel == first);
+            Facts::Picture { size: [*height, *width], channels: *channels, range, blank }
         }
         (RawInput::Numbers(values), _) => Facts::Cells(values.iter().map(|value| Cell::Number(f64::from(*value))).collect()),
         (RawInput::Row(row), _) => Facts::Cells(row.cells().to_vec()),

@@ -48,12 +48,12 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    pub(super) fn add(&mut self, size: [usize; 2], channels: usize, low: f32, high: f32) {
+    pub(super) fn add(&mut self, size: [usize; 2], channels: usize, (low, high): (f32, f32), blank: bool) {
         *self.sizes.entry(size).or_default() += 1;
         *(if channels == 1 { &mut self.grey } else { &mut self.colour }) += 1;
         let (min, max) = self.range.unwrap_or((low, high));
         self.range = Some((min.min(low), max.max(high)));
-        self.blank += usize::from(low == high);
+        self.blank += usize::from(blank);
     }
 
     pub(super) fn finish(self) -> PictureSummary {

@@ -3,7 +3,7 @@
 use network::Task;
 use network::preprocess::{ColumnKind, MissingRule};
 
-use super::super::DataConfig;
+use super::super::{DataConfig, SourceKind};
 use super::super::source::DataKind;
 use super::super::split::Part;
 use super::{ColumnSummary, Inspection, LabelCounts};
@@ -13,7 +13,7 @@ const FEW: usize = 10;
 /// From this ratio between the largest and the smallest class on, the small ones are easily ignored.
 const IMBALANCE: usize = 10;
 /// A value so many deviations from the mean rules the scaling of its column.
-const OUTLIER: f64 = 20.0;
+const OUTLIER: f64 = 15.0;
 /// Classes or columns that a sentence names.
 const NAMED: usize = 5;
 
@@ -22,7 +22,7 @@ pub(super) fn of(inspection: &Inspection, config: &DataConfig) -> Vec<String> {
     duplicates(inspection, &mut warnings);
     labels(inspection, &mut warnings);
     columns(inspection, config, &mut warnings);
-    pictures(inspection, &mut warnings);
+    pictures(inspection, config, &mut warnings);
     let features = inspection.columns.len();
     if features > 0 && inspection.split.train < features {
         warnings.push(format!("{features} columns, but {} training samples only: a network can learn them by heart", inspection.split.train));
@@ -133,7 +133,7 @@ fn columns(inspection: &Inspection, config: &DataConfig, warnings: &mut Vec<Stri
     }
 }
 
-fn pictures(inspection: &Inspection, warnings: &mut Vec<String>) {
+fn pictures(inspection: &Inspection, config: &DataConfig, warnings: &mut Vec<String>) {
     if inspection.unreadable > 0 {
         warnings.push(format!(
             "{} samples cannot be read, and training will stop at the first: remove or repair them, such as {}",
@@ -154,10 +154,11 @@ fn pictures(inspection: &Inspection, warnings: &mut Vec<String>) {
         warnings.push(format!("{} pictures have colours, which are turned into grey", pictures.colour));
     }
     if pictures.max * 4.0 < *max_value {
-        warnings.push(format!(
-            "no pixel is larger than {} of {max_value}: if that is white, set data.image.max_value = {}",
-            pictures.max, pictures.max
-        ));
+        let remedy = match config.source {
+            SourceKind::Idx => format!("; if that is white, set data.image.max_value = {}", pictures.max),
+            _ => String::new(),
+        };
+        warnings.push(format!("the pictures are dark: no pixel is larger than {} of {max_value}{remedy}", pictures.max));
     }
 }
 
