@@ -138,7 +138,8 @@ impl Tour<'_> {
         let class = class_of(&answer).context("the answer of `predict` names no class")?;
         let right = class == digit.label.to_string();
         let verdict = if right { "right" } else { "wrong" };
-        self.printer.status(format!("predicted {class}, labelled {}: {verdict}", digit.label));
+        let sure = probability_of(&answer).map_or_else(String::new, |p| format!(" with {:.1} %", p * 100.0));
+        self.printer.status(format!("predicted {class}{sure}, labelled {}: {verdict}", digit.label));
         let mut result = json!({
             "model": MODEL,
             "version": version,
@@ -250,12 +251,22 @@ impl Tour<'_> {
 
 /// The predicted class, wherever the answer holds it.
 fn class_of(answer: &Value) -> Option<String> {
+    find(answer, "class", &|value| value.as_str().map(str::to_owned))
+}
+
+/// How probable that class is.
+fn probability_of(answer: &Value) -> Option<f64> {
+    find(answer, "probability", &Value::as_f64)
+}
+
+/// The first value of a field in a nested answer that `read` understands.
+fn find<T>(answer: &Value, field: &str, read: &impl Fn(&Value) -> Option<T>) -> Option<T> {
     match answer {
-        Value::Object(fields) => match fields.get("class") {
-            Some(Value::String(class)) => Some(class.clone()),
-            _ => fields.values().find_map(class_of),
-        },
-        Value::Array(items) => items.iter().find_map(class_of),
+        Value::Object(fields) => fields
+            .get(field)
+            .and_then(read)
+            .or_else(|| fields.values().find_map(|value| find(value, field, read))),
+        Value::Array(items) => items.iter().find_map(|item| find(item, field, read)),
         _ => None,
     }
 }

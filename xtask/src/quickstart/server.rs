@@ -48,6 +48,10 @@ impl Server {
         // Without a default, `/predict` would be ambiguous in a registry with several models. The address
         // is announced here, with more beside it, and not twice.
         command.args(["--default-model", model]).stdin(Stdio::null()).stdout(Stdio::null());
+        // Its start-up is told here; what goes wrong later is still worth a line.
+        if std::env::var_os("RUST_LOG").is_none() {
+            command.env("RUST_LOG", "warn");
+        }
         let child = command.spawn().context("cannot run serve")?;
         Ok(Server { child: Some(child), port })
     }

@@ -72,7 +72,7 @@ fn without_a_server_it_ends_after_the_prediction_and_a_second_run_goes_as_well()
         let output = stage.run(&arguments);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{stderr}");
-        for expected in ["[1/5] ", "[5/5] ", "predicted 7, labelled 7: right", "all 5 steps: "] {
+        for expected in ["[1/5] ", "[5/5] ", "predicted 7 with 98.0 %, labelled 7: right", "all 5 steps: "] {
             assert!(stderr.contains(expected), "{expected:?} is not in {stderr}");
         }
         let stdout = text(&output.stdout);
