@@ -7,7 +7,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, HttpRequest, ResponseError as _, Route, web};
+use actix_web::{App, Error, HttpRequest, Route, web};
 use futures_util::FutureExt as _;
 
 use crate::error::{Result, ServeError, shown};
@@ -88,23 +88,16 @@ async fn no_route(request: HttpRequest) -> Result<actix_web::HttpResponse> {
 /// to guess.
 ///
 /// # Errors
-/// Those of the service, unchanged.
+/// Those of the service, unchanged, and 500 for a panic.
 async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> std::result::Result<ServiceResponse<impl MessageBody>, Error> {
-    let http = request.request().clone();
-    let mut response = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(result) => match result {
-            Ok(response) => response.map_into_boxed_body(),
-            Err(error) => ServiceResponse::new(http, error.error_response()).map_into_boxed_body(),
-        },
-        Err(panic) => {
-            let cause = panic_message(panic.as_ref());
-            let error = ServeError::internal(format_args!("a handler panicked: {cause}"));
-            ServiceResponse::new(http, error.error_response())
-        }
-    };
+    // Not even a clone of the request may be kept here: routing needs it for itself.
+    let mut response = AssertUnwindSafe(next.call(request)).catch_unwind().await.unwrap_or_else(|panic| {
+        let cause = panic_message(panic.as_ref());
+        Err(ServeError::internal(format_args!("a handler panicked: {cause}")).into())
+    })?;
     let headers = response.headers_mut();
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
@@ -117,4 +110,25 @@ async fn guard(
         headers.insert(HeaderName::from_static("cache-control"), HeaderValue::from_static("no-store"));
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::HttpResponse;
+    use actix_web::test::{TestRequest, init_service, try_call_service};
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn a_panic_in_a_handler_is_an_answer() {
+        async fn handler() -> HttpResponse {
+            panic!("on purpose")
+        }
+        let app = init_service(App::new().wrap(from_fn(guard)).default_service(web::to(handler))).await;
+        for _ in 0..2 {
+            let error = try_call_service(&app, TestRequest::get().to_request()).await.err().unwrap();
+            assert_eq!(error.error_response().status(), 500);
+            assert!(!error.to_string().contains("purpose"), "{error}");
+        }
+    }
 }

@@ -92,7 +92,7 @@ pub async fn read(request: &HttpRequest, payload: Payload, state: &State) -> Res
     let too_large = || {
         ServeError::new(Kind::TooLarge, format!("the body is larger than the {limit} bytes that this server accepts"))
     };
-    check_encoding(request)?;
+    let packed = check_encoding(request)?;
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
@@ -102,7 +102,7 @@ pub async fn read(request: &HttpRequest, payload: Payload, state: &State) -> Res
         let mut body = BytesMut::new();
         let mut held = Held { in_flight: Arc::clone(&state.in_flight), bytes: 0 };
         while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| broken(&error))?;
+            let chunk = chunk.map_err(|error| broken(&error, packed))?;
             if chunk.len() > limit - body.len() {
                 return Err(too_large());
             }
@@ -117,23 +117,24 @@ pub async fn read(request: &HttpRequest, payload: Payload, state: &State) -> Res
     })
 }
 
-fn check_encoding(request: &HttpRequest) -> Result<()> {
+/// Whether the body is compressed.
+fn check_encoding(request: &HttpRequest) -> Result<bool> {
     const READ: [&str; 3] = ["identity", "gzip", "deflate"];
     let Some(value) = request.headers().get(CONTENT_ENCODING) else {
-        return Ok(());
+        return Ok(false);
     };
     let encoding = value.to_str().unwrap_or("").trim();
     if READ.iter().any(|known| encoding.eq_ignore_ascii_case(known)) {
-        return Ok(());
+        return Ok(!encoding.eq_ignore_ascii_case(READ[0]));
     }
     let message = format!("content encoding {} is not read; use identity, gzip or deflate", shown(encoding));
     Err(ServeError::new(Kind::MediaType, message))
 }
 
-fn broken(error: &PayloadError) -> ServeError {
+fn broken(error: &PayloadError, packed: bool) -> ServeError {
     tracing::debug!(%error, "a body could not be read");
-    match error {
-        PayloadError::Io(_) => ServeError::invalid("the body cannot be unpacked with its content encoding"),
-        _ => ServeError::invalid("the body breaks off before its end"),
+    if packed {
+        return ServeError::invalid("the body cannot be unpacked with its content encoding, or breaks off");
     }
+    ServeError::invalid("the body breaks off before its end")
 }

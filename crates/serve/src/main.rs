@@ -131,7 +131,7 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
     let started = move |address: std::net::SocketAddr| {
         let url = format!("http://{address}");
         let result = printer.result(&serde_json::json!({ "listening": url }), || {
-            format!("Serving on {url}; the playground is at {url}/ (Ctrl-C stops)")
+            format!("Serving on {url} (the playground is at {url}/, Ctrl-C stops)")
         });
         if let Err(error) = result {
             tracing::warn!(%error, "the address could not be printed");

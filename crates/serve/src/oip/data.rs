@@ -10,11 +10,17 @@ use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+/// How many dimensions a tensor may have.
+const RANK: usize = 16;
+
 /// Reads `data` as a tensor of `shape` and `dtype`.
 ///
 /// # Errors
 /// A sentence about what is wrong, without the tensor's name.
 pub fn tensor(dtype: DType, shape: &[usize], data: &RawValue) -> Result<Tensor, String> {
+    if shape.len() > RANK {
+        return Err(format!("its shape has {} dimensions; at most {RANK} are read", shape.len()));
+    }
     let Some(count) = element_count(shape) else {
         return Err(format!("its shape {shape:?} has more elements than can be counted"));
     };

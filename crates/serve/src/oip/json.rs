@@ -31,7 +31,7 @@ struct Request<'a> {
 #[derive(Deserialize)]
 struct Input<'a> {
     name: String,
-    shape: Vec<i128>,
+    shape: Vec<serde_json::Number>,
     datatype: String,
     #[serde(default)]
     parameters: Map<String, Value>,
@@ -100,9 +100,11 @@ fn input(input: &Input<'_>) -> Result<NamedTensor> {
     let shape = input
         .shape
         .iter()
-        .map(|&size| usize::try_from(size))
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|_| refuse(&format!("its shape {:?} must be made of sizes from 0 on", input.shape)))?;
+        .map(|size| {
+            let whole = size.as_u64().and_then(|size| usize::try_from(size).ok());
+            whole.ok_or_else(|| refuse(&format!("{size} in its shape is no size; sizes are whole numbers from 0 on")))
+        })
+        .collect::<Result<Vec<_>>>()?;
     let dtype = dtype(&input.datatype).ok_or_else(|| {
         refuse(&format!("there is no datatype {} that JSON carries; the datatypes are {}", shown(&input.datatype), DATATYPES))
     })?;
@@ -268,8 +270,8 @@ mod tests {
             (r#"{"input": []}"#.to_owned(), Kind::Invalid, "unknown field `input` in the request; did you mean `inputs`"),
             (r#"{"id": 1, "inputs": []}"#.to_owned(), Kind::Invalid, "`id` must be a string, but is a number"),
             (with_input(r#""name":"x","shape":[1],"dtype":"FP32","data":[1]"#), Kind::Invalid, "did you mean `datatype`"),
-            (with_input(r#""name":"x","shape":[-1],"datatype":"FP32","data":[1]"#), Kind::Invalid, "sizes from 0 on"),
-            (with_input(r#""name":"x","shape":[1e3],"datatype":"FP32","data":[1]"#), Kind::Invalid, "floating point"),
+            (with_input(r#""name":"x","shape":[-1],"datatype":"FP32","data":[1]"#), Kind::Invalid, "whole numbers from 0 on"),
+            (with_input(r#""name":"x","shape":[1e3],"datatype":"FP32","data":[1]"#), Kind::Invalid, "1000.0 in its shape is no size"),
             (with_input(r#""name":"x","shape":[99999999999999999999999999999],"datatype":"FP32","data":[1]"#), Kind::Invalid, ""),
             (with_input(r#""name":"x","shape":[1],"datatype":"FP33","data":[1]"#), Kind::Invalid, "no datatype `FP33`"),
             (with_input(r#""name":"x","shape":[1],"datatype":"FP32""#), Kind::Invalid, "`data` is missing"),

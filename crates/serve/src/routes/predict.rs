@@ -11,7 +11,7 @@ use predict::Predictor;
 
 use crate::answer::{self, Timing};
 use crate::body;
-use crate::error::{Kind, Result, ServeError, shown, suggestion};
+use crate::error::{Result, ServeError, shown};
 use crate::payload::{self, File, Payload};
 use crate::state::{self, State};
 
@@ -119,16 +119,19 @@ fn top(query: &str) -> Result<Option<usize>> {
     let mut top = None;
     for (key, value) in pairs.into_inner() {
         if key != "top" {
-            let hint = suggestion(&key, ["top"]);
-            let message = format!("unknown query parameter {}{hint}", shown(&key));
-            return Err(ServeError::new(Kind::Invalid, message));
+            return Err(ServeError::invalid(format_args!(
+                "unknown query parameter {}; the only one is `top`",
+                shown(&key)
+            )));
         }
         match value.parse::<usize>() {
             Ok(count) if count > 0 && top.is_none() => top = Some(count),
             Ok(count) if count > 0 => return Err(ServeError::invalid("`top` is given twice")),
             _ => {
-                let message = format!("`top` must be a whole number from 1 on, but is {}", shown(&value));
-                return Err(ServeError::new(Kind::Invalid, message));
+                let value = shown(&value);
+                return Err(ServeError::invalid(format_args!(
+                    "`top` must be a whole number from 1 on, but is {value}"
+                )));
             }
         }
     }

@@ -1,0 +1,111 @@
+//! Registries with small models, made for one test and removed with it.
+
+use artifact::manifest::{Manifest, Sample, SampleInput};
+use artifact::{Draft, Registry};
+use network::preprocess::{ColumnKind, Fit, ImagePreprocess, TableRules, fit_table};
+use network::{Cell, Network, Postprocess, Preprocess, RawInput, Row, Task};
+use predict::{DeviceSpec, Parts, Predictor};
+use tempfile::TempDir;
+
+/// A registry in a temporary directory.
+pub(crate) struct Models {
+    directory: TempDir,
+}
+
+impl Models {
+    pub(crate) fn new() -> Self {
+        Self { directory: TempDir::new().unwrap() }
+    }
+
+    pub(crate) fn open(&self) -> Registry {
+        Registry::open(self.directory.path()).unwrap()
+    }
+
+    /// Publishes a new version of an untrained model.
+    pub(crate) fn publish(&self, name: &str, model: &Model, seed: u64) -> u64 {
+        let network = Network::new(toml::from_str(model.network).unwrap()).unwrap();
+        let weights = model::initial_weights(&network, seed);
+        let mut manifest = Manifest::new(name, &network, model.preprocess.clone(), model.postprocess.clone());
+        let parts = Parts {
+            network,
+            preprocess: model.preprocess.clone(),
+            postprocess: model.postprocess.clone(),
+            weights: weights.clone(),
+        };
+        let predictor = Predictor::from_parts(parts, &DeviceSpec::Cpu).unwrap();
+        let prepared = predictor.prepare(std::slice::from_ref(&model.sample)).unwrap();
+        let logits = predictor.infer(&[prepared]).unwrap()[0].tensor.as_f32().unwrap().to_vec();
+        manifest.samples = vec![Sample { input: SampleInput::from_raw(&model.sample).unwrap(), logits }];
+        manifest.metrics.insert("accuracy".to_owned(), 0.5);
+        let draft = Draft { manifest, weights, evaluation: serde_json::json!({}), card: String::new() };
+        self.open().publish(name, draft).unwrap().version
+    }
+
+    /// Changes a byte of a version's weights.
+    pub(crate) fn damage(&self, name: &str, version: u64) {
+        let path = self.directory.path().join(name).join(version.to_string()).join("weights.bpk");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+}
+
+/// What a model is made of, and an input for it.
+pub(crate) struct Model {
+    network: &'static str,
+    preprocess: Preprocess,
+    postprocess: Postprocess,
+    sample: RawInput,
+}
+
+/// 8×8 pictures with values from 0 to 16, ten classes.
+pub(crate) fn digits() -> Model {
+    Model {
+        network: r#"
+            inputs = [{ name = "input", shape = [1, 8, 8] }]
+            layers = [{ type = "flatten" }, { type = "dense", units = 10 }]"#,
+        preprocess: Preprocess::Image(ImagePreprocess {
+            channels: 1,
+            height: 8,
+            width: 8,
+            max_value: 16.0,
+            mean: vec![0.0],
+            std: vec![1.0],
+            fit: Fit::DrawingCounts { grid: 32 },
+        }),
+        postprocess: Postprocess::new(Task::MultiClass, (0..10u8).map(|digit| digit.to_string()).collect()),
+        sample: RawInput::Numbers((0..64u8).map(|i| f32::from(i % 17)).collect()),
+    }
+}
+
+/// A table with a number and a name, two classes.
+pub(crate) fn flowers() -> Model {
+    let header: std::sync::Arc<[String]> = ["length".to_owned(), "colour".to_owned()].into();
+    let row = |length: f64, colour: &str| {
+        Row::new(header.clone(), vec![Cell::Number(length), Cell::Text(colour.to_owned())]).unwrap()
+    };
+    let rows = [row(1.0, "red"), row(2.0, "blue"), row(3.0, "red")];
+    let columns = [("length".to_owned(), ColumnKind::Numeric), ("colour".to_owned(), ColumnKind::Categorical)];
+    let rules = TableRules { missing: network::preprocess::MissingRule::Drop, ..TableRules::default() };
+    Model {
+        network: r#"
+            inputs = [{ name = "input", shape = [3] }]
+            layers = [{ type = "dense", units = 1 }]"#,
+        preprocess: Preprocess::Table(fit_table(&columns, rows.iter(), &rules)),
+        postprocess: Postprocess::new(Task::Binary, vec!["tulip".to_owned(), "rose".to_owned()]),
+        sample: RawInput::Row(rows[0].clone()),
+    }
+}
+
+/// Three numbers in, two numbers out.
+pub(crate) fn prices() -> Model {
+    Model {
+        network: r#"
+            inputs = [{ name = "input", shape = [3] }]
+            layers = [{ type = "dense", units = 2 }]"#,
+        preprocess: Preprocess::Numbers { shape: vec![3] },
+        postprocess: Postprocess::new(Task::Regression, vec!["low".to_owned(), "high".to_owned()]),
+        sample: RawInput::Numbers(vec![1.0, 2.0, 3.0]),
+    }
+}
