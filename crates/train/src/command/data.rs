@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use cli::config::Layers;
 use cli::{Common, ExitStatus, Printer, Progress, Unit};
 use serde::{Deserialize, Serialize};
-use train::data::fetch::{self, Event, Fetchable, FetchError, Fetched};
+use train::data::fetch::{self, Event, FetchError, Fetchable, Fetched};
 use train::data::inspect::inspect;
 use train::data::{DATA_FOLDER, DataConfig, SourceKind, load};
 
@@ -79,7 +79,8 @@ pub(crate) struct Inspect {
 fn fetchable(name: &str) -> Result<Fetchable, String> {
     Fetchable::ALL.into_iter().find(|dataset| dataset.name() == name).ok_or_else(|| {
         let names = Fetchable::ALL.map(Fetchable::name);
-        let nearest = cli::nearest(name, names).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+        let nearest =
+            cli::nearest(name, names).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
         format!("expected one of {}{nearest}", names.join(", "))
     })
 }

@@ -24,7 +24,8 @@ fn write_all(text: &mut String, found: &Inspection, paint: Paint) -> std::fmt::R
     writeln!(text, "task    {}", found.task.name())?;
     writeln!(text, "sha256  {}", found.sha256)?;
     if !found.origin.citation.is_empty() {
-        let licence = if found.origin.licence.is_empty() { "no licence stated" } else { &found.origin.licence };
+        let licence =
+            if found.origin.licence.is_empty() { "no licence stated" } else { &found.origin.licence };
         writeln!(text, "origin  {} ({licence})", found.origin.citation)?;
     }
     let split = &found.split;
@@ -121,7 +122,10 @@ fn number(value: Option<f64>) -> String {
 
 fn pictures(text: &mut String, found: &Inspection) -> std::fmt::Result {
     let Some(pictures) = &found.pictures else { return Ok(()) };
-    let sizes = pictures.sizes.iter().map(|size| format!("{}×{} ({})", size.height, size.width, grouped(size.count as u64)));
+    let sizes = pictures
+        .sizes
+        .iter()
+        .map(|size| format!("{}×{} ({})", size.height, size.width, grouped(size.count as u64)));
     let sizes = sizes.collect::<Vec<_>>().join(", ");
     let more = match pictures.distinct_sizes - pictures.sizes.len() {
         0 => String::new(),
@@ -136,11 +140,19 @@ fn duplicates(text: &mut String, found: &Inspection) -> std::fmt::Result {
     let across: Vec<String> = duplicates
         .across
         .iter()
-        .map(|shared| format!("{} of {} in {}", grouped(shared.samples as u64), shared.judged.name(), shared.known.name()))
+        .map(|shared| {
+            format!(
+                "{} of {} in {}",
+                grouped(shared.samples as u64),
+                shared.judged.name(),
+                shared.known.name()
+            )
+        })
         .collect();
     let across = if across.is_empty() { "none".to_owned() } else { across.join(", ") };
     let [train, validation, test] =
-        [duplicates.within_train, duplicates.within_validation, duplicates.within_test].map(|count| grouped(count as u64));
+        [duplicates.within_train, duplicates.within_validation, duplicates.within_test]
+            .map(|count| grouped(count as u64));
     writeln!(
         text,
         "\nequal samples  within {} {train}, {} {validation}, {} {test}; across parts: {across}",

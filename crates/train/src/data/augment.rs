@@ -58,7 +58,8 @@ mod tests {
             let (down, right) = (at as isize / 5 - 1, at as isize % 5 - 1);
             seen.insert((down, right));
             for (index, value) in values.iter().enumerate() {
-                let (channel, row, column) = (index / 20, index as isize % 20 / 5 - down, index as isize % 5 - right);
+                let (channel, row, column) =
+                    (index / 20, index as isize % 20 / 5 - down, index as isize % 5 - right);
                 let inside = (0..4).contains(&row) && (0..5).contains(&column);
                 let expected = if inside {
                     original[channel * 20 + row as usize * 5 + column as usize]

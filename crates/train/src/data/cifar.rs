@@ -58,7 +58,8 @@ impl Source for CifarSource {
         let planes = batch.store.read_at(offset, PIXELS)?;
         let (red, rest) = planes.split_at(planes.len().min(SIDE * SIDE));
         let (green, blue) = rest.split_at(rest.len().min(SIDE * SIDE));
-        let pixels = red.iter().zip(green).zip(blue).flat_map(|((red, green), blue)| [*red, *green, *blue]).collect();
+        let pixels =
+            red.iter().zip(green).zip(blue).flat_map(|((red, green), blue)| [*red, *green, *blue]).collect();
         let bitmap = Bitmap::new(SIDE, SIDE, 3, pixels);
         let problem = "the file became shorter while it was read";
         bitmap.map(RawInput::Bitmap).ok_or_else(|| DataError::bytes(&batch.name, offset, problem))
@@ -101,7 +102,8 @@ pub(crate) fn open_path(path: &Path, config: &DataConfig) -> Result<Opened, Data
     }
     let names = names(&path.join(format.names))?;
     let labels = class_names(&path.display().to_string(), names.as_deref(), usize::from(format.classes))?;
-    let given = batches.iter().flat_map(|batch| std::iter::repeat_n(Some(batch.part), batch.labels.len())).collect();
+    let given =
+        batches.iter().flat_map(|batch| std::iter::repeat_n(Some(batch.part), batch.labels.len())).collect();
     let len = batches.iter().map(|batch| batch.labels.len()).sum();
     let kind = DataKind::Image { channels: 3, height: SIDE, width: SIDE, max_value: 255.0 };
     let name = if format.classes == 10 { "cifar10" } else { "cifar100" };
@@ -114,8 +116,10 @@ pub(crate) fn open_path(path: &Path, config: &DataConfig) -> Result<Opened, Data
 }
 
 fn files(path: &Path, config: &DataConfig) -> Result<(Vec<(PathBuf, Part)>, Format), DataError> {
-    let batches: Vec<PathBuf> =
-        (1..=5).map(|number| path.join(format!("data_batch_{number}.bin"))).filter(|file| file.is_file()).collect();
+    let batches: Vec<PathBuf> = (1..=5)
+        .map(|number| path.join(format!("data_batch_{number}.bin")))
+        .filter(|file| file.is_file())
+        .collect();
     let hundred = path.join("train.bin");
     let label = config.label.as_ref().map(|label| label.names());
     if !batches.is_empty() {
@@ -123,23 +127,31 @@ fn files(path: &Path, config: &DataConfig) -> Result<(Vec<(PathBuf, Part)>, Form
             return Err(DataError::config("label", "CIFAR-10 has one label for an image; remove this key"));
         }
         let mut files: Vec<_> = batches.into_iter().map(|file| (file, Part::Train)).collect();
-        files.extend(Some(path.join("test_batch.bin")).filter(|file| file.is_file()).map(|file| (file, Part::Test)));
+        files.extend(
+            Some(path.join("test_batch.bin")).filter(|file| file.is_file()).map(|file| (file, Part::Test)),
+        );
         return Ok((files, Format { head: 1, label: 0, classes: 10, names: "batches.meta.txt" }));
     }
     if hundred.is_file() && config.source == SourceKind::Cifar {
         let format = match label {
             None => Format { head: 2, label: 1, classes: 100, names: "fine_label_names.txt" },
-            Some([name]) if name == "fine" => Format { head: 2, label: 1, classes: 100, names: "fine_label_names.txt" },
+            Some([name]) if name == "fine" => {
+                Format { head: 2, label: 1, classes: 100, names: "fine_label_names.txt" }
+            }
             Some([name]) if name == "coarse" => {
                 Format { head: 2, label: 0, classes: 20, names: "coarse_label_names.txt" }
             }
-            Some(_) => return Err(DataError::config("label", "CIFAR-100 has the labels `fine` and `coarse`")),
+            Some(_) => {
+                return Err(DataError::config("label", "CIFAR-100 has the labels `fine` and `coarse`"));
+            }
         };
         let mut files = vec![(hundred, Part::Train)];
-        files.extend(Some(path.join("test.bin")).filter(|file| file.is_file()).map(|file| (file, Part::Test)));
+        files
+            .extend(Some(path.join("test.bin")).filter(|file| file.is_file()).map(|file| (file, Part::Test)));
         return Ok((files, format));
     }
-    let problem = "no CIFAR files; expected `data_batch_1.bin` … and `test_batch.bin`, or `train.bin` and `test.bin`";
+    let problem =
+        "no CIFAR files; expected `data_batch_1.bin` … and `test_batch.bin`, or `train.bin` and `test.bin`";
     Err(DataError::file(&path.display().to_string(), problem))
 }
 
@@ -197,7 +209,11 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("data_batch_1.bin"), [record(&[3], 10), record(&[9], 20)].concat()).unwrap();
         std::fs::write(at("test_batch.bin"), record(&[0], 30)).unwrap();
-        std::fs::write(at("batches.meta.txt"), "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n").unwrap();
+        std::fs::write(
+            at("batches.meta.txt"),
+            "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n",
+        )
+        .unwrap();
         let opened = open_path(folder.path(), &config()).unwrap();
         assert_eq!(opened.labels[3], "cat");
         assert_eq!(opened.given, [Some(Part::Train), Some(Part::Train), Some(Part::Test)]);

@@ -281,7 +281,8 @@ impl DataConfig {
         use SourceKind as Kind;
         let source = self.source;
         let files = !matches!(source, Kind::Digits | Kind::BreastCancer | Kind::Generated);
-        let rows = source.is_table() || (source == Kind::Generated && self.generate.kind == GeneratedKind::Friedman1);
+        let rows = source.is_table()
+            || (source == Kind::Generated && self.generate.kind == GeneratedKind::Friedman1);
         let csv = source == Kind::Csv;
         let unused = [
             ("path", self.path.is_some() && !files),
@@ -298,7 +299,10 @@ impl DataConfig {
             ("generate", self.generate != GenerateRules::default() && source != Kind::Generated),
         ];
         if let Some((key, _)) = unused.iter().find(|(_, unused)| *unused) {
-            return Err(DataError::config(key, format!("the source `{source}` does not read this key; remove it")));
+            return Err(DataError::config(
+                key,
+                format!("the source `{source}` does not read this key; remove it"),
+            ));
         }
         Ok(())
     }
@@ -329,7 +333,8 @@ mod tests {
         config.check().unwrap();
         let back: DataConfig = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
         assert_eq!(back, config);
-        let error = toml::from_str::<DataConfig>("source = \"digits\"\npaht = \"x\"").unwrap_err().to_string();
+        let error =
+            toml::from_str::<DataConfig>("source = \"digits\"\npaht = \"x\"").unwrap_err().to_string();
         assert!(error.contains("unknown field `paht`"), "{error}");
     }
 

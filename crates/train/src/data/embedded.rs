@@ -21,7 +21,8 @@ pub(crate) fn digits(config: &DataConfig) -> Result<Opened, DataError> {
 
 /// The Wisconsin diagnostic breast cancer table.
 pub(crate) fn breast_cancer(config: &DataConfig) -> Result<Opened, DataError> {
-    let opened = table::open_embedded("breast-cancer", "breast-cancer.csv", BREAST_CANCER, "diagnosis", config)?;
+    let opened =
+        table::open_embedded("breast-cancer", "breast-cancer.csv", BREAST_CANCER, "diagnosis", config)?;
     let citation = "W. Wolberg, O. Mangasarian, N. Street and W. Street (1993). Breast Cancer Wisconsin (Diagnostic). \
                     UCI Machine Learning Repository. https://doi.org/10.24432/C5DW2B";
     Ok(opened.with_origin(citation, CC_BY, true))

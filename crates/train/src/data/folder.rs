@@ -104,7 +104,8 @@ fn list(root: &Path) -> Result<(FolderSource, Vec<String>, String), DataError> {
         Some(parts) => {
             for (folder, part) in top.iter().zip(parts) {
                 let inside = folders_in(&root.join(folder))?;
-                classes.extend(inside.into_iter().map(|name| (Path::new(folder).join(&name), name, Some(part))));
+                classes
+                    .extend(inside.into_iter().map(|name| (Path::new(folder).join(&name), name, Some(part))));
             }
         }
     }
@@ -120,7 +121,8 @@ fn list(root: &Path) -> Result<(FolderSource, Vec<String>, String), DataError> {
         );
         return Err(DataError::file(&root.display().to_string(), problem));
     }
-    let mut source = FolderSource { root: root.to_owned(), folders: Vec::new(), names: String::new(), files: Vec::new() };
+    let mut source =
+        FolderSource { root: root.to_owned(), folders: Vec::new(), names: String::new(), files: Vec::new() };
     let mut digest = Sha256::new();
     for (folder, class, part) in classes {
         let before = source.files.len();
@@ -168,11 +170,13 @@ fn images_in(path: &Path) -> Result<Vec<(String, u64)>, DataError> {
         let entry = entry.map_err(DataError::io(path, "list it"))?;
         let Some(name) = utf8(&entry)? else { continue };
         let extension = Path::new(&name).extension().map(|extension| extension.to_ascii_lowercase());
-        let image = extension.is_some_and(|extension| ["png", "jpg", "jpeg"].iter().any(|known| extension == *known));
+        let image =
+            extension.is_some_and(|extension| ["png", "jpg", "jpeg"].iter().any(|known| extension == *known));
         if !image || name.starts_with('.') {
             continue;
         }
-        let metadata = std::fs::metadata(entry.path()).map_err(DataError::io(&entry.path(), "read its size"))?;
+        let metadata =
+            std::fs::metadata(entry.path()).map_err(DataError::io(&entry.path(), "read its size"))?;
         if metadata.is_file() {
             names.push((name, metadata.len()));
         }
@@ -184,7 +188,10 @@ fn images_in(path: &Path) -> Result<Vec<(String, u64)>, DataError> {
 /// The name of an entry; one that is no UTF-8 is an error, because a report could not name it.
 fn utf8(entry: &std::fs::DirEntry) -> Result<Option<String>, DataError> {
     entry.file_name().into_string().map(Some).map_err(|name| {
-        DataError::file(&entry.path().display().to_string(), format!("the name {name:?} is not UTF-8; rename it"))
+        DataError::file(
+            &entry.path().display().to_string(),
+            format!("the name {name:?} is not UTF-8; rename it"),
+        )
     })
 }
 
@@ -215,14 +222,20 @@ mod tests {
         std::fs::write(root.path().join("cat/notes.txt"), "no image").unwrap();
         std::fs::write(root.path().join(".DS_Store"), "no folder").unwrap();
         let data = load(&config(root.path()), 1).unwrap();
-        assert_eq!((data.task, data.labels.join(" "), data.source.len()), (Task::MultiClass, "cat dog eel".into(), 60));
+        assert_eq!(
+            (data.task, data.labels.join(" "), data.source.len()),
+            (Task::MultiClass, "cat dog eel".into(), 60)
+        );
         assert_eq!(data.kind, DataKind::Image { channels: 3, height: 6, width: 8, max_value: 255.0 });
         assert!(data.source.describe(59).contains("eel"));
         assert!(data.source.read(60).is_err() && data.source.target(60).is_err());
 
         save(&root.path().join("eel/large.png"), 20, 30, 9);
         let error = load(&config(root.path()), 1).unwrap_err().to_string();
-        assert!(error.contains("images of different sizes (6×8 and 30×20") && error.contains("data.image.size"), "{error}");
+        assert!(
+            error.contains("images of different sizes (6×8 and 30×20") && error.contains("data.image.size"),
+            "{error}"
+        );
         let mut sized = config(root.path());
         sized.image.size = Some([5, 5]);
         let data = load(&sized, 1).unwrap();
@@ -247,7 +260,10 @@ mod tests {
         assert!(data.splits.test.iter().all(|&index| data.source.describe(index).contains("test")));
         save(&root.path().join("test/c/1.png"), 4, 4, 0);
         let error = load(&config(root.path()), 1).unwrap_err().to_string();
-        assert!(error.ends_with("the class `c` has no folder under `train`, so it cannot be learned"), "{error}");
+        assert!(
+            error.ends_with("the class `c` has no folder under `train`, so it cannot be learned"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -29,18 +29,29 @@ pub(crate) fn open(config: &DataConfig) -> Result<Opened, DataError> {
         return Err(DataError::config("generate.samples", problem));
     }
     if !(rules.noise >= 0.0 && rules.noise.is_finite()) {
-        return Err(DataError::config("generate.noise", format!("must be 0 or more, but is {}", rules.noise)));
+        return Err(DataError::config(
+            "generate.noise",
+            format!("must be 0 or more, but is {}", rules.noise),
+        ));
     }
     // The digest names the recipe; its number changes when the recipe does.
-    let recipe = format!("{:?} 1 seed {} samples {} noise {}", rules.kind, rules.seed, rules.samples, rules.noise);
+    let recipe =
+        format!("{:?} 1 seed {} samples {} noise {}", rules.kind, rules.seed, rules.samples, rules.noise);
     let sha256 = digest(&recipe);
     let (name, task, labels, kind, citation) = match rules.kind {
         GeneratedKind::Friedman1 => {
             let names = names();
-            let columns = names.iter().map(|name| TableColumn { name: name.clone(), kind: ColumnKind::Numeric });
+            let columns =
+                names.iter().map(|name| TableColumn { name: name.clone(), kind: ColumnKind::Numeric });
             let citation = "Made by Brazier after J. Friedman (1991). Multivariate Adaptive Regression Splines. \
                             The Annals of Statistics 19(1).";
-            ("friedman1", Task::Regression, vec!["y".to_owned()], DataKind::Table { columns: columns.collect() }, citation)
+            (
+                "friedman1",
+                Task::Regression,
+                vec!["y".to_owned()],
+                DataKind::Table { columns: columns.collect() },
+                citation,
+            )
         }
         GeneratedKind::Shapes => {
             let kind = DataKind::Image { channels: 1, height: SIDE, width: SIDE, max_value: 255.0 };
@@ -48,7 +59,8 @@ pub(crate) fn open(config: &DataConfig) -> Result<Opened, DataError> {
         }
     };
     let source = Generated { rules: rules.clone(), columns: names() };
-    let mut opened = Opened::new(name, source, labels, kind, sha256).with_origin(citation, "MIT OR Apache-2.0", true);
+    let mut opened =
+        Opened::new(name, source, labels, kind, sha256).with_origin(citation, "MIT OR Apache-2.0", true);
     opened.task = task;
     Ok(opened)
 }
@@ -69,7 +81,11 @@ struct Generated {
 
 impl Generated {
     fn check(&self, index: usize) -> Result<(), DataError> {
-        if index < self.rules.samples { Ok(()) } else { Err(DataError::NoSuchSample { index, len: self.rules.samples }) }
+        if index < self.rules.samples {
+            Ok(())
+        } else {
+            Err(DataError::NoSuchSample { index, len: self.rules.samples })
+        }
     }
 }
 
@@ -85,7 +101,9 @@ impl Source for Generated {
                 let cells = friedman(&self.rules, index).0.iter().map(|value| Cell::Number(*value)).collect();
                 Row::new(self.columns.clone(), cells).map(RawInput::Row)
             }
-            GeneratedKind::Shapes => Bitmap::new(SIDE, SIDE, 1, shapes(&self.rules, index).0).map(RawInput::Bitmap),
+            GeneratedKind::Shapes => {
+                Bitmap::new(SIDE, SIDE, 1, shapes(&self.rules, index).0).map(RawInput::Bitmap)
+            }
         }
         .ok_or(DataError::NoSuchSample { index, len: self.rules.samples })?)
     }
@@ -107,7 +125,10 @@ impl Source for Generated {
 fn friedman(rules: &GenerateRules, index: usize) -> ([f64; COLUMNS], f64) {
     let mut rng = stream(rules.seed, Purpose::Generate, 1, index as u64);
     let x: [f64; COLUMNS] = std::array::from_fn(|_| unit(&mut rng));
-    let y = 10.0 * (std::f64::consts::PI * x[0] * x[1]).sin() + 20.0 * (x[2] - 0.5).powi(2) + 10.0 * x[3] + 5.0 * x[4];
+    let y = 10.0 * (std::f64::consts::PI * x[0] * x[1]).sin()
+        + 20.0 * (x[2] - 0.5).powi(2)
+        + 10.0 * x[3]
+        + 5.0 * x[4];
     (x, y + rules.noise * normal(&mut rng))
 }
 
@@ -118,20 +139,27 @@ fn shapes(rules: &GenerateRules, index: usize) -> (Vec<u8>, [bool; SHAPES.len()]
     let mut pixels = [0.0f64; SIDE * SIDE];
     for (shape, _) in shown.iter().enumerate().filter(|(_, shown)| **shown) {
         let shade = 0.6 + 0.4 * unit(&mut rng);
-        let (row, column) = (below(&mut rng, SIDE as u64 - 4) as usize, below(&mut rng, SIDE as u64 - 4) as usize);
+        let (row, column) =
+            (below(&mut rng, SIDE as u64 - 4) as usize, below(&mut rng, SIDE as u64 - 4) as usize);
         let mut ink = |row: usize, column: usize| pixels[row * SIDE + column] = shade;
         match SHAPES[shape] {
             // The outline of a square of side 5.
-            "box" => (0..5).for_each(|i| [(0, i), (4, i), (i, 0), (i, 4)].iter().for_each(|(r, c)| ink(row + r, column + c))),
+            "box" => (0..5).for_each(|i| {
+                [(0, i), (4, i), (i, 0), (i, 4)].iter().for_each(|(r, c)| ink(row + r, column + c))
+            }),
             // Two diagonals of length 5.
-            "cross" => (0..5).for_each(|i| [(i, i), (i, 4 - i)].iter().for_each(|(r, c)| ink(row + r, column + c))),
+            "cross" => {
+                (0..5).for_each(|i| [(i, i), (i, 4 - i)].iter().for_each(|(r, c)| ink(row + r, column + c)))
+            }
             // A filled square of side 2.
             "dot" => (0..2).for_each(|i| (0..2).for_each(|j| ink(row + i, column + j))),
             // A line from edge to edge.
             _ => (0..SIDE).for_each(|i| ink(row, i)),
         }
     }
-    let pixels = pixels.iter().map(|value| ((value + rules.noise * normal(&mut rng)).clamp(0.0, 1.0) * 255.0).round() as u8);
+    let pixels = pixels
+        .iter()
+        .map(|value| ((value + rules.noise * normal(&mut rng)).clamp(0.0, 1.0) * 255.0).round() as u8);
     (pixels.collect(), shown)
 }
 
@@ -177,6 +205,11 @@ mod tests {
             assert_eq!(bitmap.pixels(), shapes(&config.generate, index).0, "the same every time");
         }
         config.generate.samples = 3;
-        assert!(load(&config, 1).unwrap_err().to_string().starts_with("`data.generate.samples`: must lie between"));
+        assert!(
+            load(&config, 1)
+                .unwrap_err()
+                .to_string()
+                .starts_with("`data.generate.samples`: must lie between")
+        );
     }
 }

@@ -92,11 +92,18 @@ impl IdxFile {
     fn parse(name: String, store: Store) -> Result<Self, DataError> {
         let head = store.read_at(0, 4)?;
         let &[zero, also_zero, code, dimensions] = head.as_slice() else {
-            let problem = format!("the file ends after {} bytes, inside the IDX header of 4 bytes and more", head.len());
+            let problem = format!(
+                "the file ends after {} bytes, inside the IDX header of 4 bytes and more",
+                head.len()
+            );
             return Err(DataError::bytes(&name, head.len() as u64, problem));
         };
         if (zero, also_zero) != (0, 0) {
-            return Err(DataError::bytes(&name, 0, "an IDX file begins with two zero bytes; this is another format"));
+            return Err(DataError::bytes(
+                &name,
+                0,
+                "an IDX file begins with two zero bytes; this is another format",
+            ));
         }
         let element = Element::from_code(code).ok_or_else(|| {
             let problem = format!("unknown element type 0x{code:02x}; expected 08, 09, 0b, 0c, 0d or 0e");
@@ -118,9 +125,11 @@ impl IdxFile {
         let (items, shape) = (sizes[0], sizes[1..].to_vec());
         let item_bytes = shape.iter().try_fold(element.size(), |product, &size| product.checked_mul(size));
         let header = 4 + 4 * sizes.len() as u64;
-        let expected = item_bytes.and_then(|bytes| bytes.checked_mul(items)).and_then(|n| header.checked_add(n as u64));
+        let expected =
+            item_bytes.and_then(|bytes| bytes.checked_mul(items)).and_then(|n| header.checked_add(n as u64));
         let (Some(item_bytes), true) = (item_bytes, expected == Some(store.len())) else {
-            let expected = expected.map_or("more bytes than can be counted".to_owned(), |n| format!("{n} bytes"));
+            let expected =
+                expected.map_or("more bytes than can be counted".to_owned(), |n| format!("{n} bytes"));
             let problem = format!(
                 "the header announces {} elements of {} bytes, so {expected} in all, but the file has {}",
                 sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × "),
@@ -196,7 +205,8 @@ impl IdxFile {
             None => Ok(labels),
             Some((index, value)) => {
                 let offset = self.header + (index * self.element.size()) as u64;
-                let problem = format!("the label {value} is no class number; expected a whole number from 0 to 65535");
+                let problem =
+                    format!("the label {value} is no class number; expected a whole number from 0 to 65535");
                 Err(DataError::bytes(&self.name, offset, problem))
             }
         }
@@ -260,14 +270,19 @@ mod tests {
             (file(0x08, &[], &[0]), "x: at byte 3: 0 dimensions"),
             (file(0x08, &[2, 0], &[]), "x: at byte 8: a dimension of size 0"),
             (file(0x08, &[u32::MAX, u32::MAX, u32::MAX], &[1]), "more bytes than can be counted"),
-            (file(0x08, &[2, 2], &[1, 2, 3]), "the header announces 2 × 2 elements of 1 bytes, so 16 bytes in all, but the file has 15"),
+            (
+                file(0x08, &[2, 2], &[1, 2, 3]),
+                "the header announces 2 × 2 elements of 1 bytes, so 16 bytes in all, but the file has 15",
+            ),
         ];
         for (bytes, message) in cases {
             let error = IdxFile::from_bytes("x", &bytes).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
         let labels = IdxFile::from_bytes("x", &file(0x0B, &[2], &[0, 1, 255, 255])).unwrap().labels();
-        assert!(labels.unwrap_err().to_string().starts_with("x: at byte 10: the label -1 is no class number"));
+        assert!(
+            labels.unwrap_err().to_string().starts_with("x: at byte 10: the label -1 is no class number")
+        );
     }
 
     proptest! {

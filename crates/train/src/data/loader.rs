@@ -27,7 +27,8 @@ impl Loader {
         let shape = preprocess.output_shape();
         let width: usize = shape.iter().product();
         let needed = (data.source.len() as u64).saturating_mul(width as u64).saturating_mul(4);
-        let cache = (needed <= cache_bytes).then(|| (0..data.source.len()).map(|_| OnceLock::new()).collect());
+        let cache =
+            (needed <= cache_bytes).then(|| (0..data.source.len()).map(|_| OnceLock::new()).collect());
         Self { data, preprocess, shape, cache }
     }
 

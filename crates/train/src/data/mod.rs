@@ -91,8 +91,18 @@ fn open(config: &DataConfig) -> Result<Opened, DataError> {
 }
 
 /// The classes of Fashion-MNIST, as its authors name them.
-const FASHION: [&str; 10] =
-    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
+const FASHION: [&str; 10] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
 
 /// Where `data fetch` leaves things, relative to the current directory.
 pub const DATA_FOLDER: &str = "artifacts/data";
@@ -115,6 +125,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// A name or value as a message shows it.
+pub(crate) fn shorten(text: &str) -> String {
+    if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(39).chain(['…']).collect() }
 }
 
 #[cfg(test)]

@@ -68,18 +68,21 @@ impl Opened {
             match task {
                 Task::MultiClass if self.task == Task::Binary => self.task = task,
                 Task::Binary if self.task == Task::MultiClass => {
-                    let problem = format!("`binary` needs two classes, but the data has {}", self.labels.len());
+                    let problem =
+                        format!("`binary` needs two classes, but the data has {}", self.labels.len());
                     return Err(DataError::config("task", problem));
                 }
                 _ => {
-                    let problem = format!("`{}` does not fit this data; it is for `{}`", task.name(), self.task.name());
+                    let problem =
+                        format!("`{}` does not fit this data; it is for `{}`", task.name(), self.task.name());
                     return Err(DataError::config("task", problem));
                 }
             }
         }
         if let Some(positive) = &config.positive {
             if self.task != Task::Binary {
-                let problem = format!("only a `binary` task has a positive class; this one is `{}`", self.task.name());
+                let problem =
+                    format!("only a `binary` task has a positive class; this one is `{}`", self.task.name());
                 return Err(DataError::config("positive", problem));
             }
             match self.labels.iter().position(|label| label == positive) {
@@ -89,7 +92,8 @@ impl Opened {
                 }
                 Some(_) => {}
                 None => {
-                    let problem = format!("`{positive}` is no class of the data; it has {}", self.labels.join(", "));
+                    let problem =
+                        format!("`{positive}` is no class of the data; it has {}", self.labels.join(", "));
                     return Err(DataError::config("positive", problem));
                 }
             }
@@ -99,12 +103,20 @@ impl Opened {
 }
 
 /// The names of `count` classes: the given ones, or their numbers.
-pub(crate) fn class_names(file: &str, given: Option<&[String]>, count: usize) -> Result<Vec<String>, DataError> {
+pub(crate) fn class_names(
+    file: &str,
+    given: Option<&[String]>,
+    count: usize,
+) -> Result<Vec<String>, DataError> {
     let Some(given) = given else {
         return Ok((0..count).map(|class| class.to_string()).collect());
     };
     if given.len() < count {
-        let problem = format!("there are {count} classes or more, but names for {} only: {}", given.len(), given.join(", "));
+        let problem = format!(
+            "there are {count} classes or more, but names for {} only: {}",
+            given.len(),
+            given.join(", ")
+        );
         return Err(DataError::file(file, problem));
     }
     for (index, name) in given.iter().enumerate() {

@@ -48,12 +48,16 @@ impl Source for IdxSource {
     fn read(&self, index: usize) -> Result<RawInput, DataError> {
         let (pair, item) = self.find(index)?;
         if !self.bitmap {
-            return Ok(RawInput::Numbers(pair.images.item(item)?.into_iter().map(|value| value as f32).collect()));
+            return Ok(RawInput::Numbers(
+                pair.images.item(item)?.into_iter().map(|value| value as f32).collect(),
+            ));
         }
         let pixels = pair.images.item_bytes(item)?;
         let shape = pair.images.shape();
         let bitmap = Bitmap::new(shape[0], shape[1], shape.get(2).copied().unwrap_or(1), pixels);
-        bitmap.map(RawInput::Bitmap).ok_or_else(|| DataError::file(pair.images.name(), "the images have no size"))
+        bitmap
+            .map(RawInput::Bitmap)
+            .ok_or_else(|| DataError::file(pair.images.name(), "the images have no size"))
     }
 
     fn target(&self, index: usize) -> Result<Target, DataError> {
@@ -83,7 +87,11 @@ pub(crate) fn open_embedded(
 }
 
 /// Opens the pairs of a folder, or one file of images beside its labels.
-pub(crate) fn open_path(path: &Path, names: Option<&[String]>, config: &DataConfig) -> Result<Opened, DataError> {
+pub(crate) fn open_path(
+    path: &Path,
+    names: Option<&[String]>,
+    config: &DataConfig,
+) -> Result<Opened, DataError> {
     let found = find_pairs(path)?;
     let mut pairs = Vec::new();
     for (images, labels, part) in found {
@@ -107,12 +115,17 @@ fn open_pairs(
         labels.digest(&mut digest)?;
         let numbers = labels.labels()?;
         if numbers.len() != images.items() {
-            let problem = format!("{} labels for the {} items of {}", numbers.len(), images.items(), images.name());
+            let problem =
+                format!("{} labels for the {} items of {}", numbers.len(), images.items(), images.name());
             return Err(DataError::file(labels.name(), problem));
         }
         if let Some(first) = pairs.first().filter(|first| first.images.shape() != images.shape()) {
-            let problem =
-                format!("items of shape {:?}, but {} has {:?}", images.shape(), first.images.name(), first.images.shape());
+            let problem = format!(
+                "items of shape {:?}, but {} has {:?}",
+                images.shape(),
+                first.images.name(),
+                first.images.shape()
+            );
             return Err(DataError::file(images.name(), problem));
         }
         pairs.push(Pair { images, labels: numbers, part });
@@ -136,8 +149,11 @@ fn open_pairs(
     let labels = class_names(name, config.classes.as_deref().or(names), usize::from(highest) + 1)?;
     let given = pairs.iter().flat_map(|pair| std::iter::repeat_n(pair.part, pair.labels.len())).collect();
     let len = pairs.iter().map(|pair| pair.labels.len()).sum();
-    let bitmap = element == Element::U8 && max_value.unwrap_or(255.0) == 255.0 && matches!(kind, DataKind::Image { .. });
-    let mut opened = Opened::new(name, IdxSource { pairs, len, bitmap }, labels, kind, hex(&digest.finalize()));
+    let bitmap = element == Element::U8
+        && max_value.unwrap_or(255.0) == 255.0
+        && matches!(kind, DataKind::Image { .. });
+    let mut opened =
+        Opened::new(name, IdxSource { pairs, len, bitmap }, labels, kind, hex(&digest.finalize()));
     opened.given = given;
     Ok(opened)
 }
@@ -146,7 +162,8 @@ fn open_pairs(
 /// (`train-…`, `t10k-…`, `test-…`, `validation-…`); or the pair of one file of images.
 fn find_pairs(path: &Path) -> Result<Vec<(PathBuf, PathBuf, Option<Part>)>, DataError> {
     let metadata = std::fs::metadata(path).map_err(DataError::io(path, "open it"))?;
-    let (folder, only) = if metadata.is_dir() { (path, None) } else { (path.parent().unwrap_or(path), path.file_name()) };
+    let (folder, only) =
+        if metadata.is_dir() { (path, None) } else { (path.parent().unwrap_or(path), path.file_name()) };
     // A file given by its bare name has an empty parent.
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let mut names = Vec::new();
@@ -168,7 +185,8 @@ fn find_pairs(path: &Path) -> Result<Vec<(PathBuf, PathBuf, Option<Part>)>, Data
         }
         done.push(prefix);
         let Some(labels) = find(prefix, Role::Labels) else {
-            let problem = format!("there is no label file beside it; expected `{prefix}-labels-idx1-ubyte` or `….gz`");
+            let problem =
+                format!("there is no label file beside it; expected `{prefix}-labels-idx1-ubyte` or `….gz`");
             return Err(DataError::file(&folder.join(name).display().to_string(), problem));
         };
         let images = if only.is_some() { path.to_owned() } else { folder.join(name) };
@@ -235,7 +253,10 @@ mod tests {
         let config = DataConfig::new(SourceKind::Idx);
         write(folder.path(), "train-images-idx3-ubyte", &[3, 1, 2], &[0, 1, 2, 3, 4, 5]);
         let error = open_path(folder.path(), None, &config).err().unwrap().to_string();
-        assert!(error.contains("there is no label file beside it; expected `train-labels-idx1-ubyte`"), "{error}");
+        assert!(
+            error.contains("there is no label file beside it; expected `train-labels-idx1-ubyte`"),
+            "{error}"
+        );
         write(folder.path(), "train-labels-idx1-ubyte", &[3], &[0, 1, 2]);
         write(folder.path(), "t10k-images-idx3-ubyte", &[1, 1, 2], &[6, 7]);
         write(folder.path(), "t10k-labels-idx1-ubyte", &[1], &[1]);

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use network::preprocess::{ChannelStatistics, Column, ColumnKind, Fit, ImagePreprocess, TablePreprocess, fit_table};
+use network::preprocess::{
+    ChannelStatistics, Column, ColumnKind, ColumnRule, Fit, ImagePreprocess, TablePreprocess, fit_table,
+};
 use network::{Preprocess, RawInput, Row};
 use rayon::prelude::*;
 
-use super::DataError;
 use super::config::{DataConfig, FitRule, SourceKind, Standardize};
 use super::source::{DataKind, DataSet};
+use super::{DataError, shorten};
 
-/// A table that would become more features than this has a column of names that are all different.
-const MAX_FEATURES: usize = 20_000;
+/// A column with more names than this tells rows apart instead of describing them.
+const MAX_CATEGORIES: usize = 1000;
 /// Cells that are held at a time while a table is fitted: about 256 MiB.
 const CELLS_AT_ONCE: usize = 8 << 20;
 
@@ -37,13 +39,18 @@ pub fn fit_preprocess(data: &DataSet, config: &DataConfig) -> Result<Preprocess,
             let columns: Vec<(String, ColumnKind)> =
                 columns.iter().map(|column| (column.name.clone(), column.kind)).collect();
             let table = fit_columns(data, &columns, config)?;
-            if table.width() > MAX_FEATURES {
-                let problem = format!(
-                    "its columns would become {} features, and the limit is {MAX_FEATURES}: a column of names that are \
-                     nearly all different teaches nothing, list it in `data.ignore`",
-                    table.width()
-                );
-                return Err(DataError::file(&data.name, problem));
+            for Column { name, rule } in &table.columns {
+                if let ColumnRule::Categorical { categories, .. } = rule
+                    && categories.len() > MAX_CATEGORIES
+                {
+                    let problem = format!(
+                        "column `{}` has {} different names in the training split (limit {MAX_CATEGORIES}), which tell \
+                         rows apart and teach nothing; list it in data.ignore",
+                        shorten(name),
+                        categories.len()
+                    );
+                    return Err(DataError::file(&data.name, problem));
+                }
             }
             Ok(Preprocess::Table(table))
         }
@@ -67,7 +74,11 @@ fn fit_rule(config: &DataConfig, height: usize, width: usize) -> Fit {
     }
 }
 
-fn fit_image(data: &DataSet, config: &DataConfig, mut image: ImagePreprocess) -> Result<ImagePreprocess, DataError> {
+fn fit_image(
+    data: &DataSet,
+    config: &DataConfig,
+    mut image: ImagePreprocess,
+) -> Result<ImagePreprocess, DataError> {
     image.check().map_err(|problem| DataError::config("image", problem))?;
     if config.image.standardize == Standardize::None {
         return Ok(image);
@@ -109,7 +120,8 @@ fn fit_columns(
             let RawInput::Row(row) = data.source.read(index)? else {
                 return Err(DataError::file(&data.source.describe(index), "expected a table row"));
             };
-            let cells = names.iter().enumerate().filter_map(|(i, name)| row.get(name, group * at_once + i).cloned());
+            let cells =
+                names.iter().enumerate().filter_map(|(i, name)| row.get(name, group * at_once + i).cloned());
             rows.extend(Row::new(names.clone(), cells.collect()));
         }
         fitted.extend(fit_table(chunk, rows.iter(), &config.table).columns);

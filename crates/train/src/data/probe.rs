@@ -53,7 +53,10 @@ pub(super) fn probe(source: &FolderSource) -> Result<Probe, DataError> {
 /// Height and width, and 1 or 3 channels, of one image.
 fn header(source: &FolderSource, index: usize) -> Result<([usize; 2], usize), DataError> {
     let unreadable = |error: image::ImageError| {
-        DataError::file(&source.describe(index), format!("this is no PNG or JPEG file that can be read: {error}"))
+        DataError::file(
+            &source.describe(index),
+            format!("this is no PNG or JPEG file that can be read: {error}"),
+        )
     };
     let RawInput::EncodedImage(bytes) = source.read(index)? else {
         return Err(DataError::file(&source.describe(index), "expected an image file"));

@@ -141,8 +141,10 @@ pub(crate) fn split(
         samples.indices.iter().copied().filter(|index| of(index) == Some(part)).collect()
     };
 
-    let mut splits = Splits { test: given(Part::Test), validation: given(Part::Validation), ..Splits::default() };
-    let apart = |index: &usize| !splits.test.contains_sorted(*index) && !splits.validation.contains_sorted(*index);
+    let mut splits =
+        Splits { test: given(Part::Test), validation: given(Part::Validation), ..Splits::default() };
+    let apart =
+        |index: &usize| !splits.test.contains_sorted(*index) && !splits.validation.contains_sorted(*index);
     let mut pool: Vec<usize> = samples.indices.iter().copied().filter(apart).collect();
     let mut words = Vec::new();
     if splits.test.is_empty() {
@@ -196,7 +198,10 @@ fn refuse_given(share: Option<f64>, key: &str, part: &str) -> Result<(), DataErr
     if share.is_none() {
         return Ok(());
     }
-    Err(DataError::config(key, format!("the data has a {part} part of its own, which is used; remove this key")))
+    Err(DataError::config(
+        key,
+        format!("the data has a {part} part of its own, which is used; remove this key"),
+    ))
 }
 
 trait Sorted {
@@ -235,7 +240,11 @@ fn cut(
         remainder(b).total_cmp(&remainder(a)).then(a.cmp(&b))
     });
     let left = wanted.saturating_sub(takes.iter().sum());
-    by_remainder.iter().filter(|&&class| !members[class].is_empty()).take(left).for_each(|&class| takes[class] += 1);
+    by_remainder
+        .iter()
+        .filter(|&&class| !members[class].is_empty())
+        .take(left)
+        .for_each(|&class| takes[class] += 1);
 
     let (mut rest, mut part) = (Vec::new(), Vec::new());
     for (class, group) in members.iter_mut().enumerate() {
@@ -278,30 +287,46 @@ mod tests {
     #[test]
     fn stratified_parts_have_each_class_in_its_share() {
         // 1,000 of class 0, 100 of class 1, 10 of class 2.
-        let classes: Vec<usize> = (0..1110).map(|i| usize::from(i >= 1000) + usize::from(i >= 1100)).collect();
+        let classes: Vec<usize> =
+            (0..1110).map(|i| usize::from(i >= 1000) + usize::from(i >= 1100)).collect();
         let splits = run(Some(&classes), &[], 1110, &SplitRules::default(), 3).unwrap();
         let count = |part: Part, class| splits.part(part).iter().filter(|&&i| classes[i] == class).count();
         assert_eq!([0, 1, 2].map(|class| count(Part::Test, class)), [200, 20, 2]);
         assert_eq!([0, 1, 2].map(|class| count(Part::Validation, class)), [80, 8, 1]);
-        assert_eq!(splits.record.rule, "test: 0.2 of the samples, stratified; validation: 0.1 of the training split, stratified");
+        assert_eq!(
+            splits.record.rule,
+            "test: 0.2 of the samples, stratified; validation: 0.1 of the training split, stratified"
+        );
     }
 
     #[test]
     fn given_parts_are_honoured_and_validation_never_takes_test_data() {
-        let given: Vec<Option<Part>> = (0..100).map(|i| Some(if i < 80 { Part::Train } else { Part::Test })).collect();
+        let given: Vec<Option<Part>> =
+            (0..100).map(|i| Some(if i < 80 { Part::Train } else { Part::Test })).collect();
         let splits = run(None, &given, 100, &SplitRules::default(), 0).unwrap();
         assert_eq!(splits.test, (80..100).collect::<Vec<_>>());
         assert_eq!((splits.train.len(), splits.validation.len()), (72, 8));
         let rules = SplitRules { test: Some(0.5), ..Default::default() };
         let error = run(None, &given, 100, &rules, 0).unwrap_err().to_string();
-        assert_eq!(error, "`data.split.test`: the data has a test part of its own, which is used; remove this key");
+        assert_eq!(
+            error,
+            "`data.split.test`: the data has a test part of its own, which is used; remove this key"
+        );
     }
 
     #[test]
     fn refusals() {
         let cases = [
-            (SplitRules { test: Some(1.0), ..Default::default() }, 10, "`data.split.test`: must lie between 0 and 1"),
-            (SplitRules { validation: Some(-0.1), ..Default::default() }, 10, "`data.split.validation`: must lie"),
+            (
+                SplitRules { test: Some(1.0), ..Default::default() },
+                10,
+                "`data.split.test`: must lie between 0 and 1",
+            ),
+            (
+                SplitRules { validation: Some(-0.1), ..Default::default() },
+                10,
+                "`data.split.validation`: must lie",
+            ),
             (SplitRules { stratified: Some(true), ..Default::default() }, 10, "only a task with classes"),
             (SplitRules::default(), 3, "the validation part would be empty: 3 samples are too few"),
         ];

@@ -13,6 +13,10 @@ use super::source::{DataKind, DataSet};
 
 /// Samples that are looked at, evenly spread: quantiles do not become better with more.
 const MAX_SAMPLES: usize = 20_000;
+/// Categories of a column that are kept by name; the rest is counted as [`OTHER`].
+const MAX_CATEGORIES: usize = 100;
+/// Stands for all categories that are not kept by name.
+pub const OTHER: &str = "(other)";
 /// Steps over the range of a pixel, for its quantiles: 16 for each of 8 bits, and 255 for each of the 16 shades
 /// of the optical digits, so that the values of both are kept exactly.
 const BINS: usize = 16 * 255;
@@ -29,7 +33,9 @@ pub fn reference(data: &DataSet, preprocess: &Preprocess) -> Result<ReferenceSta
     let count = train.len().min(MAX_SAMPLES);
     let samples: Vec<usize> = (0..count).map(|step| train[step * train.len() / count.max(1)]).collect();
     let features = match (&data.kind, preprocess) {
-        (DataKind::Image { max_value, .. }, Preprocess::Image(image)) => pixels(data, image, *max_value, &samples)?,
+        (DataKind::Image { max_value, .. }, Preprocess::Image(image)) => {
+            pixels(data, image, *max_value, &samples)?
+        }
         (DataKind::Table { columns }, _) => {
             let mut cells: Vec<Vec<Cell>> = vec![Vec::with_capacity(count); columns.len()];
             for &index in &samples {
@@ -37,7 +43,11 @@ pub fn reference(data: &DataSet, preprocess: &Preprocess) -> Result<ReferenceSta
                     cells.iter_mut().zip(row.cells()).for_each(|(column, cell)| column.push(cell.clone()));
                 }
             }
-            columns.iter().zip(cells).map(|(column, cells)| of_column(&column.name, column.kind, cells)).collect()
+            columns
+                .iter()
+                .zip(cells)
+                .map(|(column, cells)| of_column(&column.name, column.kind, cells))
+                .collect()
         }
         _ => numbers(data, &samples)?,
     };
@@ -54,7 +64,9 @@ fn of_column(name: &str, kind: ColumnKind, cells: Vec<Cell>) -> FeatureReference
     let missing = cells.iter().filter(|cell| **cell == Cell::Missing).count();
     match kind {
         ColumnKind::Numeric => {
-            let values = cells.into_iter().filter_map(|cell| if let Cell::Number(value) = cell { Some(value) } else { None });
+            let values = cells
+                .into_iter()
+                .filter_map(|cell| if let Cell::Number(value) = cell { Some(value) } else { None });
             FeatureReference::numeric(name, values.collect(), missing)
         }
         ColumnKind::Categorical => {
@@ -67,9 +79,22 @@ fn of_column(name: &str, kind: ColumnKind, cells: Vec<Cell>) -> FeatureReference
                 };
                 *counts.entry(name).or_insert(0) += 1;
             }
-            FeatureReference::categorical(name, &counts, missing)
+            FeatureReference::categorical(name, &frequent(counts), missing)
         }
     }
+}
+
+/// The most frequent categories, the rest as one: a column of nearly unique names (or of people's words) has
+/// no place in a manifest.
+fn frequent(counts: BTreeMap<String, usize>) -> BTreeMap<String, usize> {
+    if counts.len() <= MAX_CATEGORIES {
+        return counts;
+    }
+    let mut sorted: Vec<(String, usize)> = counts.into_iter().collect();
+    // Stable, so that ties stay in alphabetical order.
+    sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let rest = sorted.split_off(MAX_CATEGORIES).iter().map(|(_, count)| count).sum();
+    sorted.into_iter().chain([(OTHER.to_owned(), rest)]).collect()
 }
 
 /// Histograms of the pixels of each channel, from which values at equal steps of rank stand for all of them.
@@ -91,7 +116,9 @@ fn pixels(
             let image = image?;
             let size = (image.len() / channels.max(1)).max(1);
             for (histogram, plane) in histograms.iter_mut().zip(image.chunks(size)) {
-                plane.iter().for_each(|value| histogram[(value.clamp(0.0, 1.0) * BINS as f32).round() as usize] += 1);
+                plane
+                    .iter()
+                    .for_each(|value| histogram[(value.clamp(0.0, 1.0) * BINS as f32).round() as usize] += 1);
             }
         }
     }
@@ -123,13 +150,25 @@ fn numbers(data: &DataSet, samples: &[usize]) -> Result<Vec<FeatureReference>, D
             columns.iter_mut().zip(values).for_each(|(column, value)| column.push(f64::from(value)));
         }
     }
-    Ok(columns.into_iter().enumerate().map(|(i, values)| FeatureReference::numeric(&format!("number {i}"), values, 0)).collect())
+    Ok(columns
+        .into_iter()
+        .enumerate()
+        .map(|(i, values)| FeatureReference::numeric(&format!("number {i}"), values, 0))
+        .collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::{DataConfig, SourceKind, fit_preprocess, load};
+
+    #[test]
+    fn rare_categories_are_counted_together() {
+        let counts: BTreeMap<String, usize> =
+            (0..150).map(|i| (format!("{i:03}"), if i < 2 { 5 } else { 1 })).collect();
+        let kept = frequent(counts);
+        assert_eq!((kept.len(), kept["000"], kept[OTHER]), (101, 5, 50));
+    }
 
     fn of(source: SourceKind) -> ReferenceStatistics {
         let config = DataConfig::new(source);
@@ -141,7 +180,10 @@ mod tests {
     fn digits_have_one_channel_from_0_to_16() {
         let statistics = of(SourceKind::Digits);
         let channel = &statistics.features[0];
-        assert_eq!((channel.name.as_str(), channel.quantiles[0], channel.quantiles[10]), ("channel 0", 0.0, 16.0));
+        assert_eq!(
+            (channel.name.as_str(), channel.quantiles[0], channel.quantiles[10]),
+            ("channel 0", 0.0, 16.0)
+        );
         // Half of the pixels are 0 or 1 (the median of the data set is 1).
         assert_eq!(channel.quantiles[5], 1.0);
         assert_eq!(statistics.class_shares.len(), 10);

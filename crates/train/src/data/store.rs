@@ -45,7 +45,11 @@ impl Store {
 
     /// Bytes that are in memory already, gzipped or not.
     pub(crate) fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, DataError> {
-        if bytes.starts_with(&[0x1f, 0x8b]) { Self::unpack(name, bytes) } else { Ok(Self::Memory(bytes.to_vec())) }
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            Self::unpack(name, bytes)
+        } else {
+            Ok(Self::Memory(bytes.to_vec()))
+        }
     }
 
     fn unpack(name: &str, packed: impl Read) -> Result<Self, DataError> {
@@ -57,7 +61,10 @@ impl Store {
             return Err(DataError::file(name, problem));
         }
         if bytes.len() as u64 > UNPACKED {
-            let problem = format!("unpacks to more than {} GiB: unpack it first, plain files are read in place", UNPACKED >> 30);
+            let problem = format!(
+                "unpacks to more than {} GiB: unpack it first, plain files are read in place",
+                UNPACKED >> 30
+            );
             return Err(DataError::file(name, problem));
         }
         Ok(Self::Memory(bytes))
@@ -84,7 +91,10 @@ impl Store {
                 let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 file.seek(SeekFrom::Start(offset)).map_err(DataError::io(path, "read it"))?;
                 let mut bytes = Vec::new();
-                (&mut *file).take(len as u64).read_to_end(&mut bytes).map_err(DataError::io(path, "read it"))?;
+                (&mut *file)
+                    .take(len as u64)
+                    .read_to_end(&mut bytes)
+                    .map_err(DataError::io(path, "read it"))?;
                 Ok(bytes)
             }
         }

@@ -76,3 +76,18 @@ fn data_that_is_not_there_says_how_to_get_it() {
     assert_eq!(error.to_string(), "fashion-mnist is not in artifacts/data/fashion-mnist");
     assert!(error.hint().unwrap().contains("cargo xtask data fetch fashion-mnist"));
 }
+
+#[test]
+fn a_column_of_unique_names_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("people.csv");
+    let rows: String = (0..3000).map(|row| format!("person {row},{}\n", row % 2)).collect();
+    std::fs::write(&path, format!("name,y\n{rows}")).unwrap();
+    let mut config: DataConfig = toml::from_str("source = \"csv\"\nlabel = \"y\"").unwrap();
+    config.path = Some(path);
+    let error = fit_preprocess(&load(&config, 1).unwrap(), &config).unwrap_err().to_string();
+    assert!(
+        error.starts_with("people: column `name` has 2160 different names in the training split"),
+        "{error}"
+    );
+}

@@ -116,12 +116,20 @@ const FASHION: [(&str, Check); 4] = [
         "train-labels-idx1-ubyte.gz",
         Check::File("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
     ),
-    ("t10k-images-idx3-ubyte.gz", Check::File("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073")),
-    ("t10k-labels-idx1-ubyte.gz", Check::File("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5")),
+    (
+        "t10k-images-idx3-ubyte.gz",
+        Check::File("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+    ),
+    (
+        "t10k-labels-idx1-ubyte.gz",
+        Check::File("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+    ),
 ];
 
 const CIFAR10_MIRRORS: [&str; 1] = ["https://www.cs.toronto.edu/~kriz/"];
 
 // Published by TensorFlow Datasets, the same commit, tensorflow_datasets/url_checksums/cifar10.txt.
-const CIFAR10: [(&str, Check); 1] =
-    [("cifar-10-binary.tar.gz", Check::File("c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"))];
+const CIFAR10: [(&str, Check); 1] = [(
+    "cifar-10-binary.tar.gz",
+    Check::File("c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
+)];

@@ -44,7 +44,10 @@ pub(super) fn download(
             };
             // A wrong digest after a resumption may only mean that the beginning was another file's: once
             // more from the start. Whatever else is wrong with the content stays wrong on this mirror.
-            let wrong = matches!(error, FetchError::Digest { .. } | FetchError::Gzip { .. } | FetchError::TooLarge { .. });
+            let wrong = matches!(
+                error,
+                FetchError::Digest { .. } | FetchError::Gzip { .. } | FetchError::TooLarge { .. }
+            );
             if wrong {
                 std::fs::remove_file(part).map_err(FetchError::io(part, "remove it"))?;
             }
@@ -72,7 +75,8 @@ fn transfer(
     part: &Path,
     observe: &mut dyn FnMut(Event),
 ) -> Result<(), FetchError> {
-    let transport = |error: ureq::Error| FetchError::Transport { url: url.to_owned(), reason: error.to_string() };
+    let transport =
+        |error: ureq::Error| FetchError::Transport { url: url.to_owned(), reason: error.to_string() };
     let have = part_len(part);
     let mut request = agent.get(url).header(ACCEPT_ENCODING, "identity");
     if have > 0 {
@@ -83,7 +87,9 @@ fn transfer(
     let length: Option<u64> = header(CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let done = match response.status().as_u16() {
         200 => 0,
-        206 if header(CONTENT_RANGE).is_some_and(|range| range.starts_with(&format!("bytes {have}-"))) => have,
+        206 if header(CONTENT_RANGE).is_some_and(|range| range.starts_with(&format!("bytes {have}-"))) => {
+            have
+        }
         // The part is as long as the file or longer: whether it is the file, its digest will tell.
         416 if have > 0 => return Ok(()),
         206 => {

@@ -35,7 +35,9 @@ impl FetchError {
             Self::AllMirrors { .. } => Some(
                 "the same command goes on where it stopped; `--from DIR` takes files that were fetched in another way",
             ),
-            Self::NotInFolder { .. } => Some("`--from` names the folder that holds the files under their official names"),
+            Self::NotInFolder { .. } => {
+                Some("`--from` names the folder that holds the files under their official names")
+            }
             Self::Digest { .. } | Self::Gzip { .. } => Some("nothing of it was kept; fetch the file again"),
             _ => None,
         }

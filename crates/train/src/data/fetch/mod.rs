@@ -182,7 +182,12 @@ fn fetch_file(
 }
 
 /// Copies a file of this machine, packed or not, and verifies the copy.
-fn copy(file: &RemoteFile, from: &Path, part: &Path, observe: &mut dyn FnMut(Event)) -> Result<(), FetchError> {
+fn copy(
+    file: &RemoteFile,
+    from: &Path,
+    part: &Path,
+    observe: &mut dyn FnMut(Event),
+) -> Result<(), FetchError> {
     let packed = from.join(file.name);
     let plain = from.join(file.name.trim_end_matches(".gz"));
     // What is verified by its content may be unpacked already; then it is packed again, under the one name.
@@ -192,7 +197,12 @@ fn copy(file: &RemoteFile, from: &Path, part: &Path, observe: &mut dyn FnMut(Eve
         _ => return Err(FetchError::NotInFolder { folder: from.to_owned(), file: file.name.to_owned() }),
     };
     let total = std::fs::metadata(&source).map_err(FetchError::io(&source, "read its size"))?.len();
-    let begin = Event::Begin { file: file.name.to_owned(), from: source.display().to_string(), done: 0, total: Some(total) };
+    let begin = Event::Begin {
+        file: file.name.to_owned(),
+        from: source.display().to_string(),
+        done: 0,
+        total: Some(total),
+    };
     observe(begin);
     if total > file.limit {
         return Err(FetchError::TooLarge { file: source.display().to_string(), limit: file.limit });

@@ -64,7 +64,8 @@ fn answer(
     log.lock().unwrap().push(range.clone());
     let path = request.split(' ').nth(1).unwrap_or_default();
     let found = answers.get(path).cloned().unwrap_or(Answer::Status(404));
-    let start: Option<usize> = range.strip_prefix("bytes=").and_then(|range| range.trim_end_matches('-').parse().ok());
+    let start: Option<usize> =
+        range.strip_prefix("bytes=").and_then(|range| range.trim_end_matches('-').parse().ok());
     let (body, cut) = match found {
         Answer::Status(status) => {
             return write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -89,7 +90,11 @@ fn answer(
         }
         None => ("200 OK", String::new(), &body[..]),
     };
-    write!(stream, "HTTP/1.1 {status}\r\n{extra}Content-Length: {}\r\nConnection: close\r\n\r\n", rest.len())?;
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\n{extra}Content-Length: {}\r\nConnection: close\r\n\r\n",
+        rest.len()
+    )?;
     stream.write_all(&rest[..rest.len().min(cut)])
 }
 
@@ -109,10 +114,20 @@ fn content() -> Vec<u8> {
 }
 
 fn item(check: Check, name: &'static str) -> Item {
-    Item { name: "test", mirrors: &[], files: vec![RemoteFile { name, check, limit: 1 << 20 }], unpack: false }
+    Item {
+        name: "test",
+        mirrors: &[],
+        files: vec![RemoteFile { name, check, limit: 1 << 20 }],
+        unpack: false,
+    }
 }
 
-fn run(item: &Item, data: &Path, url: Option<&str>, from: Option<&Path>) -> (Result<Fetched, FetchError>, Vec<Event>) {
+fn run(
+    item: &Item,
+    data: &Path,
+    url: Option<&str>,
+    from: Option<&Path>,
+) -> (Result<Fetched, FetchError>, Vec<Event>) {
     let mut events = Vec::new();
     let request = Request {
         dataset: Fetchable::Mnist,
@@ -125,8 +140,10 @@ fn run(item: &Item, data: &Path, url: Option<&str>, from: Option<&Path>) -> (Res
 }
 
 fn left(data: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(data.join("test")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(data.join("test"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -167,8 +184,10 @@ fn goes_on_where_a_transfer_broke_off() {
         let item = item(Check::File(sha256(&content())), "a.bin");
         let (result, events) = run(&item, data.path(), Some(&server.url), None);
         result.unwrap();
-        let dones: Vec<u64> =
-            events.iter().filter_map(|event| if let Event::Begin { done, .. } = event { Some(*done) } else { None }).collect();
+        let dones: Vec<u64> = events
+            .iter()
+            .filter_map(|event| if let Event::Begin { done, .. } = event { Some(*done) } else { None })
+            .collect();
         assert_eq!(dones, begins);
         assert_eq!(std::fs::read(data.path().join("test/a.bin")).unwrap(), content());
     }
@@ -196,7 +215,10 @@ fn refuses_what_is_wrong_and_keeps_nothing_of_it() {
     let cases: [(Answer, &str); 6] = [
         (Answer::Status(404), "answered with status 404"),
         (Answer::Status(503), "answered with status 503"),
-        (Answer::File(gzip(b"another file")), "is not the right file: the SHA-256 of the uncompressed content is "),
+        (
+            Answer::File(gzip(b"another file")),
+            "is not the right file: the SHA-256 of the uncompressed content is ",
+        ),
         (Answer::File(good[..good.len() / 2].to_vec()), "the gzip stream is damaged"),
         (Answer::File(b"<html>no</html>".to_vec()), "the gzip stream is damaged"),
         (Answer::File(gzip(&large)), "is larger than the limit of 1048576 bytes"),

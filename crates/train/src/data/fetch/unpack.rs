@@ -68,7 +68,8 @@ pub(super) fn unpack_needed(
     let broken = |error: std::io::Error| problem(format!("it cannot be unpacked: {error}"));
     // Everything is unpacked beside its place first, so that a damaged archive leaves nothing half done.
     let temporary = tempfile::tempdir_in(folder).map_err(FetchError::io(folder, "create a folder in it"))?;
-    let packed = BufReader::with_capacity(1 << 16, File::open(&path).map_err(FetchError::io(&path, "open it"))?);
+    let packed =
+        BufReader::with_capacity(1 << 16, File::open(&path).map_err(FetchError::io(&path, "open it"))?);
     let mut archive = Archive::new(GzDecoder::new(packed));
     let mut digests = BTreeMap::new();
     for entry in archive.entries().map_err(broken)? {
@@ -82,13 +83,20 @@ pub(super) fn unpack_needed(
             return Err(problem(format!("the entry `{}` is no file, or is there twice", inside.display())));
         }
         if size.map_or(entry.size() > MAX_TEXT, |size| size != entry.size()) {
-            return Err(problem(format!("the entry `{}` has {} bytes, which is not right", inside.display(), entry.size())));
+            return Err(problem(format!(
+                "the entry `{}` has {} bytes, which is not right",
+                inside.display(),
+                entry.size()
+            )));
         }
         let place = temporary.path().join(name);
         let mut writer = File::create(&place).map_err(FetchError::io(&place, "create it"))?;
         std::io::copy(&mut entry, &mut writer).map_err(broken)?;
         writer.sync_all().map_err(FetchError::io(&place, "write it"))?;
-        digests.insert(name.to_owned(), File::open(&place).and_then(sha256).map_err(FetchError::io(&place, "read it"))?);
+        digests.insert(
+            name.to_owned(),
+            File::open(&place).and_then(sha256).map_err(FetchError::io(&place, "read it"))?,
+        );
     }
     if let Some((name, _)) = needed.iter().find(|(name, _)| !digests.contains_key(*name)) {
         return Err(problem(format!("it has no file `{name}`")));
@@ -99,11 +107,13 @@ pub(super) fn unpack_needed(
         files: digests.clone(),
     };
     let text = serde_json::to_vec_pretty(&receipt).map_err(|error| problem(error.to_string()))?;
-    std::fs::write(temporary.path().join(RECEIPT), text).map_err(FetchError::io(temporary.path(), "write into it"))?;
+    std::fs::write(temporary.path().join(RECEIPT), text)
+        .map_err(FetchError::io(temporary.path(), "write into it"))?;
     // The receipt comes last: with it the folder is complete.
     for name in digests.keys().map(String::as_str).chain([RECEIPT]) {
         let place: PathBuf = folder.join(name);
-        std::fs::rename(temporary.path().join(name), &place).map_err(FetchError::io(&place, "move a file there"))?;
+        std::fs::rename(temporary.path().join(name), &place)
+            .map_err(FetchError::io(&place, "move a file there"))?;
     }
     std::fs::remove_file(&path).map_err(FetchError::io(&path, "remove it"))
 }

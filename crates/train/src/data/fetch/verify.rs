@@ -13,17 +13,20 @@ use crate::data::hex;
 
 /// Reads the file once and compares.
 pub(super) fn verify(path: &Path, file: &RemoteFile) -> Result<(), FetchError> {
-    let reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(FetchError::io(path, "open it"))?);
+    let reader =
+        BufReader::with_capacity(1 << 16, File::open(path).map_err(FetchError::io(path, "open it"))?);
     let name = path.display().to_string();
     let actual = match file.check {
         Check::File(_) => digest(reader, file.limit, &name).map_err(|error| match error {
             Ok(error) => error,
             Err(error) => FetchError::io(path, "read it")(error),
         })?,
-        Check::Content(_) => digest(MultiGzDecoder::new(reader), file.limit, &name).map_err(|error| match error {
-            Ok(error) => error,
-            Err(error) => FetchError::Gzip { file: name.clone(), reason: error.to_string() },
-        })?,
+        Check::Content(_) => {
+            digest(MultiGzDecoder::new(reader), file.limit, &name).map_err(|error| match error {
+                Ok(error) => error,
+                Err(error) => FetchError::Gzip { file: name.clone(), reason: error.to_string() },
+            })?
+        }
     };
     let expected = file.check.sha256();
     if actual == expected {
@@ -33,7 +36,11 @@ pub(super) fn verify(path: &Path, file: &RemoteFile) -> Result<(), FetchError> {
 }
 
 /// SHA-256 of at most `limit` bytes. Errors: too much, or what the reader says.
-fn digest(mut reader: impl Read, limit: u64, name: &str) -> Result<String, Result<FetchError, std::io::Error>> {
+fn digest(
+    mut reader: impl Read,
+    limit: u64,
+    name: &str,
+) -> Result<String, Result<FetchError, std::io::Error>> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     let mut total = 0u64;

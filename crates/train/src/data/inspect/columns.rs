@@ -73,7 +73,11 @@ impl Columns {
             }
             DataKind::Numbers { shape } => {
                 let count = shape.iter().product::<usize>();
-                Self((0..count).map(|number| Gathered::new(&format!("number {number}"), ColumnKind::Numeric)).collect())
+                Self(
+                    (0..count)
+                        .map(|number| Gathered::new(&format!("number {number}"), ColumnKind::Numeric))
+                        .collect(),
+                )
             }
             DataKind::Image { .. } => Self(Vec::new()),
         }
@@ -117,7 +121,9 @@ impl Gathered {
         self.samples += 1;
         match cell {
             Cell::Missing => self.missing += 1,
-            Cell::Text(name) => self.names.entry(name.clone()).or_default()[usize::from(part != Part::Train)] += 1,
+            Cell::Text(name) => {
+                self.names.entry(name.clone()).or_default()[usize::from(part != Part::Train)] += 1
+            }
             Cell::Number(value) => {
                 if self.numbers.len() < DISTINCT {
                     self.numbers.insert(value.to_bits());

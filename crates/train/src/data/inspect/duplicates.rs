@@ -68,7 +68,9 @@ pub(super) fn find(
         }
     }
     let mut pairs = Vec::new();
-    for (known, judged) in [(Part::Train, Part::Test), (Part::Train, Part::Validation), (Part::Validation, Part::Test)] {
+    for (known, judged) in
+        [(Part::Train, Part::Test), (Part::Train, Part::Validation), (Part::Validation, Part::Test)]
+    {
         let in_known = |hash: &Fingerprint| first.get(hash).and_then(|places| places[known as usize]);
         let shared: Vec<[usize; 2]> = data
             .splits
@@ -82,6 +84,7 @@ pub(super) fn find(
         pairs.extend(shared);
     }
     pairs.extend(inside);
-    found.examples = pairs.iter().take(NAMED).map(|pair| pair.map(|index| data.source.describe(index))).collect();
+    found.examples =
+        pairs.iter().take(NAMED).map(|pair| pair.map(|index| data.source.describe(index))).collect();
     found
 }

@@ -12,11 +12,11 @@ use network::{Cell, RawInput, Task};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use self::columns::Columns;
 pub use self::columns::ColumnSummary;
+use self::columns::Columns;
 pub use self::duplicates::{Duplicates, Shared};
-pub use self::pictures::{PictureSummary, SizeCount};
 use self::pictures::Pictures;
+pub use self::pictures::{PictureSummary, SizeCount};
 use super::fingerprint::{self, Fingerprint};
 use super::source::{DataKind, DataSet, Origin, Target};
 use super::split::{Part, SplitRecord};
@@ -162,7 +162,8 @@ fn look(data: &DataSet, index: usize) -> (Option<Fingerprint>, Facts) {
     };
     let hash = Some(fingerprint::content(&input));
     let range = |values: &mut dyn Iterator<Item = f32>| {
-        values.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+        values
+            .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
     };
     let input = match input {
         RawInput::EncodedImage(bytes) => match decode_image(&bytes) {
@@ -177,7 +178,12 @@ fn look(data: &DataSet, index: usize) -> (Option<Fingerprint>, Facts) {
             let range = range(&mut pixels.iter().map(|pixel| f32::from(*pixel)));
             let first = &pixels[..bitmap.channels()];
             let blank = pixels.chunks_exact(bitmap.channels()).all(|pixel| pixel == first);
-            Facts::Picture { size: [bitmap.height(), bitmap.width()], channels: bitmap.channels(), range, blank }
+            Facts::Picture {
+                size: [bitmap.height(), bitmap.width()],
+                channels: bitmap.channels(),
+                range,
+                blank,
+            }
         }
         (RawInput::Numbers(values), DataKind::Image { channels, height, width, .. }) => {
             let range = range(&mut values.iter().copied());
@@ -185,7 +191,9 @@ fn look(data: &DataSet, index: usize) -> (Option<Fingerprint>, Facts) {
             let blank = values.chunks_exact(*channels).all(|pixel| pixel == first);
             Facts::Picture { size: [*height, *width], channels: *channels, range, blank }
         }
-        (RawInput::Numbers(values), _) => Facts::Cells(values.iter().map(|value| Cell::Number(f64::from(*value))).collect()),
+        (RawInput::Numbers(values), _) => {
+            Facts::Cells(values.iter().map(|value| Cell::Number(f64::from(*value))).collect())
+        }
         (RawInput::Row(row), _) => Facts::Cells(row.cells().to_vec()),
         (other, _) => Facts::Damaged(format!("{}: {}", data.source.describe(index), other.kind())),
     };
@@ -196,7 +204,12 @@ fn labels(data: &DataSet) -> Result<Vec<LabelCounts>, DataError> {
     let [train, validation, test] = Part::ALL.map(|part| data.label_counts(data.splits.part(part)));
     let (train, validation, test) = (train?, validation?, test?);
     let counts = train.into_iter().zip(validation).zip(test);
-    let entry = |(label, ((train, validation), test)): (&String, _)| LabelCounts { label: label.clone(), train, validation, test };
+    let entry = |(label, ((train, validation), test)): (&String, _)| LabelCounts {
+        label: label.clone(),
+        train,
+        validation,
+        test,
+    };
     Ok(data.labels.iter().zip(counts).map(entry).collect())
 }
 

@@ -7,7 +7,8 @@ fn table(text: &str, extra: &str) -> Inspection {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.csv");
     std::fs::write(&path, text).unwrap();
-    let mut config: DataConfig = toml::from_str(&format!("source = \"csv\"\nlabel = \"y\"\n{extra}")).unwrap();
+    let mut config: DataConfig =
+        toml::from_str(&format!("source = \"csv\"\nlabel = \"y\"\n{extra}")).unwrap();
     config.path = Some(path);
     let mut read = 0;
     let inspection = inspect(&load(&config, 1).unwrap(), &config, |more| read += more).unwrap();
@@ -28,7 +29,10 @@ fn embedded_data_has_no_fault() {
     let pictures = digits.pictures.unwrap();
     assert_eq!(pictures.sizes, [SizeCount { height: 8, width: 8, count: 1797 }]);
     assert_eq!((pictures.min, pictures.max, pictures.blank), (0.0, 16.0, 0));
-    assert_eq!(digits.labels.iter().map(|label| label.train + label.validation + label.test).sum::<usize>(), 1797);
+    assert_eq!(
+        digits.labels.iter().map(|label| label.train + label.validation + label.test).sum::<usize>(),
+        1797
+    );
 }
 
 #[test]
@@ -66,10 +70,19 @@ fn every_fault_of_a_table_is_found() {
     let counting = (0..60).map(|row| format!("{row},{},{}\n", row % 3, row % 2)).collect::<String>();
     let inspection = table(&format!("n,x,y\n{counting}"), "");
     assert!(inspection.warnings.iter().any(|warning| warning.starts_with("row number: `n` counts the rows")));
-    let far = (0..300).map(|row| format!("{},{}\n", if row == 9 { 1e6 } else { f64::from(row % 3) }, row % 2)).collect::<String>();
+    let far = (0..300)
+        .map(|row| format!("{},{}\n", if row == 9 { 1e6 } else { f64::from(row % 3) }, row % 2))
+        .collect::<String>();
     let inspection = table(&format!("far,y\n{far}"), "");
-    assert!(inspection.warnings[..].iter().any(|warning| warning.starts_with("outliers more than 15 deviations from the mean in `far`")));
-    let cleaned = table("x,y\n1,a\n1,a\n1,b\n?,b\n2,a\n2,b\n3,a\n3,b\n4,a\n4,b\n5,a\n5,b\n6,a\n6,b\n7,a\n7,b\n8,a\n8,b\n9,a\n9,b\n", "table.missing = \"drop\"");
+    assert!(
+        inspection.warnings[..]
+            .iter()
+            .any(|warning| warning.starts_with("outliers more than 15 deviations from the mean in `far`"))
+    );
+    let cleaned = table(
+        "x,y\n1,a\n1,a\n1,b\n?,b\n2,a\n2,b\n3,a\n3,b\n4,a\n4,b\n5,a\n5,b\n6,a\n6,b\n7,a\n7,b\n8,a\n8,b\n9,a\n9,b\n",
+        "table.missing = \"drop\"",
+    );
     assert_eq!((cleaned.samples, cleaned.left_out), (20, 1));
 }
 

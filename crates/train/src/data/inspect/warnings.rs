@@ -3,9 +3,9 @@
 use network::Task;
 use network::preprocess::{ColumnKind, MissingRule};
 
-use super::super::{DataConfig, SourceKind};
 use super::super::source::DataKind;
 use super::super::split::Part;
+use super::super::{DataConfig, SourceKind, shorten};
 use super::{ColumnSummary, Inspection, LabelCounts};
 
 /// Fewer samples of a class than this teach little.
@@ -25,7 +25,10 @@ pub(super) fn of(inspection: &Inspection, config: &DataConfig) -> Vec<String> {
     pictures(inspection, config, &mut warnings);
     let features = inspection.columns.len();
     if features > 0 && inspection.split.train < features {
-        warnings.push(format!("{features} columns, but {} training samples only: a network can learn them by heart", inspection.split.train));
+        warnings.push(format!(
+            "{features} columns, but {} training samples only: a network can learn them by heart",
+            inspection.split.train
+        ));
     }
     warnings
 }
@@ -33,7 +36,11 @@ pub(super) fn of(inspection: &Inspection, config: &DataConfig) -> Vec<String> {
 fn duplicates(inspection: &Inspection, warnings: &mut Vec<String>) {
     let found = &inspection.duplicates;
     for shared in &found.across {
-        let effect = if shared.judged == Part::Test { "the test score will be too good" } else { "training stops by what it knows" };
+        let effect = if shared.judged == Part::Test {
+            "the test score will be too good"
+        } else {
+            "training stops by what it knows"
+        };
         warnings.push(format!(
             "leakage: {} of {} {} samples are also in the {} part, so {effect}; remove them, or split so that equal \
              samples stay together",
@@ -51,7 +58,10 @@ fn duplicates(inspection: &Inspection, warnings: &mut Vec<String>) {
         ));
     }
     if found.contradictions > 0 {
-        warnings.push(format!("{} samples equal another one but have another target: one of the two is wrong", found.contradictions));
+        warnings.push(format!(
+            "{} samples equal another one but have another target: one of the two is wrong",
+            found.contradictions
+        ));
     }
 }
 
@@ -65,7 +75,9 @@ fn part_size(inspection: &Inspection, part: Part) -> usize {
 
 fn labels(inspection: &Inspection, warnings: &mut Vec<String>) {
     let labels = &inspection.labels;
-    let named = |problem: &dyn Fn(&LabelCounts) -> bool| names(labels.iter().filter(|label| problem(label)).map(|label| &*label.label));
+    let named = |problem: &dyn Fn(&LabelCounts) -> bool| {
+        names(labels.iter().filter(|label| problem(label)).map(|label| &*label.label))
+    };
     if let Some(names) = named(&|label| label.train == 0) {
         warnings.push(format!("no training sample for {names}, which therefore cannot be learned"));
     }
@@ -95,12 +107,18 @@ fn labels(inspection: &Inspection, warnings: &mut Vec<String>) {
 
 fn columns(inspection: &Inspection, config: &DataConfig, warnings: &mut Vec<String>) {
     let columns = &inspection.columns;
-    let named = |problem: &dyn Fn(&ColumnSummary) -> bool| names(columns.iter().filter(|column| problem(column)).map(|column| &*column.name));
+    let named = |problem: &dyn Fn(&ColumnSummary) -> bool| {
+        names(columns.iter().filter(|column| problem(column)).map(|column| &*column.name))
+    };
     if let (DataKind::Table { .. }, Some(names)) = (&inspection.data, named(&|column| column.distinct <= 1)) {
-        warnings.push(format!("constant: {names} always the same, which teaches nothing; list it in data.ignore"));
+        warnings.push(format!(
+            "constant: {names} always the same, which teaches nothing; list it in data.ignore"
+        ));
     }
     if let Some(names) = named(&|column| column.counts_rows) {
-        warnings.push(format!("row number: {names} counts the rows, which a network can learn by heart; list it in data.ignore"));
+        warnings.push(format!(
+            "row number: {names} counts the rows, which a network can learn by heart; list it in data.ignore"
+        ));
     }
     let unique = |column: &ColumnSummary| {
         column.kind == ColumnKind::Categorical && column.samples > 20 && column.distinct * 2 > column.samples
@@ -118,7 +136,9 @@ fn columns(inspection: &Inspection, config: &DataConfig, warnings: &mut Vec<Stri
         ));
     }
     let extreme = |column: &ColumnSummary| match (column.min, column.max, column.mean, column.std) {
-        (Some(min), Some(max), Some(mean), Some(std)) => (max - mean).max(mean - min) > OUTLIER * std && std > 0.0,
+        (Some(min), Some(max), Some(mean), Some(std)) => {
+            (max - mean).max(mean - min) > OUTLIER * std && std > 0.0
+        }
         _ => false,
     };
     if let (None, Some(names)) = (config.table.clip_quantiles, named(&extreme)) {
@@ -129,7 +149,10 @@ fn columns(inspection: &Inspection, config: &DataConfig, warnings: &mut Vec<Stri
     }
     for column in columns.iter().filter(|column| !column.unseen.is_empty()).take(NAMED) {
         let values = names(column.unseen.iter().map(String::as_str)).unwrap_or_default();
-        warnings.push(format!("column `{}` has values that no training sample has: {values}", column.name));
+        warnings.push(format!(
+            "column `{}` has values that no training sample has: {values}",
+            shorten(&column.name)
+        ));
     }
 }
 
@@ -141,11 +164,16 @@ fn pictures(inspection: &Inspection, config: &DataConfig, warnings: &mut Vec<Str
             inspection.unreadable_examples.first().map_or("", String::as_str)
         ));
     }
-    let (Some(pictures), DataKind::Image { channels, height, width, max_value }) = (&inspection.pictures, &inspection.data) else {
+    let (Some(pictures), DataKind::Image { channels, height, width, max_value }) =
+        (&inspection.pictures, &inspection.data)
+    else {
         return;
     };
     if pictures.distinct_sizes > 1 {
-        warnings.push(format!("{} different sizes, all of which become {height}×{width}: data.image.fit says how", pictures.distinct_sizes));
+        warnings.push(format!(
+            "{} different sizes, all of which become {height}×{width}: data.image.fit says how",
+            pictures.distinct_sizes
+        ));
     }
     if pictures.blank > 0 {
         warnings.push(format!("{} pictures show nothing: all of their pixels are the same", pictures.blank));
@@ -158,13 +186,16 @@ fn pictures(inspection: &Inspection, config: &DataConfig, warnings: &mut Vec<Str
             SourceKind::Idx => format!("; if that is white, set data.image.max_value = {}", pictures.max),
             _ => String::new(),
         };
-        warnings.push(format!("the pictures are dark: no pixel is larger than {} of {max_value}{remedy}", pictures.max));
+        warnings.push(format!(
+            "the pictures are dark: no pixel is larger than {} of {max_value}{remedy}",
+            pictures.max
+        ));
     }
 }
 
 /// The first names for a sentence, or none.
 fn names<'a>(all: impl Iterator<Item = &'a str>) -> Option<String> {
-    let all: Vec<String> = all.map(|name| format!("`{name}`")).collect();
+    let all: Vec<String> = all.map(|name| format!("`{}`", shorten(name))).collect();
     match all.len() {
         0 => None,
         1..=NAMED => Some(all.join(", ")),

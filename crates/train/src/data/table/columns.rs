@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use network::Cell;
 use network::preprocess::ColumnKind;
 
-use super::super::DataError;
+use super::super::{DataError, shorten};
 
 /// From this share of numbers on, a column with a word in it is taken for numbers with a mistake.
 const MOSTLY_NUMBERS: f64 = 0.9;
@@ -39,7 +39,8 @@ impl Survey {
         let values = self.numbers + self.texts;
         match (configured, &self.first_text) {
             (Some(ColumnKind::Numeric), Some((file, line, text))) => {
-                let problem = format!("column `{name}` must be a number (`data.types.{name}`), but is `{text}`");
+                let problem =
+                    format!("column `{name}` must be a number (`data.types.{name}`), but is `{text}`");
                 Err(DataError::line(file, *line, problem))
             }
             (Some(kind), _) => Ok(kind),
@@ -82,7 +83,9 @@ impl Column {
     pub(super) fn new(kind: ColumnKind) -> Self {
         match kind {
             ColumnKind::Numeric => Self::Numbers(Vec::new()),
-            ColumnKind::Categorical => Self::Codes { codes: Vec::new(), names: Vec::new(), index: HashMap::new() },
+            ColumnKind::Categorical => {
+                Self::Codes { codes: Vec::new(), names: Vec::new(), index: HashMap::new() }
+            }
         }
     }
 
@@ -95,7 +98,11 @@ impl Column {
             (Self::Codes { codes, .. }, Cell::Missing) => codes.push(MISSING),
             (Self::Codes { codes, names, index }, cell) => {
                 // `1` and `1.0` are one category, as they are when a request gives the number.
-                let name = if let Cell::Number(number) = cell { number.to_string() } else { field.trim().to_owned() };
+                let name = if let Cell::Number(number) = cell {
+                    number.to_string()
+                } else {
+                    field.trim().to_owned()
+                };
                 let next = names.len() as u32;
                 codes.push(*index.entry(name.clone()).or_insert_with(|| {
                     names.push(name);
@@ -134,11 +141,14 @@ impl Column {
                 let mut distinct: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
                 distinct.sort_by(f64::total_cmp);
                 distinct.dedup();
-                let find = |value: &f64| distinct.binary_search_by(|probe| probe.total_cmp(value)).map_or(MISSING, |i| i as u32);
+                let find = |value: &f64| {
+                    distinct.binary_search_by(|probe| probe.total_cmp(value)).map_or(MISSING, |i| i as u32)
+                };
                 (distinct.iter().map(ToString::to_string).collect(), values.iter().map(find).collect())
             }
             Self::Codes { codes, names, .. } => {
-                let sorted: BTreeMap<&str, usize> = names.iter().enumerate().map(|(code, name)| (name.as_str(), code)).collect();
+                let sorted: BTreeMap<&str, usize> =
+                    names.iter().enumerate().map(|(code, name)| (name.as_str(), code)).collect();
                 let mut rank = vec![0u32; names.len()];
                 sorted.values().enumerate().for_each(|(place, &code)| rank[code] = place as u32);
                 let of = |code: &u32| rank.get(*code as usize).copied().unwrap_or(MISSING);
@@ -151,9 +161,4 @@ impl Column {
     pub(super) fn numbers(&self) -> Option<&[f64]> {
         if let Self::Numbers(values) = self { Some(values) } else { None }
     }
-}
-
-/// A value as a message shows it.
-pub(super) fn shorten(text: &str) -> String {
-    if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(39).chain(['…']).collect() }
 }

@@ -15,14 +15,14 @@ use std::sync::Arc;
 use network::preprocess::{ColumnKind, MissingRule};
 use network::{RawInput, Row};
 
-use self::columns::{Column, Survey, shorten};
+use self::columns::{Column, Survey};
 use self::records::Input;
 use self::targets::{Label, Targets};
-use super::DataError;
 use super::config::{Columns, DataConfig};
 use super::opened::Opened;
 use super::source::{DataKind, Source, TableColumn, Target};
 use super::split::Part;
+use super::{DataError, shorten};
 
 /// The rows of a table.
 struct TableSource {
@@ -40,7 +40,8 @@ impl Source for TableSource {
     }
 
     fn read(&self, index: usize) -> Result<RawInput, DataError> {
-        let row = (index < self.len()).then(|| self.features.iter().map(|column| column.cell(index)).collect());
+        let row =
+            (index < self.len()).then(|| self.features.iter().map(|column| column.cell(index)).collect());
         let row = row.and_then(|cells| Row::new(self.header.clone(), cells));
         row.map(RawInput::Row).ok_or(DataError::NoSuchSample { index, len: self.len() })
     }
@@ -60,10 +61,12 @@ impl Source for TableSource {
 /// Opens a file, and `data.test_path` as its test part where that is set.
 pub(crate) fn open_path(path: &Path, config: &DataConfig) -> Result<Opened, DataError> {
     let name = path.file_stem().map_or_else(|| "table".into(), |name| name.to_string_lossy().into_owned());
-    let inputs: Vec<Input<'_>> = std::iter::once(path).chain(config.test_path.as_deref()).map(Input::File).collect();
+    let inputs: Vec<Input<'_>> =
+        std::iter::once(path).chain(config.test_path.as_deref()).map(Input::File).collect();
     let Some(label) = &config.label else {
         let header = inputs[0].read(delimiter(&inputs[0], config)?, |_, _| Ok(()))?;
-        let problem = format!("say which column is to be predicted; {} has {}", inputs[0].name(), list(&header));
+        let problem =
+            format!("say which column is to be predicted; {} has {}", inputs[0].name(), list(&header));
         return Err(DataError::config("label", problem));
     };
     open(&name, &inputs, label, config)
@@ -84,14 +87,16 @@ fn delimiter(input: &Input<'_>, config: &DataConfig) -> Result<u8, DataError> {
     match config.delimiter {
         None => input.delimiter(),
         Some(delimiter) if delimiter.is_ascii() && !"\"\r\n".contains(delimiter) => Ok(delimiter as u8),
-        Some(delimiter) => {
-            Err(DataError::config("delimiter", format!("{delimiter:?} cannot separate fields; expected one ASCII character")))
-        }
+        Some(delimiter) => Err(DataError::config(
+            "delimiter",
+            format!("{delimiter:?} cannot separate fields; expected one ASCII character"),
+        )),
     }
 }
 
 fn open(name: &str, inputs: &[Input<'_>], label: &Columns, config: &DataConfig) -> Result<Opened, DataError> {
-    let delimiters: Vec<u8> = inputs.iter().map(|input| delimiter(input, config)).collect::<Result<_, _>>()?;
+    let delimiters: Vec<u8> =
+        inputs.iter().map(|input| delimiter(input, config)).collect::<Result<_, _>>()?;
     let (header, surveys) = survey(inputs, &delimiters)?;
     let roles = Roles::new(&header, label, config, &inputs[0].name())?;
     let mut columns = Vec::with_capacity(header.len());
@@ -112,7 +117,9 @@ fn open(name: &str, inputs: &[Input<'_>], label: &Columns, config: &DataConfig) 
     let labels: Vec<Label<'_>> = roles
         .labels
         .iter()
-        .filter_map(|&index| Some(Label { name: &header[index], column: columns[index].take()?, survey: &surveys[index] }))
+        .filter_map(|&index| {
+            Some(Label { name: &header[index], column: columns[index].take()?, survey: &surveys[index] })
+        })
         .collect();
     let kinds = roles.features.iter().map(|&index| TableColumn {
         name: header[index].clone(),
@@ -146,7 +153,12 @@ fn survey(inputs: &[Input<'_>], delimiters: &[u8]) -> Result<(Vec<String>, Vec<S
         })?;
         match &header {
             Some(header) if *header != found => {
-                let problem = format!("its columns are {}, but {} has {}", list(&found), inputs[0].name(), list(header));
+                let problem = format!(
+                    "its columns are {}, but {} has {}",
+                    list(&found),
+                    inputs[0].name(),
+                    list(header)
+                );
                 return Err(DataError::line(&file, 1, problem));
             }
             _ => header = Some(found),
@@ -171,20 +183,24 @@ impl Roles {
                 DataError::config(key, format!("{file} has no column `{name}`; it has {}", list(header)))
             })
         };
-        let labels: Vec<usize> = label.names().iter().map(|name| find("label", name)).collect::<Result<_, _>>()?;
+        let labels: Vec<usize> =
+            label.names().iter().map(|name| find("label", name)).collect::<Result<_, _>>()?;
         if labels.is_empty() || labels.iter().enumerate().any(|(i, label)| labels[..i].contains(label)) {
             return Err(DataError::config("label", "name at least one column, and none twice"));
         }
-        let ignored: Vec<usize> = config.ignore.iter().map(|name| find("ignore", name)).collect::<Result<_, _>>()?;
+        let ignored: Vec<usize> =
+            config.ignore.iter().map(|name| find("ignore", name)).collect::<Result<_, _>>()?;
         for name in config.types.keys() {
             find("types", name)?;
         }
         let part = config.split.column.as_deref().map(|name| find("split.column", name)).transpose()?;
         if let Some(both) = labels.iter().find(|label| ignored.contains(label) || part == Some(**label)) {
-            let problem = format!("the column `{}` cannot be left out or tell the split as well", header[*both]);
+            let problem =
+                format!("the column `{}` cannot be left out or tell the split as well", header[*both]);
             return Err(DataError::config("label", problem));
         }
-        let other = |index: &usize| !labels.contains(index) && !ignored.contains(index) && part != Some(*index);
+        let other =
+            |index: &usize| !labels.contains(index) && !ignored.contains(index) && part != Some(*index);
         let features: Vec<usize> = (0..header.len()).filter(other).collect();
         if features.is_empty() {
             return Err(DataError::file(file, "no column is left to learn from"));
@@ -216,14 +232,16 @@ fn values(
                 let field = fields.get(index).copied().unwrap_or_default();
                 if column.push(field).is_none() {
                     // Only possible when the file changed between the passes.
-                    let problem = format!("column `{}` must be a number, but is `{}`", header[index], shorten(field));
+                    let problem =
+                        format!("column `{}` must be a number, but is `{}`", header[index], shorten(field));
                     return Err(DataError::line(&file, line, problem));
                 }
             }
             values.lines.push((line, number as u8));
             let part = match roles.part.and_then(|index| fields.get(index)) {
                 Some(field) => Some(Part::parse(field).ok_or_else(|| {
-                    let problem = format!("`{}` is no part; expected `train`, `validation` or `test`", shorten(field));
+                    let problem =
+                        format!("`{}` is no part; expected `train`, `validation` or `test`", shorten(field));
                     DataError::line(&file, line, problem)
                 })?),
                 None => (number > 0).then_some(Part::Test),

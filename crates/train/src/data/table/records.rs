@@ -39,7 +39,10 @@ impl Input<'_> {
             Self::File(path) => {
                 let file = File::open(path).map_err(DataError::io(path, "open it"))?;
                 if file.metadata().map_err(DataError::io(path, "read its size"))?.is_dir() {
-                    return Err(DataError::file(&self.name(), "this is a folder; expected a CSV or TSV file"));
+                    return Err(DataError::file(
+                        &self.name(),
+                        "this is a folder; expected a CSV or TSV file",
+                    ));
                 }
                 Box::new(BufReader::with_capacity(1 << 16, file))
             }
@@ -104,7 +107,11 @@ impl Input<'_> {
             .flexible(true)
             .delimiter(delimiter)
             .terminator(Terminator::CRLF)
-            .from_reader(Newlines { inner: self.open()?.chain(end.as_bytes()), offset: 0, seen: seen.clone() });
+            .from_reader(Newlines {
+                inner: self.open()?.chain(end.as_bytes()),
+                offset: 0,
+                seen: seen.clone(),
+            });
         let mut record = ByteRecord::new();
         let mut header: Vec<String> = Vec::new();
         loop {
@@ -121,21 +128,27 @@ impl Input<'_> {
             }
             if last.strip_suffix(b"\n").unwrap_or(last).ends_with(SENTINEL.as_bytes()) {
                 // The newline after the sentinel lies inside this record instead of ending it.
-                return Err(DataError::line(&file, line + 1, "a quote is opened in this record and never closed"));
+                return Err(DataError::line(
+                    &file,
+                    line + 1,
+                    "a quote is opened in this record and never closed",
+                ));
             }
             let fields = fields(&file, line, &record, &header)?;
             if header.is_empty() {
                 header = check_header(&file, line, &fields)?;
             } else if fields.len() != header.len() {
-                let problem =
-                    format!("{} fields, but the header has {} columns", fields.len(), header.len());
+                let problem = format!("{} fields, but the header has {} columns", fields.len(), header.len());
                 return Err(DataError::line(&file, line, problem));
             } else {
                 visit(line, &fields)?;
             }
         }
         if header.is_empty() {
-            return Err(DataError::file(&file, "the file is empty; expected a header with the names of the columns"));
+            return Err(DataError::file(
+                &file,
+                "the file is empty; expected a header with the names of the columns",
+            ));
         }
         Ok(header)
     }
@@ -175,8 +188,13 @@ fn fields<'a>(
 ) -> Result<Vec<&'a str>, DataError> {
     let text = |(index, field): (usize, &'a [u8])| {
         std::str::from_utf8(field).map_err(|error| {
-            let column = header.get(index).map_or_else(|| format!("field {}", index + 1), |name| format!("column `{name}`"));
-            let problem = format!("{column} is not UTF-8 (from its byte {} on); save the file as UTF-8", error.valid_up_to());
+            let column = header
+                .get(index)
+                .map_or_else(|| format!("field {}", index + 1), |name| format!("column `{name}`"));
+            let problem = format!(
+                "{column} is not UTF-8 (from its byte {} on); save the file as UTF-8",
+                error.valid_up_to()
+            );
             DataError::line(file, line, problem)
         })
     };
@@ -195,8 +213,18 @@ fn check_header(file: &str, line: u64, fields: &[&str]) -> Result<Vec<String>, D
             let problem = format!("column {} has no name; the first line must name every column", index + 1);
             return Err(DataError::line(file, line, problem));
         }
+        if name.parse::<f64>().is_ok_and(|number| number.is_finite() && number.fract() != 0.0) {
+            let problem = format!(
+                "`{name}` looks like a value; the first line must be a header with the names of the columns"
+            );
+            return Err(DataError::line(file, line, problem));
+        }
         if !seen.insert(name) {
-            return Err(DataError::line(file, line, format!("the column `{name}` occurs twice in the header")));
+            return Err(DataError::line(
+                file,
+                line,
+                format!("the column `{name}` occurs twice in the header"),
+            ));
         }
     }
     Ok(fields.iter().map(|field| field.trim().to_owned()).collect())

@@ -30,8 +30,12 @@ impl Targets {
     pub(super) fn get(&self, row: usize) -> Option<Target> {
         Some(match self {
             Self::Classes(classes) => Target::Class(*classes.get(row)? as usize),
-            Self::Labels(labels, width) => Target::Labels(labels.get(row * width..(row + 1) * width)?.to_vec()),
-            Self::Values(values, width) => Target::Values(values.get(row * width..(row + 1) * width)?.to_vec()),
+            Self::Labels(labels, width) => {
+                Target::Labels(labels.get(row * width..(row + 1) * width)?.to_vec())
+            }
+            Self::Values(values, width) => {
+                Target::Values(values.get(row * width..(row + 1) * width)?.to_vec())
+            }
         })
     }
 }
@@ -65,22 +69,26 @@ pub(super) fn read(
                 return Err(DataError::config("label", problem));
             }
             if task == Task::Binary && names.len() != 2 {
-                let problem = format!("`binary` needs two classes, but column `{}` has {}", label.name, names.len());
+                let problem =
+                    format!("`binary` needs two classes, but column `{}` has {}", label.name, names.len());
                 return Err(DataError::config("task", problem));
             }
             // Two classes that were not asked for by name are a binary task.
             Ok((task, names, Targets::Classes(classes)))
         }
         (Task::Binary | Task::MultiClass, _) => {
-            let problem = format!("`{}` takes one label column, but `data.label` names {}", task.name(), labels.len());
+            let problem =
+                format!("`{}` takes one label column, but `data.label` names {}", task.name(), labels.len());
             Err(DataError::config("task", problem))
         }
-        (Task::MultiLabel, [_]) => {
-            Err(DataError::config("task", "`multi_label` needs several label columns of 0 and 1 in `data.label`"))
-        }
+        (Task::MultiLabel, [_]) => Err(DataError::config(
+            "task",
+            "`multi_label` needs several label columns of 0 and 1 in `data.label`",
+        )),
         (Task::MultiLabel, _) => {
             if let Some(label) = labels.iter().find(|label| !is_zero_one(label)) {
-                let problem = format!("column `{}` holds other values than 0 and 1, so it is no label", label.name);
+                let problem =
+                    format!("column `{}` holds other values than 0 and 1, so it is no label", label.name);
                 return Err(DataError::config("label", problem));
             }
             let on = |row: usize, label: &Label<'_>| number(label, row) == 1.0;
@@ -89,12 +97,15 @@ pub(super) fn read(
         }
         (Task::Regression, _) => {
             for label in labels {
-                if let (None, Some((file, line, text))) = (label.column.numbers(), label.survey.first_text()) {
-                    let problem = format!("column `{}` is the target of a regression, but holds `{text}`", label.name);
+                if let (None, Some((file, line, text))) = (label.column.numbers(), label.survey.first_text())
+                {
+                    let problem =
+                        format!("column `{}` is the target of a regression, but holds `{text}`", label.name);
                     return Err(DataError::line(file, *line, problem));
                 }
             }
-            let values = (0..rows).flat_map(|row| labels.iter().map(move |label| number(label, row) as f32)).collect();
+            let values =
+                (0..rows).flat_map(|row| labels.iter().map(move |label| number(label, row) as f32)).collect();
             Ok((task, names(labels), Targets::Values(values, labels.len())))
         }
     }
@@ -102,7 +113,10 @@ pub(super) fn read(
 
 fn infer(label: &Label<'_>) -> Task {
     let (names, _) = label.column.classes();
-    let whole = label.column.numbers().is_some_and(|values| values.iter().all(|value| value.is_nan() || value.fract() == 0.0));
+    let whole = label
+        .column
+        .numbers()
+        .is_some_and(|values| values.iter().all(|value| value.is_nan() || value.fract() == 0.0));
     match (label.column.numbers(), names.len()) {
         (Some(_), count) if !whole || count > MAX_INFERRED_CLASSES => Task::Regression,
         (_, 2) => Task::Binary,

@@ -46,7 +46,13 @@ fn types_quotes_and_missing_values() {
 #[test]
 fn tasks_follow_from_the_label() {
     let cases: [(&str, &[&str], &str, Task, &[&str]); 9] = [
-        ("x,y", &["1,red", "2,blue", "3,green"], "label = \"y\"", Task::MultiClass, &["blue", "green", "red"]),
+        (
+            "x,y",
+            &["1,red", "2,blue", "3,green"],
+            "label = \"y\"",
+            Task::MultiClass,
+            &["blue", "green", "red"],
+        ),
         ("x,y", &["1,10", "2,9"], "label = \"y\"", Task::Binary, &["9", "10"]),
         ("x,y", &["1,10", "2,9"], "label = \"y\"\npositive = \"9\"", Task::Binary, &["10", "9"]),
         ("x,y", &["1,10", "2,9"], "label = \"y\"\ntask = \"multi_class\"", Task::MultiClass, &["9", "10"]),
@@ -58,7 +64,11 @@ fn tasks_follow_from_the_label() {
     ];
     for (header, lines, extra, task, labels) in cases {
         let data = open(&repeated(header, lines), extra).unwrap();
-        assert_eq!((data.task, data.labels.as_slice()), (task, &labels.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>()[..]), "{extra}");
+        assert_eq!(
+            (data.task, data.labels.as_slice()),
+            (task, &labels.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>()[..]),
+            "{extra}"
+        );
     }
     let data = open(&repeated("x,y,z", &["1,0,1", "2,1,1"]), "label = [\"y\", \"z\"]").unwrap();
     assert_eq!(data.source.target(0).unwrap(), Target::Labels(vec![false, true]));
@@ -73,8 +83,11 @@ fn a_column_tells_the_parts() {
     assert_eq!((data.splits.train.len(), data.splits.validation.len(), data.splits.test.len()), (40, 20, 20));
     assert_eq!(data.splits.test[0], 2);
     assert_eq!(cells(&data, 0).len(), 1, "the column is no feature");
-    let error = open(&repeated("x,y,part", &["1,a,later"]), "label = \"y\"\nsplit.column = \"part\"").unwrap_err();
-    assert!(error.to_string().ends_with("line 2: `later` is no part; expected `train`, `validation` or `test`"));
+    let error =
+        open(&repeated("x,y,part", &["1,a,later"]), "label = \"y\"\nsplit.column = \"part\"").unwrap_err();
+    assert!(
+        error.to_string().ends_with("line 2: `later` is no part; expected `train`, `validation` or `test`")
+    );
 }
 
 #[test]
@@ -107,7 +120,12 @@ fn cleaning_leaves_rows_out() {
 
 #[test]
 fn refusals_name_file_and_line() {
-    let cases: [(&[u8], &str, &str); 19] = [
+    let cases: [(&[u8], &str, &str); 20] = [
+        (
+            b"5.1,setosa\n4.9,setosa\n",
+            "label = \"setosa\"",
+            "t.csv: line 1: `5.1` looks like a value; the first line must be a header",
+        ),
         (b"", "label = \"y\"", "t.csv: the file is empty"),
         (b"x,y\n", "label = \"y\"", "t.csv: the column `x` has no value"),
         (b"x,y\n1,a\n", "", "`data.label`: say which column is to be predicted;"),
@@ -115,17 +133,37 @@ fn refusals_name_file_and_line() {
         (b"x,x\n1,a\n", "label = \"x\"", "t.csv: line 1: the column `x` occurs twice"),
         (b"x,,y\n1,2,a\n", "label = \"y\"", "t.csv: line 1: column 2 has no name"),
         (b"x,y\n1,a\n\n2\n", "label = \"y\"", "t.csv: line 4: 1 fields, but the header has 2 columns"),
-        (b"x,y\n1,a\n2,\"b\n3,c\n", "label = \"y\"", "t.csv: line 3: a quote is opened in this record and never closed"),
+        (
+            b"x,y\n1,a\n2,\"b\n3,c\n",
+            "label = \"y\"",
+            "t.csv: line 3: a quote is opened in this record and never closed",
+        ),
         (b"x,\"y\n1,a\n", "label = \"y\"", "t.csv: line 1: a quote is opened"),
         (b"x,y\n1,a\n2,\xff\n", "label = \"y\"", "t.csv: line 3: column `y` is not UTF-8"),
         (b"x,y\n1,a\n2,\n", "label = \"y\"", "t.csv: line 3: the label `y` is missing"),
-        (b"x,y\n1,a\n?,b\nb,a", "label = \"y\"\ntypes.x = \"numeric\"", "t.csv: line 4: column `x` must be a number"),
+        (
+            b"x,y\n1,a\n?,b\nb,a",
+            "label = \"y\"\ntypes.x = \"numeric\"",
+            "t.csv: line 4: column `x` must be a number",
+        ),
         (b"x,y\n1,a\n2,b\n", "label = \"y\"\ntypes.z = \"numeric\"", "`data.types`:"),
         (b"y\na\nb\n", "label = \"y\"", "t.csv: no column is left to learn from"),
         (b"x,y\n1,a\n2,a\n", "label = \"y\"", "one class alone (`a`) teaches nothing"),
-        (b"x,y\n1,a\n2,b\n", "label = \"y\"\ntask = \"regression\"", "t.csv: line 2: column `y` is the target of a regression"),
-        (b"x,y\n1,a\n2,b\n3,c\n", "label = \"y\"\ntask = \"binary\"", "`binary` needs two classes, but column `y` has 3"),
-        (b"x,y\n1,a\n2,b\n", "label = \"y\"\npositive = \"c\"", "`data.positive`: `c` is no class of the data; it has a, b"),
+        (
+            b"x,y\n1,a\n2,b\n",
+            "label = \"y\"\ntask = \"regression\"",
+            "t.csv: line 2: column `y` is the target of a regression",
+        ),
+        (
+            b"x,y\n1,a\n2,b\n3,c\n",
+            "label = \"y\"\ntask = \"binary\"",
+            "`binary` needs two classes, but column `y` has 3",
+        ),
+        (
+            b"x,y\n1,a\n2,b\n",
+            "label = \"y\"\npositive = \"c\"",
+            "`data.positive`: `c` is no class of the data; it has a, b",
+        ),
         (b"x,y\n1,a\n2,b\n", "label = \"y\"\ndelimiter = \"é\"", "`data.delimiter`:"),
     ];
     for (text, extra, message) in cases {
