@@ -8,7 +8,7 @@ mod http;
 mod server;
 mod steps;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::Context as _;
@@ -26,6 +26,8 @@ use crate::workspace::Workspace;
 
 const CONFIG: &str = "configs/train/quickstart.toml";
 const MODEL: &str = "digits";
+const MODELS: &str = "artifacts/models";
+const RUNS: &str = "artifacts/runs";
 const SAMPLE: &str = "artifacts/quickstart/digit.png";
 
 /// Arguments of `cargo xtask quickstart`.
@@ -41,8 +43,12 @@ pub(crate) struct Quickstart {
     port: u16,
 
     /// The registry to publish to and to serve from.
-    #[arg(long, value_name = "DIR", default_value = "artifacts/models")]
+    #[arg(long, value_name = "DIR", default_value = MODELS)]
     models: PathBuf,
+
+    /// Where the directory of the run is made.
+    #[arg(long, value_name = "DIR", default_value = RUNS)]
+    runs: PathBuf,
 
     #[command(flatten)]
     common: cli::Common,
@@ -105,6 +111,7 @@ impl Tour<'_> {
         }
 
         let models = self.command.models.to_string_lossy().into_owned();
+        let runs = self.command.runs.to_string_lossy().into_owned();
         let registry = Registry::open(&self.command.models).context("cannot open the registry")?;
         let newest = |registry: &Registry| match registry.versions(MODEL) {
             Ok(versions) => Ok(versions.into_iter().max()),
@@ -116,7 +123,9 @@ impl Tour<'_> {
             "train a small convolutional network on the embedded digits, score it on the test data, pack it",
         );
         let before = newest(&registry).context("cannot read the registry")?;
-        done!(self.child(Binary::Train, &["train", "--config", CONFIG, "--models", &models]));
+        done!(
+            self.child(Binary::Train, &["train", "--config", CONFIG, "--models", &models, "--runs", &runs])
+        );
         let version = newest(&registry)
             .context("cannot read the registry")?
             .filter(|version| Some(*version) != before)
@@ -236,13 +245,13 @@ impl Tour<'_> {
     /// Shows the command that does by hand what follows.
     fn say(&self, binary: Binary, arguments: &[&str]) {
         let subcommand = if binary == Binary::Train { "" } else { binary.name() };
-        let line = [subcommand].into_iter().chain(arguments.iter().copied()).filter(|part| !part.is_empty());
-        // The registry's default place needs no naming.
-        let mut words: Vec<&str> = line.collect();
-        if self.command.models == Path::new("artifacts/models")
-            && let Some(at) = words.iter().position(|word| *word == "--models")
-        {
-            words.drain(at..at + 2);
+        let mut words: Vec<&str> = [subcommand].into_iter().chain(arguments.iter().copied()).collect();
+        words.retain(|word| !word.is_empty());
+        // Default places need no naming.
+        for default in [["--models", MODELS], ["--runs", RUNS]] {
+            if let Some(at) = words.windows(2).position(|pair| pair == default) {
+                words.drain(at..at + 2);
+            }
         }
         let paint = self.printer.paint_status();
         self.printer.status(paint.dim(&format!("$ cargo xtask {}", words.join(" "))));
