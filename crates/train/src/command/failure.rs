@@ -68,7 +68,7 @@ fn as_usage(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-fn hinted(error: anyhow::Error, hint: &str) -> anyhow::Error {
+pub(super) fn hinted(error: anyhow::Error, hint: &str) -> anyhow::Error {
     match Err::<(), _>(error).hint(hint) {
         Ok(()) => anyhow::Error::msg("an error was lost"),
         Err(error) => error,

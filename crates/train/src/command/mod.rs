@@ -2,8 +2,10 @@
 
 pub(crate) mod bench;
 mod clock;
+pub(crate) mod data;
 pub(crate) mod evaluate;
 mod failure;
+mod inspection;
 mod progress;
 mod resolve;
 mod summary;

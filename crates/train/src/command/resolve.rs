@@ -7,7 +7,7 @@ use train::config::{ConfigError, OptimizerKind, TrainConfig, defaults};
 use train::run::{CONFIG_FILE, RunDirectory};
 
 /// Variables of the environment that begin so set values of the configuration.
-const ENV_PREFIX: &str = "BRAZIER_TRAIN_";
+pub(super) const ENV_PREFIX: &str = "BRAZIER_TRAIN_";
 
 /// What the command line says about the configuration.
 pub(super) struct Overrides<'a> {

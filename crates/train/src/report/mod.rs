@@ -1,4 +1,14 @@
 //! `report.html`: one page about a run, for a browser without a network.
+//!
+//! Everything is inside: styles, charts as SVG, pictures as data addresses. There is no script. Whatever
+//! comes from data or configuration goes through [`html::escape`].
+
+mod chart;
+mod confusion;
+mod html;
+mod mistakes;
+mod sections;
+mod style;
 
 use crate::evaluate::Evaluation;
 use crate::fit::EpochRecord;
@@ -33,5 +43,29 @@ pub enum ReportError {
 /// # Errors
 /// When a sample that is to be shown cannot be read.
 pub fn render(page: &Page<'_>) -> Result<String, ReportError> {
-    Ok(format!("<pre>{}</pre>", page.record.id))
+    let parts = [
+        sections::header(page),
+        sections::tiles(page.evaluation),
+        sections::curves(page),
+        sections::classes(page.evaluation),
+        sections::targets(page.evaluation),
+        confusion::section(page.evaluation),
+        sections::calibration(page.evaluation),
+        mistakes::section(page)?,
+        sections::network(page),
+        sections::timings(page),
+        sections::config(page),
+    ];
+    let title = html::escape(&format!("{} · Brazier", page.record.id));
+    Ok(format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{}</style>\n</head>\n\
+         <body>\n<main>\n{}</main>\n</body>\n</html>\n",
+        style::CSS,
+        parts.concat()
+    ))
 }
+
+#[cfg(test)]
+mod tests;

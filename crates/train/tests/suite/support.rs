@@ -1,0 +1,93 @@
+//! What every test here needs: one compute thread, a quiet display, a place to write.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Once};
+
+use artifact::{Package, Registry};
+use burn::train::renderer::MetricsRenderer;
+use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn::train::metric::MetricDefinition;
+use burn::train::renderer::{EvaluationName, MetricState, MetricsRendererEvaluation, MetricsRendererTraining};
+use train::config::TrainConfig;
+use train::fit::EpochRecord;
+use train::pipeline::{self, Hooks, Observer, Request, Stage, TrainError, Trained};
+use train::run::RunDirectory;
+
+/// One thread, so that sums are added in one order; every test of this program asks for the same.
+pub(crate) fn one_thread() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| model::device::set_threads(1).unwrap());
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn stage(&mut self, _stage: Stage<'_>) {}
+}
+
+pub(crate) fn request(config: &str, root: &Path, resume: Option<RunDirectory>) -> Request {
+    let config: TrainConfig = toml::from_str(config).unwrap();
+    Request {
+        config_text: toml::to_string(&config).unwrap(),
+        config,
+        runs: root.join("runs"),
+        models: root.join("models"),
+        publish: Some(root.join("models")),
+        resume,
+        dry_run: false,
+        now: None,
+    }
+}
+
+/// Trains; with `stop` only one step.
+pub(crate) fn train(request: &Request, stop: bool) -> Result<Trained, TrainError> {
+    one_thread();
+    let mut hooks = Hooks {
+        observer: &mut Silent,
+        renderer: &mut |_| Box::new(Quiet) as Box<dyn MetricsRenderer>,
+        epoch: Arc::new(|_: &EpochRecord| {}),
+        stop: Arc::new(AtomicBool::new(stop)),
+    };
+    pipeline::train(request, &mut hooks)
+}
+
+pub(crate) fn package(root: &Path, reference: &str) -> Package {
+    Registry::open(root.join("models")).unwrap().package(&reference.parse().unwrap()).unwrap()
+}
+
+/// A renderer that shows nothing.
+struct Quiet;
+
+impl MetricsRendererTraining for Quiet {
+    fn update_train(&mut self, _state: MetricState) {}
+    fn update_valid(&mut self, _state: MetricState) {}
+}
+
+impl MetricsRendererEvaluation for Quiet {
+    fn update_test(&mut self, _name: EvaluationName, _state: MetricState) {}
+}
+
+impl TrainingProgressLogger for Quiet {
+    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
+    fn update_epoch(&mut self, _: usize) {}
+    fn start_split(&mut self, _: &str, _: usize) {}
+    fn update_split(&mut self, _: usize) {}
+    fn end_split(&mut self) {}
+    fn end(&mut self) {}
+    fn log_event_training(&mut self, _: String) {}
+}
+
+impl EvaluationProgressLogger for Quiet {
+    fn start_global_progress(&mut self, _: usize) {}
+    fn start_test(&mut self, _: &str, _: usize) {}
+    fn update_test_progress(&mut self, _: usize) {}
+    fn end_test(&mut self) {}
+    fn end_global_progress(&mut self) {}
+    fn log_event_evaluation(&mut self, _: String) {}
+}
+
+impl MetricsRenderer for Quiet {
+    fn manual_close(&mut self) {}
+    fn register_metric(&mut self, _: MetricDefinition) {}
+}
