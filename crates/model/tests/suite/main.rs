@@ -1,5 +1,7 @@
 //! Tests of the built networks, from outside.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 mod autodiff;
 mod parity;
 mod random_networks;
@@ -17,7 +19,11 @@ fn network(json: &str) -> Network {
 
 /// Runs a batch of the first input on the CPU: `[rows, outputs]`, row after row.
 fn run(network: &Network, weights: &Weights, batch: &[f32]) -> Vec<f32> {
-    let device = DeviceSpec::Cpu.open().unwrap();
+    run_on(DeviceSpec::Cpu, network, weights, batch)
+}
+
+fn run_on(device: DeviceSpec, network: &Network, weights: &Weights, batch: &[f32]) -> Vec<f32> {
+    let device = device.open().unwrap();
     let net = Net::from_weights(network, weights, &device).unwrap();
     let size: usize = network.input_shape().iter().product();
     let shape: Vec<usize> =

@@ -1,6 +1,8 @@
 //! Every operation beside a reference in plain loops.
 
-use crate::{assert_close, busy_weights, network, numbers, reference, run};
+use model::DeviceSpec;
+
+use crate::{assert_close, busy_weights, network, numbers, reference, run, run_on};
 
 /// The input's shape and one layer (or several) as JSON.
 fn check(shape: &[usize], layers: &str) {
@@ -10,10 +12,13 @@ fn check(shape: &[usize], layers: &str) {
     let size: usize = shape.iter().product();
     const ROWS: usize = 3;
     let batch = numbers(7, ROWS * size);
-    let found = run(&network, &weights, &batch);
     let expected: Vec<f64> =
         batch.chunks(size).flat_map(|sample| reference::run(&network, &weights, sample)).collect();
-    assert_close(&found, &expected, 2e-5, &format!("{shape:?} {layers}"));
+    // Whatever devices this build has: `cargo test -p model --features ndarray` adds one.
+    for device in DeviceSpec::available() {
+        let found = run_on(device, &network, &weights, &batch);
+        assert_close(&found, &expected, 2e-5, &format!("{device}: {shape:?} {layers}"));
+    }
 }
 
 #[test]
@@ -153,7 +158,7 @@ fn presets() {
 /// `from` reaches back over other layers, to inputs too, and outputs may be taken from anywhere.
 #[test]
 fn references_by_name() {
-    use model::{DeviceSpec, Net, Value};
+    use model::{Net, Value};
 
     let network = network(
         r#"{"inputs": [{"name": "a", "shape": [2]}, {"name": "b", "shape": [3]}],

@@ -115,6 +115,8 @@ fn rows_of_a_table() {
 
 #[test]
 fn refusals_name_what_was_wrong() {
+    /// Arguments, standard input, exit code, and what the message says.
+    type Case = (&'static [&'static str], &'static [u8], i32, &'static [&'static str]);
     let directory = registry();
     let path = directory.path();
     std::fs::write(path.join("broken.png"), b"no image").unwrap();
@@ -122,7 +124,7 @@ fn refusals_name_what_was_wrong() {
     std::fs::write(path.join("half.json"), b"[1, 2").unwrap();
     std::fs::write(path.join("bad.csv"), "age,weight,colour\n50,80,red\n50,80,green\n").unwrap();
     std::fs::write(path.join("typo.csv"), "age,wieght,colour\n50,80,red\n").unwrap();
-    let cases: &[(&[&str], &[u8], i32, &[&str])] = &[
+    let cases: &[Case] = &[
         (&["animals"], b"", 2, &["<INPUT>"]),
         (&["Animals", "-"], b"", 2, &["`Animals` is no name for a model", "hint: write NAME@VERSION"]),
         (&["plants", "-"], b"", 2, &["there is no model `plants`", "`animals`, `cells`", "quickstart"]),

@@ -1,5 +1,7 @@
 //! Tests of the library and of the command, from outside.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 mod command;
 mod input;
 mod predictor;
