@@ -112,7 +112,10 @@ fn more(text: &mut String, len: usize) -> std::fmt::Result {
 /// Four significant digits.
 fn number(value: Option<f64>) -> String {
     let Some(value) = value else { return String::new() };
-    let digits = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let digits = value.abs().log10().floor() as i32;
     if (-4..7).contains(&digits) {
         format!("{value:.*}", (3 - digits).max(0) as usize)
     } else {

@@ -95,7 +95,7 @@ pub(crate) fn open_path(path: &Path, config: &DataConfig) -> Result<Opened, Data
     let mut batches = Vec::new();
     for (file, part) in files {
         let name = file.display().to_string();
-        let store = Store::open(&file)?;
+        let store = Store::open(&file, announced)?;
         store.for_each_piece(|piece| digest.update(piece))?;
         let labels = labels(&name, &store, &format)?;
         batches.push(Batch { name, store, labels, part });
@@ -155,6 +155,11 @@ fn files(path: &Path, config: &DataConfig) -> Result<(Vec<(PathBuf, Part)>, Form
     Err(DataError::file(&path.display().to_string(), problem))
 }
 
+/// The files announce no length. They may be gzipped, and then a file of the usual size is unpacked at most.
+fn announced(_: &[u8]) -> Option<u64> {
+    Some(50_000 * (2 + PIXELS as u64))
+}
+
 /// Reads the class of every record.
 fn labels(name: &str, store: &Store, format: &Format) -> Result<Vec<u8>, DataError> {
     let record = (format.head + PIXELS) as u64;
@@ -185,7 +190,7 @@ fn names(path: &Path) -> Result<Option<Vec<String>>, DataError> {
     if !path.is_file() {
         return Ok(None);
     }
-    let bytes = Store::open(path)?.read_at(0, 1 << 16)?;
+    let bytes = Store::open(path, announced)?.read_at(0, 1 << 16)?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(ToOwned::to_owned).collect()))
 }
@@ -227,6 +232,23 @@ mod tests {
         let coarse: DataConfig = toml::from_str("source = \"cifar\"\nlabel = \"coarse\"").unwrap();
         let opened = open_path(folder.path(), &coarse).unwrap();
         assert_eq!((opened.labels.len(), opened.source.target(0).unwrap()), (20, Target::Class(4)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_give_data_or_an_error(mut bytes in proptest::collection::vec(0u8..20, 0..7000), whole: bool) {
+            if whole {
+                bytes.resize(bytes.len().next_multiple_of(3073), 0);
+            }
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("data_batch_2.bin"), &bytes).unwrap();
+            std::fs::write(folder.path().join("batches.meta.txt"), &bytes[..bytes.len().min(50)]).unwrap();
+            if let Ok(opened) = open_path(folder.path(), &config()) {
+                for index in 0..=opened.source.len() {
+                    let _ = (opened.source.read(index), opened.source.target(index), opened.source.describe(index));
+                }
+            }
+        }
     }
 
     #[test]

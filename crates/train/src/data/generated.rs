@@ -96,7 +96,7 @@ impl Source for Generated {
 
     fn read(&self, index: usize) -> Result<RawInput, DataError> {
         self.check(index)?;
-        Ok(match self.rules.kind {
+        let input = match self.rules.kind {
             GeneratedKind::Friedman1 => {
                 let cells = friedman(&self.rules, index).0.iter().map(|value| Cell::Number(*value)).collect();
                 Row::new(self.columns.clone(), cells).map(RawInput::Row)
@@ -104,8 +104,8 @@ impl Source for Generated {
             GeneratedKind::Shapes => {
                 Bitmap::new(SIDE, SIDE, 1, shapes(&self.rules, index).0).map(RawInput::Bitmap)
             }
-        }
-        .ok_or(DataError::NoSuchSample { index, len: self.rules.samples })?)
+        };
+        input.ok_or(DataError::NoSuchSample { index, len: self.rules.samples })
     }
 
     fn target(&self, index: usize) -> Result<Target, DataError> {

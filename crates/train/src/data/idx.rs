@@ -66,6 +66,16 @@ fn arrays<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     bytes.chunks_exact(N).filter_map(|chunk| chunk.try_into().ok())
 }
 
+/// The length that a header announces; none when it is no header.
+fn announced(head: &[u8]) -> Option<u64> {
+    let &[0, 0, code, dimensions, ..] = head else { return None };
+    let sizes = head.get(4..4 + 4 * usize::from(dimensions))?;
+    let elements = arrays(sizes)
+        .try_fold(1u64, |product, array| product.checked_mul(u32::from_be_bytes(array).into()))?;
+    let bytes = elements.checked_mul(Element::from_code(code)?.size() as u64)?;
+    bytes.checked_add(4 + 4 * u64::from(dimensions))
+}
+
 /// An opened IDX file whose header fits its length.
 #[derive(Debug)]
 pub(crate) struct IdxFile {
@@ -81,12 +91,12 @@ pub(crate) struct IdxFile {
 impl IdxFile {
     /// Opens a plain or gzipped file.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
-        Self::parse(path.display().to_string(), Store::open(path)?)
+        Self::parse(path.display().to_string(), Store::open(path, announced)?)
     }
 
     /// Reads bytes that are in memory.
     pub(crate) fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, DataError> {
-        Self::parse(name.to_owned(), Store::from_bytes(name, bytes)?)
+        Self::parse(name.to_owned(), Store::from_bytes(name, bytes, announced)?)
     }
 
     fn parse(name: String, store: Store) -> Result<Self, DataError> {

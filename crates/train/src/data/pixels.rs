@@ -134,9 +134,9 @@ fn open_pairs(
         return Err(DataError::file(name, "no pair of image and label files"));
     };
     let (element, shape) = (first.images.element(), first.images.shape().to_vec());
-    let layout = match shape.as_slice() {
-        &[height, width] => Some((height, width, 1)),
-        &[height, width, channels @ (1 | 3)] => Some((height, width, channels)),
+    let layout = match *shape.as_slice() {
+        [height, width] => Some((height, width, 1)),
+        [height, width, channels @ (1 | 3)] => Some((height, width, channels)),
         _ => None,
     };
     let kind = match layout {

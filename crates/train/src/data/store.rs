@@ -14,6 +14,9 @@ const IN_MEMORY: u64 = 256 << 20;
 /// A compressed file must unpack to no more than this, because it has to be held in memory.
 const UNPACKED: u64 = 2 << 30;
 
+/// Enough of the content to see how long it shall be.
+const HEAD: u64 = 64;
+
 /// Bytes at positions.
 #[derive(Debug)]
 pub(crate) enum Store {
@@ -22,8 +25,9 @@ pub(crate) enum Store {
 }
 
 impl Store {
-    /// Opens a file; gzip is recognised by its first two bytes.
-    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+    /// Opens a file; gzip is recognised by its first two bytes. `announced` reads from the first bytes of the
+    /// content how long it is, so that no more than that is unpacked; none: the beginning is already wrong.
+    pub(crate) fn open(path: &Path, announced: fn(&[u8]) -> Option<u64>) -> Result<Self, DataError> {
         let mut file = File::open(path).map_err(DataError::io(path, "open it"))?;
         let metadata = file.metadata().map_err(DataError::io(path, "read its size"))?;
         if !metadata.is_file() {
@@ -33,7 +37,7 @@ impl Store {
         file.by_ref().take(2).read_to_end(&mut head).map_err(DataError::io(path, "read it"))?;
         file.seek(SeekFrom::Start(0)).map_err(DataError::io(path, "read it"))?;
         if head == [0x1f, 0x8b] {
-            return Self::unpack(&path.display().to_string(), file);
+            return Self::unpack(&path.display().to_string(), file, announced);
         }
         if metadata.len() > IN_MEMORY {
             return Ok(Self::File { path: path.to_owned(), file: Mutex::new(file), len: metadata.len() });
@@ -44,29 +48,37 @@ impl Store {
     }
 
     /// Bytes that are in memory already, gzipped or not.
-    pub(crate) fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, DataError> {
+    pub(crate) fn from_bytes(
+        name: &str,
+        bytes: &[u8],
+        announced: fn(&[u8]) -> Option<u64>,
+    ) -> Result<Self, DataError> {
         if bytes.starts_with(&[0x1f, 0x8b]) {
-            Self::unpack(name, bytes)
+            Self::unpack(name, bytes, announced)
         } else {
             Ok(Self::Memory(bytes.to_vec()))
         }
     }
 
-    fn unpack(name: &str, packed: impl Read) -> Result<Self, DataError> {
+    fn unpack(name: &str, packed: impl Read, announced: fn(&[u8]) -> Option<u64>) -> Result<Self, DataError> {
         let mut bytes = Vec::new();
-        // The buffer grows with what really comes out, whatever the file claims.
-        let result = MultiGzDecoder::new(packed).take(UNPACKED + 1).read_to_end(&mut bytes);
-        if let Err(error) = result {
-            let problem = format!("the gzip stream is damaged after {} unpacked bytes: {error}", bytes.len());
-            return Err(DataError::file(name, problem));
-        }
-        if bytes.len() as u64 > UNPACKED {
+        let mut unpacker = MultiGzDecoder::new(packed);
+        let damaged =
+            |error: std::io::Error| DataError::file(name, format!("the gzip stream is damaged: {error}"));
+        unpacker.by_ref().take(HEAD).read_to_end(&mut bytes).map_err(damaged)?;
+        // A wrong beginning is all that its reader needs in order to refuse it; one byte over the announced
+        // length is enough to see that the content is too long.
+        let Some(len) = announced(&bytes) else { return Ok(Self::Memory(bytes)) };
+        if len > UNPACKED {
             let problem = format!(
-                "unpacks to more than {} GiB: unpack it first, plain files are read in place",
+                "unpacks to {len} bytes, and the limit is {} GiB: unpack it first, plain files are read in place",
                 UNPACKED >> 30
             );
             return Err(DataError::file(name, problem));
         }
+        // The buffer grows with what really comes out, whatever the file announces.
+        let rest = (len + 1).saturating_sub(bytes.len() as u64);
+        unpacker.take(rest).read_to_end(&mut bytes).map_err(damaged)?;
         Ok(Self::Memory(bytes))
     }
 
@@ -116,5 +128,44 @@ impl Store {
             sink(&piece);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_on_disk_reads_like_one_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let content: Vec<u8> = (0..=255).collect();
+        std::fs::write(&path, &content).unwrap();
+        let file = Mutex::new(File::open(&path).unwrap());
+        let on_disk = Store::File { path, file, len: 256 };
+        let in_memory = Store::Memory(content.clone());
+        for (offset, len) in [(0, 3), (250, 100), (256, 1), (u64::from(u32::MAX), 5), (7, 0)] {
+            assert_eq!(on_disk.read_at(offset, len).unwrap(), in_memory.read_at(offset, len).unwrap());
+        }
+        let mut pieces = Vec::new();
+        on_disk.for_each_piece(|piece| pieces.extend_from_slice(piece)).unwrap();
+        assert_eq!(pieces, content);
+    }
+
+    #[test]
+    fn no_more_is_unpacked_than_was_announced() {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packer.write_all(&vec![0; 50 << 20]).unwrap();
+        let bomb = packer.finish().unwrap();
+        assert!(bomb.len() < 100_000);
+        let unpack = |announced| Store::from_bytes("x.gz", &bomb, announced);
+        assert_eq!(unpack(|_| Some(1000)).unwrap().len(), 1001);
+        assert_eq!(unpack(|_| None).unwrap().len(), HEAD);
+        let error = unpack(|_| Some(u64::MAX)).err().unwrap().to_string();
+        assert!(error.contains("the limit is 2 GiB"), "{error}");
+        let cut = Store::from_bytes("x.gz", &bomb[..1000], |_| Some(50 << 20)).err().unwrap().to_string();
+        assert!(cut.starts_with("x.gz: the gzip stream is damaged"), "{cut}");
     }
 }

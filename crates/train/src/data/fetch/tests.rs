@@ -241,6 +241,17 @@ fn refuses_what_is_wrong_and_keeps_nothing_of_it() {
 }
 
 #[test]
+fn the_second_mirror_is_asked_when_the_first_fails() {
+    let (bad, good) = (serve(&[]), serve(&[("a.bin", Answer::File(content()))]));
+    let mut item = item(Check::File(sha256(&content())), "a.bin");
+    let mirrors: Vec<&'static str> =
+        [bad.url, good.url].map(|url| &*Box::leak(url.into_boxed_str())).to_vec();
+    item.mirrors = Box::leak(mirrors.into_boxed_slice());
+    let data = tempfile::tempdir().unwrap();
+    assert_eq!(run(&item, data.path(), None, None).0.unwrap().files[0].how, How::Downloaded);
+}
+
+#[test]
 fn an_interrupted_download_leaves_its_part() {
     let data = tempfile::tempdir().unwrap();
     let item = item(Check::File(sha256(&content())), "a.bin");
@@ -309,7 +320,8 @@ fn archives_give_their_known_files_and_nothing_else() {
     let entries: [(&str, &[u8]); 4] =
         [("d/a.bin", b"abc"), ("../evil.txt", b"x"), ("../../names.txt", b"n"), ("d/other", b"y")];
     assert_eq!(unpack(&entries), (Ok(()), 1, 3), "two files and the receipt");
-    let cases: [(&[(&str, &[u8])], &str); 3] = [
+    type Case<'a> = (&'a [(&'a str, &'a [u8])], &'a str);
+    let cases: [Case<'_>; 3] = [
         (&[("d/a.bin", b"abc")], "it has no file `names.txt`"),
         (&[("d/a.bin", b"abcd"), ("names.txt", b"n")], "the entry `d/a.bin` has 4 bytes, which is not right"),
         (&[("a.bin", b"abc"), ("e/a.bin", b"abc")], "the entry `e/a.bin` is no file, or is there twice"),

@@ -45,7 +45,8 @@ fn types_quotes_and_missing_values() {
 
 #[test]
 fn tasks_follow_from_the_label() {
-    let cases: [(&str, &[&str], &str, Task, &[&str]); 9] = [
+    type Case<'a> = (&'a str, &'a [&'a str], &'a str, Task, &'a [&'a str]);
+    let cases: [Case<'_>; 9] = [
         (
             "x,y",
             &["1,red", "2,blue", "3,green"],
