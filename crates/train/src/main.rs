@@ -20,6 +20,9 @@ enum Command {
     Train(command::train::TrainArguments),
     /// Score a package again, on the data that it was scored on or on other data.
     Evaluate(command::evaluate::EvaluateArguments),
+    /// Fetch public data sets, and look at data before training on it.
+    #[command(subcommand)]
+    Data(command::data::DataCommand),
     /// Measure how fast training is.
     #[command(subcommand)]
     Bench(command::bench::BenchCommand),
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     cli::run(|| match arguments.command {
         Command::Train(arguments) => command::train::run(&arguments),
         Command::Evaluate(arguments) => command::evaluate::run(&arguments),
+        Command::Data(command) => command::data::run(command),
         Command::Bench(command) => command::bench::run(command),
     })
 }
