@@ -43,6 +43,7 @@ fn inspect_tells_what_is_there() {
 fn refusals_say_what_would_be_right() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("t.csv"), "x,y\n1,a\n2\n").unwrap();
+    std::fs::write(folder.path().join("good.csv"), "x,y\n1,a\n").unwrap();
     let cases: [(&[&str], i32, &str); 9] = [
         (&["inspect"], 2, "--config"),
         (&["inspect", "--source", "cvs"], 2, "expected one of digits, breast-cancer"),
@@ -53,7 +54,7 @@ fn refusals_say_what_would_be_right() {
             2,
             "`data.path`: the source `digits` does not read this key",
         ),
-        (&["inspect", "--source", "csv", "--set", "data.path=t.csv"], 2, "t.csv has `x`, `y`"),
+        (&["inspect", "--source", "csv", "--set", "data.path=good.csv"], 2, "good.csv has `x`, `y`"),
         (
             &["inspect", "--source", "csv", "--set", "data.path=t.csv", "--set", "data.label=y"],
             3,
