@@ -29,7 +29,9 @@ impl Browser {
             Err(error) => {
                 let required = std::env::var("BRAZIER_REQUIRE_BROWSER").is_ok_and(|value| value == "1");
                 assert!(!required, "BRAZIER_REQUIRE_BROWSER=1, but chromedriver does not start: {error}");
-                return Err(format!("chromedriver does not start ({error}); install chromium and chromium-driver"));
+                return Err(format!(
+                    "chromedriver does not start ({error}); install chromium and chromium-driver"
+                ));
             }
         };
         let mut lines = BufReader::new(driver.stdout.take().expect("it was asked for")).lines();
@@ -205,7 +207,8 @@ fn drawn_digits_are_recognised() {
     for (digit, strokes) in [("0", zero()), ("7", seven())] {
         browser.draw("mouse", &strokes);
         browser.wait(&format!("{WINNER} === '{digit}'"));
-        let bars = browser.script("return [...document.querySelectorAll('.bar')].map((bar) => bar.innerText)");
+        let bars =
+            browser.script("return [...document.querySelectorAll('.bar')].map((bar) => bar.innerText)");
         assert_eq!(bars.as_array().map(Vec::len), Some(10), "{bars}");
         let spoken = browser.wait("return document.getElementById('announce').textContent");
         assert!(spoken.as_str().is_some_and(|text| text.contains(&format!(": {digit}, "))), "{spoken}");
@@ -235,13 +238,16 @@ fn the_table_form_works_on_a_phone() {
         Err(reason) => return eprintln!("skipped: {reason}"),
     };
     let metrics = json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true });
-    browser.post("goog/cdp/execute", &json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics }));
+    browser
+        .post("goog/cdp/execute", &json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics }));
     let server = Server::of_trained();
     browser.open(&server.url("/#cancer"));
     browser.wait("return document.querySelectorAll('#columns input').length === 30");
     // The empty row is refused in the page or by the model, never silently.
     browser.click("#table-pane button[type=submit]");
-    browser.wait("return !document.getElementById('alert').hidden || document.querySelector('.result') !== null");
+    browser.wait(
+        "return !document.getElementById('alert').hidden || document.querySelector('.result') !== null",
+    );
     browser.click("#table-example");
     browser.wait(WINNER);
     let before = browser.script("return document.querySelector('.bar-share').textContent");

@@ -74,9 +74,15 @@ struct Answer<'a> {
 ///
 /// # Errors
 /// 500 when it cannot be written.
-pub fn write(predictor: &Predictor, predictions: &[Prediction], list: bool, top: Option<usize>) -> Result<Vec<u8>> {
+pub fn write(
+    predictor: &Predictor,
+    predictions: &[Prediction],
+    list: bool,
+    top: Option<usize>,
+) -> Result<Vec<u8>> {
     let names = &predictor.postprocess().labels;
-    let mut views: Vec<View<'_>> = predictions.iter().map(|prediction| View { prediction, names, top }).collect();
+    let mut views: Vec<View<'_>> =
+        predictions.iter().map(|prediction| View { prediction, names, top }).collect();
     let prediction = if list { None } else { views.pop() };
     let predictions = list.then_some(views);
     let answer = Answer { model: predictor.name(), version: predictor.version(), prediction, predictions };

@@ -27,8 +27,9 @@ pub fn new(
         InitError = (),
     >,
 > {
-    let unreadable = web::PathConfig::default()
-        .error_handler(|_, _| ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into());
+    let unreadable = web::PathConfig::default().error_handler(|_, _| {
+        ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
+    });
     App::new().app_data(state).app_data(unreadable).wrap(from_fn(guard)).configure(configure)
 }
 

@@ -47,7 +47,9 @@ impl Held {
                 self.bytes += bytes;
                 Ok(())
             }
-            Err(_) => Err(ServeError::unavailable("the server is busy with other bodies; try again in a second")),
+            Err(_) => {
+                Err(ServeError::unavailable("the server is busy with other bodies; try again in a second"))
+            }
         }
     }
 }
@@ -90,10 +92,14 @@ pub async fn read(request: &HttpRequest, payload: Payload, state: &State) -> Res
     let limits = &state.limits;
     let limit = limits.max_body_bytes;
     let too_large = || {
-        ServeError::new(Kind::TooLarge, format!("the body is larger than the {limit} bytes that this server accepts"))
+        ServeError::new(
+            Kind::TooLarge,
+            format!("the body is larger than the {limit} bytes that this server accepts"),
+        )
     };
     let packed = check_encoding(request)?;
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced =
+        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
@@ -113,7 +119,10 @@ pub async fn read(request: &HttpRequest, payload: Payload, state: &State) -> Res
     };
     let deadline = Duration::from_secs(limits.body_timeout_s);
     rt::time::timeout(deadline, reading).await.unwrap_or_else(|_| {
-        Err(ServeError::new(Kind::Timeout, format!("the body did not arrive within {} s", limits.body_timeout_s)))
+        Err(ServeError::new(
+            Kind::Timeout,
+            format!("the body did not arrive within {} s", limits.body_timeout_s),
+        ))
     })
 }
 

@@ -97,7 +97,11 @@ impl Config {
         let Limits { max_bytes_in_flight, max_connections, .. } = self.limits;
         let faults = [
             (self.threads > 1024, "threads", "must be at most 1024"),
-            (!(1..=1 << 30).contains(&max_body_bytes), "limits.max_body_bytes", "must be from 1 to 1073741824"),
+            (
+                !(1..=1 << 30).contains(&max_body_bytes),
+                "limits.max_body_bytes",
+                "must be from 1 to 1073741824",
+            ),
             (!(1..=1 << 20).contains(&max_rows), "limits.max_rows", "must be from 1 to 1048576"),
             (!(1..=1 << 16).contains(&queue), "limits.queue", "must be from 1 to 65536"),
             (!(1..=3600).contains(&body_timeout_s), "limits.body_timeout_s", "must be from 1 to 3600"),

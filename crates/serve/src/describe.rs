@@ -1,6 +1,6 @@
 //! The server's own description of models: what a client, and the playground, needs to ask them something.
 
-use artifact::{Manifest, SampleInput, SampleCell};
+use artifact::{Manifest, SampleCell, SampleInput};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use network::Preprocess;

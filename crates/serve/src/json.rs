@@ -33,9 +33,12 @@ pub fn check_structure(body: &[u8], objects: usize) -> Result<()> {
             b'[' | b'{' => {
                 depth += 1;
                 if depth > DEPTH {
-                    return Err(ServeError::invalid(format_args!("the JSON nests deeper than {DEPTH} levels")));
+                    return Err(ServeError::invalid(format_args!(
+                        "the JSON nests deeper than {DEPTH} levels"
+                    )));
                 }
-                let (index, most, what) = if byte == b'[' { (0, ARRAYS, "arrays") } else { (1, objects, "objects") };
+                let (index, most, what) =
+                    if byte == b'[' { (0, ARRAYS, "arrays") } else { (1, objects, "objects") };
                 found[index] += 1;
                 if found[index] > most {
                     let message = format!("the JSON holds more than {most} {what}");
@@ -73,7 +76,8 @@ pub fn object(body: &[u8], expected: &str, objects: usize) -> Result<Map<String,
 pub fn malformed(error: &serde_json::Error) -> ServeError {
     // A message may quote what the client sent, which may be long.
     let text = error.to_string();
-    let text: String = if text.chars().count() > 300 { text.chars().take(300).chain(['…']).collect() } else { text };
+    let text: String =
+        if text.chars().count() > 300 { text.chars().take(300).chain(['…']).collect() } else { text };
     if error.is_data() {
         return ServeError::invalid(text);
     }
@@ -84,7 +88,11 @@ pub fn malformed(error: &serde_json::Error) -> ServeError {
 ///
 /// # Errors
 /// 400 with the field, the nearest known one, and all of them.
-pub fn known_fields<'a>(fields: impl IntoIterator<Item = &'a str>, known: &[&str], place: &str) -> Result<()> {
+pub fn known_fields<'a>(
+    fields: impl IntoIterator<Item = &'a str>,
+    known: &[&str],
+    place: &str,
+) -> Result<()> {
     for field in fields {
         if !known.contains(&field) {
             let list = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");

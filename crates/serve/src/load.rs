@@ -71,7 +71,10 @@ pub fn discover(state: &State, registry: &Registry, default: Option<ModelRef>) -
 /// When not one package could be loaded.
 pub fn load(state: &State, registry: &Registry, device: &DeviceSpec) -> Result<(), LoadError> {
     let found = state.catalog();
-    let all = found.models.iter().flat_map(|(name, model)| model.versions.keys().map(move |number| (name, *number)));
+    let all = found
+        .models
+        .iter()
+        .flat_map(|(name, model)| model.versions.keys().map(move |number| (name, *number)));
     let (mut loaded, mut count) = (0usize, 0usize);
     for (name, number) in all {
         count += 1;

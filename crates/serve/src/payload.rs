@@ -58,7 +58,10 @@ pub fn classify(content_type: &str, body: Bytes) -> Result<Payload> {
         "text/csv" | "text/tab-separated-values" => Ok(Payload::Csv(body)),
         "image/png" | "image/jpeg" | "image/jpg" => Ok(Payload::Image(body)),
         "application/octet-stream" if is_image(&body) => Ok(Payload::Image(body)),
-        "" => Err(ServeError::new(Kind::MediaType, format!("the request has no content type; expected {FORMS}"))),
+        "" => Err(ServeError::new(
+            Kind::MediaType,
+            format!("the request has no content type; expected {FORMS}"),
+        )),
         other => Err(ServeError::new(
             Kind::MediaType,
             format!("content type {} is not read here; expected {FORMS}", shown(other)),
@@ -106,9 +109,8 @@ fn from_json(body: &[u8], preprocess: &Preprocess, max_rows: usize) -> Result<In
             if inputs.len() > max_rows {
                 return Err(too_many(inputs.len(), max_rows));
             }
-            let read = |(index, input)| {
-                input::from_json(input, preprocess).map_err(|error| at(index, &error))
-            };
+            let read =
+                |(index, input)| input::from_json(input, preprocess).map_err(|error| at(index, &error));
             Ok(Inputs { rows: inputs.iter().enumerate().map(read).collect::<Result<_>>()?, list: true })
         }
         (None, Some(other)) => Err(ServeError::invalid(format_args!(
@@ -138,7 +140,10 @@ fn from_csv(body: &[u8], preprocess: &Preprocess, max_rows: usize) -> Result<Vec
 
 fn from_image(body: &Bytes, preprocess: &Preprocess) -> Result<RawInput> {
     if !matches!(preprocess, Preprocess::Image(_)) {
-        return Err(ServeError::invalid(format_args!("the model takes {}, not an image", preprocess.expects())));
+        return Err(ServeError::invalid(format_args!(
+            "the model takes {}, not an image",
+            preprocess.expects()
+        )));
     }
     Ok(input::from_image(body))
 }
@@ -148,12 +153,12 @@ fn from_files(files: Vec<File>, preprocess: &Preprocess, max_rows: usize) -> Res
     let (mut rows, mut list) = (Vec::with_capacity(files.len()), several);
     for file in files {
         let File { field, content_type, bytes } = file;
-        let named = |error: ServeError| {
-            ServeError::new(error.kind(), format!("part {}: {error}", shown(&field)))
-        };
+        let named =
+            |error: ServeError| ServeError::new(error.kind(), format!("part {}: {error}", shown(&field)));
         // Clients that do not know a file's type call it a stream of bytes, or nothing.
         let stated = content_type.as_deref().unwrap_or("application/octet-stream");
-        let guessed = if stated == "application/octet-stream" && !is_image(&bytes) { "text/csv" } else { stated };
+        let guessed =
+            if stated == "application/octet-stream" && !is_image(&bytes) { "text/csv" } else { stated };
         match classify(guessed, bytes).map_err(named)? {
             Payload::Image(bytes) => rows.push(from_image(&bytes, preprocess).map_err(named)?),
             Payload::Csv(bytes) => {

@@ -42,9 +42,11 @@ impl Pool {
         let receiver = Arc::new(Mutex::new(receiver));
         for index in 0..threads.max(1) {
             let receiver = Arc::clone(&receiver);
-            std::thread::Builder::new()
-                .name(format!("compute-{index}"))
-                .spawn(move || while let Some(job) = next(&receiver) { job() })?;
+            std::thread::Builder::new().name(format!("compute-{index}")).spawn(move || {
+                while let Some(job) = next(&receiver) {
+                    job()
+                }
+            })?;
         }
         Ok(Self { sender, queue })
     }
@@ -53,7 +55,10 @@ impl Pool {
     ///
     /// # Errors
     /// 503 when the queue is full, 500 when the job panics, otherwise the job's own error.
-    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<Done<T>> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<Done<T>> {
         let (reply, answer) = oneshot::channel();
         let asked = Instant::now();
         let job: Job = Box::new(move || {

@@ -128,7 +128,8 @@ impl State {
     /// Whether new traffic should come here: loaded, not draining, and something to serve.
     #[must_use]
     pub fn ready(&self) -> bool {
-        let serves = |model: &Model| model.versions.values().any(|version| matches!(version, Version::Ready(_)));
+        let serves =
+            |model: &Model| model.versions.values().any(|version| matches!(version, Version::Ready(_)));
         self.phase() == Phase::Ready && self.catalog().models.values().any(serves)
     }
 }
@@ -142,7 +143,8 @@ impl Catalog {
         self.models.get(name).ok_or_else(|| {
             let names: Vec<&str> = self.models.keys().map(String::as_str).collect();
             let hint = suggestion(name, names.iter().copied());
-            ServeError::not_found(format_args!("there is no model {}{hint}", shown(name))).with("models", names)
+            ServeError::not_found(format_args!("there is no model {}{hint}", shown(name)))
+                .with("models", names)
         })
     }
 
@@ -205,7 +207,9 @@ impl Model {
                 self.aliases.get(alias).copied().ok_or_else(|| self.no_version(name, alias))
             }
             Selector::Latest => self.newest(name),
-            Selector::Default => self.aliases.get(PRODUCTION).map_or_else(|| self.newest(name), |&number| Ok(number)),
+            Selector::Default => {
+                self.aliases.get(PRODUCTION).map_or_else(|| self.newest(name), |&number| Ok(number))
+            }
         }
     }
 

@@ -130,7 +130,8 @@ impl<'de, T: Deserialize<'de>, E> Visitor<'de> for Level<'_, T, E> {
             }
         } else {
             loop {
-                let next = Level { levels: inner, out: self.out, convert: self.convert, element: self.element };
+                let next =
+                    Level { levels: inner, out: self.out, convert: self.convert, element: self.element };
                 if sequence.next_element_seed(next)?.is_none() {
                     break;
                 }
@@ -164,7 +165,10 @@ mod tests {
         }
         assert_eq!(read_json(DType::Bytes, &[1], r#"["é\n"]"#).unwrap(), Elements::Bytes(vec!["é\n".into()]));
         assert_eq!(read_json(DType::Bool, &[2], "[true,false]").unwrap(), Elements::Bool(vec![true, false]));
-        assert_eq!(read_json(DType::U64, &[1], "[18446744073709551615]").unwrap(), Elements::U64(vec![u64::MAX]));
+        assert_eq!(
+            read_json(DType::U64, &[1], "[18446744073709551615]").unwrap(),
+            Elements::U64(vec![u64::MAX])
+        );
         assert_eq!(read_json(DType::F32, &[0, 4], "[]").unwrap(), Elements::F32(vec![]));
     }
 

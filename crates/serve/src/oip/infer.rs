@@ -1,7 +1,7 @@
 //! Answers inference requests: prepared tensors in, raw outputs out. Knows no transport.
 
-use network::Signature;
 use network::NamedTensor;
+use network::Signature;
 use predict::Predictor;
 
 use super::types::{InferRequest, InferResponse, ModelMetadata, RequestedOutput, TensorMetadata};
@@ -43,7 +43,12 @@ pub fn run(predictor: &Predictor, request: InferRequest, max_rows: usize) -> Res
                 .ok_or_else(|| ServeError::internal(format_args!("the model gave no output `{name}`")))
         })
         .collect::<Result<Vec<NamedTensor>>>()?;
-    Ok(InferResponse { model_name: name.to_owned(), model_version: predictor.version(), id: request.id, outputs })
+    Ok(InferResponse {
+        model_name: name.to_owned(),
+        model_version: predictor.version(),
+        id: request.id,
+        outputs,
+    })
 }
 
 /// The names of the outputs to return, in order.

@@ -72,7 +72,9 @@ pub fn decode(body: &[u8]) -> Result<InferRequest> {
     }
     let outputs = request.outputs.unwrap_or_default();
     if request.inputs.len() > TENSORS || outputs.len() > TENSORS {
-        return Err(ServeError::invalid(format_args!("a request may name at most {TENSORS} inputs and outputs")));
+        return Err(ServeError::invalid(format_args!(
+            "a request may name at most {TENSORS} inputs and outputs"
+        )));
     }
     check_parameters(&request.parameters, "the request", "binary_data_output")?;
     let inputs = request.inputs.iter().map(input).collect::<Result<_>>()?;
@@ -102,11 +104,17 @@ fn input(input: &Input<'_>) -> Result<NamedTensor> {
         .iter()
         .map(|size| {
             let whole = size.as_u64().and_then(|size| usize::try_from(size).ok());
-            whole.ok_or_else(|| refuse(&format!("{size} in its shape is no size; sizes are whole numbers from 0 on")))
+            whole.ok_or_else(|| {
+                refuse(&format!("{size} in its shape is no size; sizes are whole numbers from 0 on"))
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     let dtype = dtype(&input.datatype).ok_or_else(|| {
-        refuse(&format!("there is no datatype {} that JSON carries; the datatypes are {}", shown(&input.datatype), DATATYPES))
+        refuse(&format!(
+            "there is no datatype {} that JSON carries; the datatypes are {}",
+            shown(&input.datatype),
+            DATATYPES
+        ))
     })?;
     let data = input.data.ok_or_else(|| refuse("`data` is missing"))?;
     let tensor = data::tensor(dtype, &shape, data).map_err(|reason| refuse(&reason))?;
@@ -161,7 +169,8 @@ fn unknown_field(body: &[u8]) -> Option<ServeError> {
         ("outputs", &["name", "parameters"][..], "an output"),
     ];
     for (list, known, place) in lists {
-        let Some(items) = request.get(list).and_then(|raw| serde_json::from_str::<Vec<Fields<'_>>>(raw.get()).ok())
+        let Some(items) =
+            request.get(list).and_then(|raw| serde_json::from_str::<Vec<Fields<'_>>>(raw.get()).ok())
         else {
             continue;
         };
@@ -235,7 +244,8 @@ fn output(output: &NamedTensor) -> Result<TensorOut<'_>> {
         Elements::F32(values) => DataOut::F32(values),
         Elements::F64(values) => DataOut::F64(values),
         Elements::Bytes(values) => {
-            let texts = values.iter().map(|bytes| std::str::from_utf8(bytes)).collect::<std::result::Result<_, _>>();
+            let texts =
+                values.iter().map(|bytes| std::str::from_utf8(bytes)).collect::<std::result::Result<_, _>>();
             DataOut::Bytes(texts.map_err(ServeError::internal)?)
         }
         other => return Err(ServeError::internal(format_args!("JSON carries no {}", other.dtype()))),
@@ -267,16 +277,54 @@ mod tests {
             ("[]".to_owned(), Kind::Invalid, "invalid"),
             ("{}".to_owned(), Kind::Invalid, "missing field `inputs`"),
             (r#"{"inputs": []}"#.to_owned(), Kind::Invalid, "`inputs` is empty"),
-            (r#"{"input": []}"#.to_owned(), Kind::Invalid, "unknown field `input` in the request; did you mean `inputs`"),
-            (r#"{"id": 1, "inputs": []}"#.to_owned(), Kind::Invalid, "`id` must be a string, but is a number"),
-            (with_input(r#""name":"x","shape":[1],"dtype":"FP32","data":[1]"#), Kind::Invalid, "did you mean `datatype`"),
-            (with_input(r#""name":"x","shape":[-1],"datatype":"FP32","data":[1]"#), Kind::Invalid, "whole numbers from 0 on"),
-            (with_input(r#""name":"x","shape":[1e3],"datatype":"FP32","data":[1]"#), Kind::Invalid, "1000.0 in its shape is no size"),
-            (with_input(r#""name":"x","shape":[99999999999999999999999999999],"datatype":"FP32","data":[1]"#), Kind::Invalid, ""),
-            (with_input(r#""name":"x","shape":[1],"datatype":"FP33","data":[1]"#), Kind::Invalid, "no datatype `FP33`"),
+            (
+                r#"{"input": []}"#.to_owned(),
+                Kind::Invalid,
+                "unknown field `input` in the request; did you mean `inputs`",
+            ),
+            (
+                r#"{"id": 1, "inputs": []}"#.to_owned(),
+                Kind::Invalid,
+                "`id` must be a string, but is a number",
+            ),
+            (
+                with_input(r#""name":"x","shape":[1],"dtype":"FP32","data":[1]"#),
+                Kind::Invalid,
+                "did you mean `datatype`",
+            ),
+            (
+                with_input(r#""name":"x","shape":[-1],"datatype":"FP32","data":[1]"#),
+                Kind::Invalid,
+                "whole numbers from 0 on",
+            ),
+            (
+                with_input(r#""name":"x","shape":[1e3],"datatype":"FP32","data":[1]"#),
+                Kind::Invalid,
+                "1000.0 in its shape is no size",
+            ),
+            (
+                with_input(
+                    r#""name":"x","shape":[99999999999999999999999999999],"datatype":"FP32","data":[1]"#,
+                ),
+                Kind::Invalid,
+                "",
+            ),
+            (
+                with_input(r#""name":"x","shape":[1],"datatype":"FP33","data":[1]"#),
+                Kind::Invalid,
+                "no datatype `FP33`",
+            ),
             (with_input(r#""name":"x","shape":[1],"datatype":"FP32""#), Kind::Invalid, "`data` is missing"),
-            (with_input(r#""name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}"#), Kind::Unsupported, "binary"),
-            (with_input(r#""name":"x","shape":[1],"datatype":"FP32","parameters":{"a":[1]},"data":[1]"#), Kind::Invalid, "must be a string"),
+            (
+                with_input(r#""name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}"#),
+                Kind::Unsupported,
+                "binary",
+            ),
+            (
+                with_input(r#""name":"x","shape":[1],"datatype":"FP32","parameters":{"a":[1]},"data":[1]"#),
+                Kind::Invalid,
+                "must be a string",
+            ),
             (r#"{"inputs": [{"name": "#.to_owned(), Kind::Invalid, "not valid JSON"),
             ("[".repeat(120), Kind::Invalid, "nests deeper"),
         ];

@@ -85,6 +85,10 @@ impl From<&TensorSpec> for TensorMetadata {
             Dim::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
             Dim::Named(_) => -1,
         };
-        Self { name: spec.name.clone(), datatype: spec.dtype.name(), shape: spec.dims.iter().map(size).collect() }
+        Self {
+            name: spec.name.clone(),
+            datatype: spec.dtype.name(),
+            shape: spec.dims.iter().map(size).collect(),
+        }
     }
 }

@@ -50,11 +50,9 @@ async function start() {
     const count = state.models.length;
     status("ready", `${count} model${count === 1 ? "" : "s"} ready`);
     $("model").replaceChildren(...state.models.map(({ name }) => new Option(name, name)));
-    const [wanted, version] = decodeURIComponent(location.hash.slice(1)).split("@");
     const known = (name) => state.models.some((model) => model.name === name);
-    $("model").value = known(wanted) ? wanted : known(preferred) ? preferred : state.models[0].name;
-    versions(version);
-    await choose();
+    $("model").value = known(preferred) ? preferred : state.models[0].name;
+    await follow();
     // Models that come later are listed, too.
     if (models.some((model) => model.versions.some(({ state }) => state === "loading"))) setTimeout(start, 1500);
   } catch (error) {
@@ -62,6 +60,14 @@ async function start() {
     fail(`The server cannot be reached: ${error.message}`);
     setTimeout(start, 3000);
   }
+}
+
+/** Chooses what the address names after the `#`: a model, or a model and a version. */
+async function follow() {
+  const [name, version] = decodeURIComponent(location.hash.slice(1)).split("@");
+  if (state.models.some((model) => model.name === name)) $("model").value = name;
+  versions(version);
+  await choose();
 }
 
 function status(className, text) {
@@ -134,15 +140,21 @@ function facts(model) {
   };
   const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
   const chips = [];
-  for (const metric of ["accuracy", "r2", "f1_macro", "rmse"]) {
+  const shares = ["accuracy", "label_accuracy"];
+  const metrics = { accuracy: "accuracy", label_accuracy: "label accuracy", micro_f1: "micro F1", r2: "R²", rmse: "RMSE" };
+  for (const [metric, name] of Object.entries(metrics)) {
     const value = model.metrics?.[metric];
     if (value === undefined) continue;
-    const share = ["accuracy", "f1_macro"].includes(metric);
-    chips.push(chip(metric.replace("_", " "), share ? `${(value * 100).toFixed(2)} %` : value.toPrecision(4)));
+    chips.push(chip(name, shares.includes(metric) ? `${(value * 100).toFixed(2)} %` : value.toPrecision(4)));
   }
   chips.push(chip("parameters", compact.format(model.parameters)));
-  if (model.size_bytes) chips.push(chip("size", `${compact.format(model.size_bytes / 1024)} KiB`));
+  if (model.size_bytes) chips.push(chip("size", size(model.size_bytes)));
   $("facts").replaceChildren(...chips);
+}
+
+function size(bytes) {
+  const [value, unit] = bytes < 1 << 20 ? [bytes / 1024, "KiB"] : [bytes / (1 << 20), "MiB"];
+  return `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ${unit}`;
 }
 
 // Requests
@@ -200,7 +212,8 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 function curl() {
   const model = state.shown[0];
   if (!model) return;
-  const url = `${location.origin}/models/${encodeURIComponent(model.name)}/predict`;
+  const version = current().answers === model.version ? "" : `/versions/${model.version}`;
+  const url = `${location.origin}/models/${encodeURIComponent(model.name)}${version}/predict`;
   const example = state.request?.sample ?? (model.input.kind === "image" ? undefined : model.samples?.[0]);
   if (example !== undefined) {
     const text = JSON.stringify({ input: example });
@@ -235,5 +248,6 @@ $("version").addEventListener("change", () => {
   choose();
 });
 $("compare").addEventListener("change", choose);
+window.addEventListener("hashchange", follow);
 
 start();

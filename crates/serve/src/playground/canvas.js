@@ -1,6 +1,6 @@
 // The drawing area: pointer, touch and keyboard. White ink on black, as the digits of the data sets are.
 
-const PEN = 1 / 13; // of the width
+const PEN = 1 / 10; // of the width: as thick as the pens of the data sets
 const CELLS = 14; // the keyboard's grid
 
 export class Drawing {

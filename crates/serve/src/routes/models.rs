@@ -16,14 +16,17 @@ pub async fn list(state: web::Data<State>) -> HttpResponse {
 pub async fn show(state: web::Data<State>, name: web::Path<String>) -> Result<HttpResponse> {
     let catalog = state.catalog();
     let mut view = describe::model(&name, catalog.model(&name)?);
-    view["current"] = catalog.find(&name, &Selector::Default).map_or(serde_json::Value::Null, |predictor| {
-        describe::version(predictor)
-    });
+    view["current"] = catalog
+        .find(&name, &Selector::Default)
+        .map_or(serde_json::Value::Null, |predictor| describe::version(predictor));
     Ok(HttpResponse::Ok().json(view))
 }
 
 /// One version in full.
-pub async fn show_version(state: web::Data<State>, path: web::Path<(String, String)>) -> Result<HttpResponse> {
+pub async fn show_version(
+    state: web::Data<State>,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse> {
     let (name, version) = path.into_inner();
     let predictor = state.catalog().find(&name, &state::selector(&version)).cloned()?;
     Ok(HttpResponse::Ok().json(describe::version(&predictor)))

@@ -86,7 +86,8 @@ pub async fn infer(
     // The protocol's clients send this type or none.
     let content_type = request.content_type().to_ascii_lowercase();
     if !matches!(content_type.as_str(), "application/json" | "") {
-        let message = format!("content type {} is not read here; expected application/json", shown(&content_type));
+        let message =
+            format!("content type {} is not read here; expected application/json", shown(&content_type));
         return Err(ServeError::new(Kind::MediaType, message));
     }
     let body = body::read(&request, body, &state).await?;

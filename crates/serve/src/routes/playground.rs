@@ -11,16 +11,32 @@ struct Asset {
 }
 
 const ASSETS: [Asset; 6] = [
-    Asset { path: "/", content_type: "text/html; charset=utf-8", content: include_str!("../playground/index.html") },
+    Asset {
+        path: "/",
+        content_type: "text/html; charset=utf-8",
+        content: include_str!("../playground/index.html"),
+    },
     Asset {
         path: "/playground/style.css",
         content_type: "text/css; charset=utf-8",
         content: include_str!("../playground/style.css"),
     },
     Asset { path: "/playground/app.js", content_type: SCRIPT, content: include_str!("../playground/app.js") },
-    Asset { path: "/playground/canvas.js", content_type: SCRIPT, content: include_str!("../playground/canvas.js") },
-    Asset { path: "/playground/inputs.js", content_type: SCRIPT, content: include_str!("../playground/inputs.js") },
-    Asset { path: "/playground/results.js", content_type: SCRIPT, content: include_str!("../playground/results.js") },
+    Asset {
+        path: "/playground/canvas.js",
+        content_type: SCRIPT,
+        content: include_str!("../playground/canvas.js"),
+    },
+    Asset {
+        path: "/playground/inputs.js",
+        content_type: SCRIPT,
+        content: include_str!("../playground/inputs.js"),
+    },
+    Asset {
+        path: "/playground/results.js",
+        content_type: SCRIPT,
+        content: include_str!("../playground/results.js"),
+    },
 ];
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";

@@ -16,7 +16,11 @@ use crate::payload::{self, File, Payload};
 use crate::state::{self, State};
 
 /// Asks the default model.
-pub async fn default(request: HttpRequest, body: web::Payload, state: web::Data<State>) -> Result<HttpResponse> {
+pub async fn default(
+    request: HttpRequest,
+    body: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse> {
     let predictor = state.catalog().find_default().cloned()?;
     predict(&request, body, &state, predictor).await
 }
@@ -92,7 +96,8 @@ const MULTIPART: &str = "multipart/form-data";
 
 /// Splits a form into its parts. The body is in memory already, and each part is a slice of it.
 async fn files(request: &HttpRequest, body: web::Bytes, most: usize) -> Result<Vec<File>> {
-    let malformed = |error: multer::Error| ServeError::invalid(format_args!("the form cannot be read: {error}"));
+    let malformed =
+        |error: multer::Error| ServeError::invalid(format_args!("the form cannot be read: {error}"));
     let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let boundary = multer::parse_boundary(header).map_err(malformed)?;
     let body = stream::iter([Ok::<_, std::io::Error>(body)]);
@@ -146,7 +151,9 @@ mod tests {
     fn the_query_is_read_strictly() {
         assert_eq!(top("").unwrap(), None);
         assert_eq!(top("top=3").unwrap(), Some(3));
-        for query in ["top=0", "top=-1", "top=x", "top", "top=1&top=2", "tpo=3", "top=99999999999999999999999"] {
+        for query in
+            ["top=0", "top=-1", "top=x", "top", "top=1&top=2", "tpo=3", "top=99999999999999999999999"]
+        {
             assert!(top(query).is_err(), "{query}");
         }
     }

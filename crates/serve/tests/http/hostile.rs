@@ -12,7 +12,8 @@ const INFER: &str = "/v2/models/prices/infer";
 const PREDICT: &str = "/models/prices/predict";
 
 fn shape(shape: &str) -> Ask {
-    let body = format!(r#"{{"inputs":[{{"name":"input","shape":{shape},"datatype":"FP32","data":[1,2,3]}}]}}"#);
+    let body =
+        format!(r#"{{"inputs":[{{"name":"input","shape":{shape},"datatype":"FP32","data":[1,2,3]}}]}}"#);
     Ask::json(INFER, body)
 }
 
@@ -34,15 +35,31 @@ async fn shapes_that_overflow_and_json_that_is_deep() {
         Refusal(Ask::json(PREDICT, "[".repeat(250_000)), 400, "nests deeper"),
         Refusal(Ask::json(INFER, "[".repeat(250_000)), 400, "nests deeper"),
         Refusal(Ask::json(INFER, "{\"a\":".repeat(60)), 400, ""),
-        Refusal(Ask::json(PREDICT, format!("{{\"inputs\": [{}0]}}", "{\"a\":0},".repeat(100_000))), 413, "more than 1025 objects"),
-        Refusal(Ask::json(INFER, format!("{{\"inputs\": [{}0]}}", "{\"a\":0},".repeat(100_000))), 413, "objects"),
-        Refusal(Ask::json(PREDICT, format!("{{\"inputs\": [{}0]}}", "0,".repeat(100_000))), 413, "one request may hold 1024"),
+        Refusal(
+            Ask::json(PREDICT, format!("{{\"inputs\": [{}0]}}", "{\"a\":0},".repeat(100_000))),
+            413,
+            "more than 1025 objects",
+        ),
+        Refusal(
+            Ask::json(INFER, format!("{{\"inputs\": [{}0]}}", "{\"a\":0},".repeat(100_000))),
+            413,
+            "objects",
+        ),
+        Refusal(
+            Ask::json(PREDICT, format!("{{\"inputs\": [{}0]}}", "0,".repeat(100_000))),
+            413,
+            "one request may hold 1024",
+        ),
         Refusal(Ask::json(PREDICT, format!("{{\"input\": [{}0]}}", "[0],".repeat(3_000_000))), 413, "arrays"),
         Refusal(Ask::json(PREDICT, format!("{{\"{}\": 1}}", "x".repeat(1 << 20))), 400, "unknown field `xxx"),
         Refusal(Ask::json(PREDICT, "{\"input\": NaN}"), 400, "not valid JSON"),
         Refusal(Ask::json(PREDICT, "{\"input\": [1, 2, -Infinity]}"), 400, "not valid JSON"),
         Refusal(Ask::json(PREDICT, "{\"input\": [1, 2, 1e39]}"), 400, "too large"),
-        Refusal(Ask::post(PREDICT, "application/json", Bytes::from_static(b"{\"\xff\": 1}")), 400, "not valid JSON"),
+        Refusal(
+            Ask::post(PREDICT, "application/json", Bytes::from_static(b"{\"\xff\": 1}")),
+            400,
+            "not valid JSON",
+        ),
         Refusal(Ask::post(PREDICT, "text/csv", Bytes::from_static(b"\xff\xfe,\0,3\n")), 400, "CSV"),
         Refusal(Ask::post(PREDICT, "text/csv", "1,2,nan\n"), 400, "not a finite number"),
     ];
@@ -54,9 +71,14 @@ async fn names_that_are_paths_are_only_unknown() {
     let models = three_models();
     let state = state(&models, None, Limits::default());
     let long = "a".repeat(256);
-    let names = [" ", "..", "../digits", "%2e%2e", "%2e%2e%2fdigits", "%00", "digits%00", "%ff%fe", "DIGITS", &long];
+    let names =
+        [" ", "..", "../digits", "%2e%2e", "%2e%2e%2fdigits", "%00", "digits%00", "%ff%fe", "DIGITS", &long];
     for name in names {
-        for path in [format!("/models/{name}"), format!("/v2/models/{name}"), format!("/models/digits/versions/{name}")] {
+        for path in [
+            format!("/models/{name}"),
+            format!("/v2/models/{name}"),
+            format!("/models/digits/versions/{name}"),
+        ] {
             let path = path.replace(' ', "%20");
             let answer = ask(&state, Ask::get(&path)).await;
             assert_eq!(answer.status, 404, "{path}: {answer:?}");
@@ -81,7 +103,9 @@ async fn bodies_are_bounded_to_the_byte() {
         gzip.write_all(&vec![b' '; length]).unwrap();
         gzip.finish().unwrap()
     };
-    let bomb = |length: usize| Ask::post(PREDICT, "application/json", packed(length)).header("content-encoding", "gzip");
+    let bomb = |length: usize| {
+        Ask::post(PREDICT, "application/json", packed(length)).header("content-encoding", "gzip")
+    };
     let refusals = vec![
         Refusal(Ask::json(PREDICT, padded(4097)), 413, "larger than the 4096 bytes"),
         Refusal(Ask::json(PREDICT, padded(4096)).header("content-length", "99999999999"), 413, "larger"),

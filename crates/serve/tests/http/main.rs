@@ -1,5 +1,7 @@
 //! The server's routes in the process: every success and every refusal, without sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
+
 mod hostile;
 mod models;
 mod oip;

@@ -16,7 +16,8 @@ async fn listing_and_descriptions() {
     let state = state(&models, Some("flowers"), Limits::default());
     let list = ask(&state, Ask::get("/models")).await.json();
     assert_eq!(list["default"], "flowers");
-    let names: Vec<&str> = list["models"].as_array().unwrap().iter().filter_map(|model| model["name"].as_str()).collect();
+    let names: Vec<&str> =
+        list["models"].as_array().unwrap().iter().filter_map(|model| model["name"].as_str()).collect();
     assert_eq!(names, ["digits", "flowers", "prices"]);
     let digits = &list["models"][0];
     assert_eq!(digits["aliases"], json!({ "production": 1 }));
@@ -75,7 +76,10 @@ async fn the_page_comes_from_the_binary_and_needs_nothing_else() {
     assert_eq!(page.status, 200);
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
     let policy = page.header("content-security-policy");
-    assert!(policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("unsafe"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("unsafe"),
+        "{policy}"
+    );
     assert_eq!(page.header("x-content-type-options"), "nosniff");
     let html = String::from_utf8(page.body.to_vec()).unwrap();
     for inline in [" onclick", " style=", "<script>", "<style"] {
@@ -85,10 +89,13 @@ async fn the_page_comes_from_the_binary_and_needs_nothing_else() {
         let file = ask(&state, Ask::get(path)).await;
         assert_eq!(file.status, 200, "{path}");
         let text = String::from_utf8(file.body.to_vec()).unwrap();
-        let outside = text.split("://").skip(1).filter(|rest| !rest.starts_with("www.w3.org/2000/svg'")).count();
+        let outside =
+            text.split("://").skip(1).filter(|rest| !rest.starts_with("www.w3.org/2000/svg'")).count();
         assert_eq!(outside, 0, "{path} names an outside resource");
         // Every file that a file names is there.
-        for part in text.split(['"', '\'']).filter(|part| part.starts_with("./") || part.starts_with("/playground/")) {
+        for part in
+            text.split(['"', '\'']).filter(|part| part.starts_with("./") || part.starts_with("/playground/"))
+        {
             let wanted = part.replace("./", "/playground/");
             assert!(serve::routes::playground::paths().any(|path| path == wanted), "{path} wants {part}");
         }
@@ -110,7 +117,11 @@ async fn a_damaged_version_is_skipped_and_the_others_serve() {
     let zeros = json!({ "input": vec![0; 64] });
     assert_eq!(ask(&state, Ask::json("/models/digits/predict", &zeros)).await.json()["version"], 1);
     let refusals = vec![
-        Refusal(Ask::json("/models/digits/versions/2/predict", &zeros), 503, "version 2 of `digits` could not be loaded"),
+        Refusal(
+            Ask::json("/models/digits/versions/2/predict", &zeros),
+            503,
+            "version 2 of `digits` could not be loaded",
+        ),
         Refusal(Ask::get("/v2/models/digits/versions/2/ready"), 503, "could not be loaded"),
     ];
     check_refusals(&state, refusals).await;

@@ -97,11 +97,27 @@ async fn refusals_are_those_of_the_protocol() {
         Refusal(Ask::get(INFER), 405, "this route takes POST, not `GET`"),
         Refusal(Ask::json("/v2/health/ready", "{}"), 405, "this route takes GET, HEAD, not `POST`"),
         Refusal(Ask::post(INFER, "text/plain", "{}"), 415, "expected application/json"),
-        Refusal(infer(good()).header("Inference-Header-Content-Length", "99999999999"), 501, "binary tensor extension"),
+        Refusal(
+            infer(good()).header("Inference-Header-Content-Length", "99999999999"),
+            501,
+            "binary tensor extension",
+        ),
         Refusal(with("parameters", json!({ "binary_data_output": true })), 501, "binary_data_output"),
-        Refusal(with("outputs", json!([{ "name": "logits", "parameters": { "binary_data": true } }])), 501, "binary"),
-        Refusal(with("output", json!([])), 400, "unknown field `output` in the request; did you mean `outputs`"),
-        Refusal(with("outputs", json!([{ "name": "logit" }])), 400, "there is no output `logit`; did you mean `logits`?"),
+        Refusal(
+            with("outputs", json!([{ "name": "logits", "parameters": { "binary_data": true } }])),
+            501,
+            "binary",
+        ),
+        Refusal(
+            with("output", json!([])),
+            400,
+            "unknown field `output` in the request; did you mean `outputs`",
+        ),
+        Refusal(
+            with("outputs", json!([{ "name": "logit" }])),
+            400,
+            "there is no output `logit`; did you mean `logits`?",
+        ),
         Refusal(with("outputs", json!([{ "name": "logits" }, { "name": "logits" }])), 400, "asked for twice"),
         Refusal(with("model_name", json!("digits")), 400, "`model_name` is `digits`"),
         Refusal(with("id", json!({})), 400, "`id` must be a string"),
@@ -120,7 +136,11 @@ async fn refusals_are_those_of_the_protocol() {
         Refusal(tensor("data", json!([1, 2, null])), 400, "null"),
         Refusal(tensor("data", json!([1, 2, 1e300])), 400, "outside the range of FP32"),
         Refusal(infer(input(json!([0, 3]), json!([]))), 400, "the batch is empty"),
-        Refusal(infer(input(json!([4, 3]), json!(vec![0; 12]))), 413, "4 inputs were given; one request may hold 3"),
+        Refusal(
+            infer(input(json!([4, 3]), json!(vec![0; 12]))),
+            413,
+            "4 inputs were given; one request may hold 3",
+        ),
     ];
     check_refusals(&state, refusals).await;
 }

@@ -61,7 +61,8 @@ async fn every_form_of_a_picture_is_the_same_input() {
         let json = answer.json();
         assert_eq!(json["model"], "digits");
         assert_eq!(json["version"], 1, "production, not the newest");
-        let sum: f64 = json["prediction"]["probabilities"].as_object().unwrap().values().filter_map(Value::as_f64).sum();
+        let sum: f64 =
+            json["prediction"]["probabilities"].as_object().unwrap().values().filter_map(Value::as_f64).sum();
         assert!((sum - 1.0).abs() < 1e-5, "{sum}");
         assert!(answer.header("server-timing").starts_with("queue;dur="), "{answer:?}");
         assert_eq!(expected.get_or_insert(json.clone()), &json, "{shown}");
@@ -138,7 +139,11 @@ async fn refusals_say_what_was_expected() {
     let zeros = vec![0; 64];
     let refusals = vec![
         Refusal(Ask::json("/predict", json!({ "input": zeros })), 400, "`digits`, `flowers`, `prices`"),
-        Refusal(Ask::json("/models/digit/predict", "{}"), 404, "there is no model `digit`; did you mean `digits`?"),
+        Refusal(
+            Ask::json("/models/digit/predict", "{}"),
+            404,
+            "there is no model `digit`; did you mean `digits`?",
+        ),
         Refusal(Ask::json("/models/digits/versions/9/predict", "{}"), 404, "no version `9`"),
         Refusal(Ask::json("/models/digits/versions/01/predict", "{}"), 404, "no version `01`"),
         Refusal(Ask::json("/models/digits/versions/candidate/predict", "{}"), 404, "no version `candidate`"),
@@ -146,11 +151,19 @@ async fn refusals_say_what_was_expected() {
         Refusal(Ask::json("/models/digits/predict", "{\"input\": [1,]}"), 400, "not valid JSON"),
         Refusal(Ask::json("/models/digits/predict", "[]"), 400, "the body is an array"),
         Refusal(digits(json!({})), 400, "the request is empty; expected {\"input\": X}"),
-        Refusal(digits(json!({ "inptu": zeros })), 400, "unknown field `inptu` in the request; did you mean `input`"),
+        Refusal(
+            digits(json!({ "inptu": zeros })),
+            400,
+            "unknown field `inptu` in the request; did you mean `input`",
+        ),
         Refusal(digits(json!({ "input": zeros, "inputs": [] })), 400, "both `input` and `inputs`"),
         Refusal(digits(json!({ "inputs": [] })), 400, "there are no inputs"),
         Refusal(digits(json!({ "inputs": 7 })), 400, "`inputs` must be an array of inputs, but is a number"),
-        Refusal(digits(json!({ "inputs": [zeros, zeros, zeros, zeros] })), 413, "4 inputs were given; one request may hold 3"),
+        Refusal(
+            digits(json!({ "inputs": [zeros, zeros, zeros, zeros] })),
+            413,
+            "4 inputs were given; one request may hold 3",
+        ),
         Refusal(digits(json!({ "inputs": [zeros, [1]] })), 400, "`inputs[1]`: the array has 1 elements"),
         Refusal(digits(json!({ "input": vec![0; 63] })), 400, "63"),
         Refusal(digits(json!({ "input": { "a": 1 } })), 400, "the model takes an image"),
@@ -158,27 +171,83 @@ async fn refusals_say_what_was_expected() {
         Refusal(digits(json!({ "input": "aGVsbG8=" })), 400, "neither PNG nor JPEG"),
         Refusal(digits(json!({ "input": vec![json!(null); 64] })), 400, "null"),
         Refusal(flowers(json!({ "input": { "length": 1 } })), 400, "column `colour` is missing"),
-        Refusal(flowers(json!({ "input": { "length": "x", "colour": "red" } })), 400, "column `length` must be a number"),
-        Refusal(flowers(json!({ "input": { "length": null, "colour": "red" } })), 400, "column `length` has no value"),
-        Refusal(flowers(json!({ "inputs": [{ "length": 1, "color": "red" }] })), 400, "`inputs[0]`: there is no column `color`"),
+        Refusal(
+            flowers(json!({ "input": { "length": "x", "colour": "red" } })),
+            400,
+            "column `length` must be a number",
+        ),
+        Refusal(
+            flowers(json!({ "input": { "length": null, "colour": "red" } })),
+            400,
+            "column `length` has no value",
+        ),
+        Refusal(
+            flowers(json!({ "inputs": [{ "length": 1, "color": "red" }] })),
+            400,
+            "`inputs[0]`: there is no column `color`",
+        ),
         Refusal(Ask::post("/models/flowers/predict", "image/png", png()), 400, "the model takes a table row"),
         Refusal(Ask::post("/models/flowers/predict", "text/csv", "length,colour\n"), 400, "no rows"),
         Refusal(Ask::post("/models/flowers/predict", "text/csv", "length,colour\n1\n"), 400, "CSV"),
-        Refusal(Ask::post("/models/prices/predict", "text/csv", "1,2,3\n".repeat(5)), 413, "one request may hold 3"),
-        Refusal(Ask::post("/models/digits/predict", "image/png", "\u{89}PNG"), 400, "`input`: the image cannot be read"),
-        Refusal(Ask::post("/models/digits/predict", "image/png", png()[..60].to_vec()), 400, "the image cannot be read"),
-        Refusal(Ask::post("/models/digits/predict", "image/webp", "x"), 415, "content type `image/webp` is not read here"),
-        Refusal(Ask::post("/models/digits/predict", "application/octet-stream", "x"), 415, "`application/octet-stream`"),
-        Refusal(Ask::post("/models/digits/predict", "application/x-www-form-urlencoded", "a=b"), 415, "application/json"),
+        Refusal(
+            Ask::post("/models/prices/predict", "text/csv", "1,2,3\n".repeat(5)),
+            413,
+            "one request may hold 3",
+        ),
+        Refusal(
+            Ask::post("/models/digits/predict", "image/png", "\u{89}PNG"),
+            400,
+            "`input`: the image cannot be read",
+        ),
+        Refusal(
+            Ask::post("/models/digits/predict", "image/png", png()[..60].to_vec()),
+            400,
+            "the image cannot be read",
+        ),
+        Refusal(
+            Ask::post("/models/digits/predict", "image/webp", "x"),
+            415,
+            "content type `image/webp` is not read here",
+        ),
+        Refusal(
+            Ask::post("/models/digits/predict", "application/octet-stream", "x"),
+            415,
+            "`application/octet-stream`",
+        ),
+        Refusal(
+            Ask::post("/models/digits/predict", "application/x-www-form-urlencoded", "a=b"),
+            415,
+            "application/json",
+        ),
         Refusal(Ask::post("/models/digits/predict", "", "x"), 415, "the request has no content type"),
         Refusal(digits(json!({})).header("content-encoding", "br"), 415, "content encoding `br` is not read"),
         Refusal(digits(json!({})).header("content-encoding", "gzip"), 400, "cannot be unpacked"),
         Refusal(Ask::post("/models/digits/predict", FORM, form(&[])), 400, "the form has no file"),
         Refusal(Ask::post("/models/digits/predict", FORM, "--XX\r\n"), 400, "the form cannot be read"),
-        Refusal(Ask::post("/models/digits/predict", "multipart/form-data", "x"), 400, "the form cannot be read"),
-        Refusal(Ask::post("/models/digits/predict", FORM, form(&[("name=\"f\"\r\nContent-Type: application/pdf", b"x")])), 415, "part `f`"),
-        Refusal(Ask::json("/models/digits/predict?top=0", "{}"), 400, "`top` must be a whole number from 1 on"),
-        Refusal(Ask::json("/models/digits/predict?tpo=1", "{}"), 400, "unknown query parameter `tpo`; the only one is `top`"),
+        Refusal(
+            Ask::post("/models/digits/predict", "multipart/form-data", "x"),
+            400,
+            "the form cannot be read",
+        ),
+        Refusal(
+            Ask::post(
+                "/models/digits/predict",
+                FORM,
+                form(&[("name=\"f\"\r\nContent-Type: application/pdf", b"x")]),
+            ),
+            415,
+            "part `f`",
+        ),
+        Refusal(
+            Ask::json("/models/digits/predict?top=0", "{}"),
+            400,
+            "`top` must be a whole number from 1 on",
+        ),
+        Refusal(
+            Ask::json("/models/digits/predict?tpo=1", "{}"),
+            400,
+            "unknown query parameter `tpo`; the only one is `top`",
+        ),
     ];
     check_refusals(&state, refusals).await;
     let several = ask(&state, Ask::json("/predict", "{}")).await.json();

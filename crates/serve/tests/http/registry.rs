@@ -86,7 +86,8 @@ pub(crate) fn flowers() -> Model {
         Row::new(header.clone(), vec![Cell::Number(length), Cell::Text(colour.to_owned())]).unwrap()
     };
     let rows = [row(1.0, "red"), row(2.0, "blue"), row(3.0, "red")];
-    let columns = [("length".to_owned(), ColumnKind::Numeric), ("colour".to_owned(), ColumnKind::Categorical)];
+    let columns =
+        [("length".to_owned(), ColumnKind::Numeric), ("colour".to_owned(), ColumnKind::Categorical)];
     let rules = TableRules { missing: network::preprocess::MissingRule::Drop, ..TableRules::default() };
     Model {
         network: r#"
