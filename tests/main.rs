@@ -1,1 +1,8 @@
+//! Black-box tests: the binaries as their users run them.
 
+mod browser;
+mod commands;
+mod http;
+mod lifecycle;
+mod own_data;
+mod support;
