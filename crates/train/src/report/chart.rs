@@ -5,7 +5,7 @@ use super::html::escape;
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 52.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 22.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 34.0;
 
@@ -145,9 +145,18 @@ fn whole_ticks(low: f64, high: f64) -> Vec<f64> {
     (first..=last).take(12).map(|index| index as f64 * step).collect()
 }
 
+/// Three significant digits, without zeros at the end.
 fn short(value: f64) -> String {
-    let text = if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{value:.3}") };
-    match text.contains('.') && !text.contains('e') {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let magnitude = value.abs().log10().floor();
+    if !(-4.0..7.0).contains(&magnitude) {
+        return format!("{value:.1e}");
+    }
+    let digits = (2.0 - magnitude).max(0.0) as usize;
+    let text = format!("{value:.digits$}");
+    match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,
     }
@@ -168,6 +177,14 @@ mod tests {
         for (low, high) in [(0.0, 0.0), (5.0, 5.0), (-3.0, 1e9), (0.991, 0.9925)] {
             let ticks = ticks(low, high);
             assert!(ticks[0] <= low && *ticks.last().unwrap() >= high && ticks.len() <= 13, "{ticks:?}");
+        }
+    }
+
+    #[test]
+    fn labels_of_ticks_differ() {
+        let cases = [(0.0, "0"), (0.0015, "0.0015"), (0.002, "0.002"), (0.25, "0.25"), (2.5, "2.5"), (20.0, "20"), (1250.0, "1250"), (1e-7, "1.0e-7"), (3e9, "3.0e9"), (-0.5, "-0.5")];
+        for (value, text) in cases {
+            assert_eq!(short(value), text);
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) fn header(page: &Page<'_>) -> String {
         "<header>\n<p class=\"brand\">Brazier</p>\n<h1>{}</h1>\n<p class=\"soft\">{}{}{made}<br>\
          {}: {} training, {} validation and {} test samples ({}){origin}</p>\n</header>\n",
         escape(&record.id),
-        escape(data.task.name()),
+        escape(&data.task.name().replace('_', " ")),
         record.started.as_ref().map_or_else(String::new, |time| format!(" · {}", escape(time))),
         escape(&record.data),
         grouped(splits.train as u64),

@@ -21,7 +21,7 @@ fn config(optimizer: &str, data: &str, layers: &str) -> String {
 const SHAPES: &str = "source = 'generated'\ngenerate = { kind = 'shapes', samples = 240 }";
 const LAYERS: &str = "{ type = 'conv2d', channels = 4, kernel = 3 }, { type = 'batch_norm' }, { type = 'relu' }, \
     { type = 'max_pool2d', kernel = 2 }, { type = 'flatten' }, { type = 'dropout', probability = 0.3 }, \
-    { type = 'dense', units = 3 }";
+    { type = 'dense', units = 4 }";
 
 #[test]
 fn a_resumed_run_is_the_uninterrupted_run() {
