@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 
 use crate::support::{Server, root};
 
-const ZERO: [u8; 64] = [
+const ZERO: &[u8] = &[
     0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0, 0, 3, 15, 2, 0, 11, 8, 0, 0, 4, 12, 0, 0, 8, 8, 0,
     0, 5, 8, 0, 0, 9, 8, 0, 0, 4, 11, 0, 1, 12, 7, 0, 0, 2, 14, 5, 10, 12, 0, 0, 0, 0, 6, 13, 10, 0, 0, 0,
 ];
 
 fn png() -> Vec<u8> {
-    let pixels = ZERO.map(|value| value * 15);
+    let pixels: Vec<u8> = ZERO.iter().map(|value| value * 15).collect();
     let mut bytes = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
     image::ImageEncoder::write_image(encoder, &pixels, 8, 8, image::ExtendedColorType::L8).unwrap();
@@ -90,7 +90,7 @@ fn the_open_inference_protocol_is_spoken_in_json() {
     let huge = json!({ "inputs": [{ "name": name, "shape": [16, 1152921504606846978u64], "datatype": "FP32", "data": [] }] });
     for (request, part) in [
         (huge, "shape"),
-        (json!({ "inputs": [] }), "missing"),
+        (json!({ "inputs": [] }), "`inputs` is empty"),
         (
             json!({ "inputs": [{ "name": "nope", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": data }] }),
             "nope",

@@ -7,6 +7,8 @@ const $ = (id) => document.getElementById(id);
 
 const state = { models: [], details: new Map(), shown: [], request: null, sent: 0 };
 
+let speaking; // the timer of the next announcement
+
 const inputs = new Inputs({ send, reset, announce, fail });
 
 function announce(text) {
@@ -21,6 +23,8 @@ function fail(message) {
 function reset(hint) {
   state.sent += 1; // an answer that is still under way comes too late
   state.request = null;
+  clearTimeout(speaking);
+  announce("");
   $("empty").textContent = hint;
   $("empty").hidden = false;
   $("results").replaceChildren();
@@ -185,8 +189,6 @@ async function ask(model, { body, type }) {
     return { title: heading, error: `The server cannot be reached: ${error.message}` };
   }
 }
-
-let speaking;
 
 function show(answers) {
   $("empty").hidden = true;
