@@ -62,7 +62,9 @@ pub fn open(registry: &Registry, reference: &str) -> Result<Package, InitError> 
 pub fn network_of(parent: &Package, input: &[usize], outputs: usize) -> Result<Network, InitError> {
     let spec = parent.network().spec();
     let mut layers = spec.layers.clone();
-    if let Some(Op::Dense(head)) = layers.iter_mut().rev().map(|layer| &mut layer.op).find(|op| matches!(op, Op::Dense(_))) {
+    if let Some(Op::Dense(head)) =
+        layers.iter_mut().rev().map(|layer| &mut layer.op).find(|op| matches!(op, Op::Dense(_)))
+    {
         head.units = outputs;
     }
     let name = spec.inputs.first().map_or_else(|| "input".to_owned(), |input| input.name.clone());
@@ -86,8 +88,14 @@ pub fn load(
 ) -> Result<(Weights, InitReport), InitError> {
     let manifest = parent.manifest();
     let mut given = parent.weights()?;
-    let mut report = InitReport { parent: format!("{}@{}", manifest.name, manifest.version), ..InitReport::default() };
-    let head = network.layers().iter().rev().find(|layer| !layer.parameters.is_empty()).map(|layer| layer.name.as_str());
+    let mut report =
+        InitReport { parent: format!("{}@{}", manifest.name, manifest.version), ..InitReport::default() };
+    let head = network
+        .layers()
+        .iter()
+        .rev()
+        .find(|layer| !layer.parameters.is_empty())
+        .map(|layer| layer.name.as_str());
     for layer in network.layers() {
         for parameter in &layer.parameters {
             let key = &parameter.key;
@@ -96,7 +104,9 @@ pub fn load(
                 Some(tensor) if tensor.shape() != parameter.shape => {
                     format!("its shape is {:?} there and {:?} here", tensor.shape(), parameter.shape)
                 }
-                Some(_) if !same_labels && head == Some(layer.name.as_str()) => "the classes differ".to_owned(),
+                Some(_) if !same_labels && head == Some(layer.name.as_str()) => {
+                    "the classes differ".to_owned()
+                }
                 Some(tensor) => {
                     weights.insert(key.clone(), tensor);
                     report.loaded.push(key.clone());
@@ -118,7 +128,11 @@ pub fn load(
 ///
 /// # Errors
 /// When a pattern names no layer, a layer was not loaded, or nothing would be left to train.
-pub fn freeze(network: &Network, patterns: &[String], report: Option<&InitReport>) -> Result<Vec<String>, InitError> {
+pub fn freeze(
+    network: &Network,
+    patterns: &[String],
+    report: Option<&InitReport>,
+) -> Result<Vec<String>, InitError> {
     let names: Vec<&str> = network.layers().iter().map(|layer| layer.name.as_str()).collect();
     let mut frozen: BTreeSet<String> = BTreeSet::new();
     for pattern in patterns {

@@ -55,8 +55,12 @@ pub fn draft(
 ) -> Result<Draft, PackError> {
     let Origin { config, record, device, created } = origin;
     let data = &prepared.data;
-    let mut manifest =
-        Manifest::new(&config.name, &prepared.network, prepared.preprocess.clone(), prepared.postprocess.clone());
+    let mut manifest = Manifest::new(
+        &config.name,
+        &prepared.network,
+        prepared.preprocess.clone(),
+        prepared.postprocess.clone(),
+    );
     manifest.created.clone_from(created);
     manifest.description = config.description.clone().unwrap_or_default();
     manifest.metrics = evaluation.metrics.clone();
@@ -74,7 +78,8 @@ pub fn draft(
         manifest.samples = samples(data, predictor)?;
     }
     let described = [&data.origin.citation, &data.origin.licence];
-    let described: Vec<&str> = described.into_iter().filter(|text| !text.is_empty()).map(String::as_str).collect();
+    let described: Vec<&str> =
+        described.into_iter().filter(|text| !text.is_empty()).map(String::as_str).collect();
     manifest.lineage = Lineage {
         parent: record.parent.clone(),
         run: Some(record.id.clone()),

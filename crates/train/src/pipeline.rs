@@ -12,7 +12,9 @@ use predict::{Parts, Predictor};
 
 use crate::config::{Checked, ConfigError, TrainConfig};
 use crate::evaluate::{EvaluateError, Evaluation, evaluate};
-use crate::fit::{CheckpointError, Checkpoints, EpochRecord, Finish, FitError, Fitted, Interrupter, Plan, fit};
+use crate::fit::{
+    CheckpointError, Checkpoints, EpochRecord, Finish, FitError, Fitted, Interrupter, Plan, fit,
+};
 use crate::pack::{self, PackError};
 use crate::prepare::{PrepareError, Prepared, prepare};
 use crate::report::{self, ReportError};
@@ -161,7 +163,9 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
     };
     let mut record = new_record(request, &run, &prepared, device);
     run.write_record(&record)?;
-    hooks.observer.stage(Stage::Started { run: &run, step: resume.as_ref().map_or(0, |from| from.state.step) });
+    hooks
+        .observer
+        .stage(Stage::Started { run: &run, step: resume.as_ref().map_or(0, |from| from.state.step) });
 
     let interrupter = Interrupter::new();
     let renderer = (hooks.renderer)(&interrupter);

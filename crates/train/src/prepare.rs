@@ -5,11 +5,11 @@ use model::initial_weights;
 use network::postprocess::TargetScaling;
 use network::{Network, Postprocess, Preprocess, Task, Weights};
 
+use crate::config::NetworkConfigError;
 use crate::config::{ClassWeights, ConfigError, TrainConfig};
 use crate::data::{self, DataError, DataKind, DataSet, Loader, Target};
 use crate::fit::{Objective, balanced_weights};
 use crate::init::{self, InitError, InitReport};
-use crate::config::NetworkConfigError;
 
 /// A training that is ready to begin.
 pub struct Prepared {
@@ -129,5 +129,8 @@ fn target_scaling(data: &DataSet) -> Result<TargetScaling, DataError> {
         // A target that never changes is only moved, not stretched.
         if std > 0.0 { std } else { 1.0 }
     };
-    Ok(TargetScaling { mean: mean.iter().map(|&mean| mean as f32).collect(), std: squares.iter().map(deviation).collect() })
+    Ok(TargetScaling {
+        mean: mean.iter().map(|&mean| mean as f32).collect(),
+        std: squares.iter().map(deviation).collect(),
+    })
 }

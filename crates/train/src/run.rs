@@ -68,7 +68,9 @@ impl RunDirectory {
         for entry in std::fs::read_dir(root).map_err(io("listed"))? {
             let entry = entry.map_err(io("listed"))?;
             let file_name = entry.file_name();
-            let taken = file_name.to_str().and_then(|text| text.strip_prefix(name)?.strip_prefix('-')?.parse::<u64>().ok());
+            let taken = file_name
+                .to_str()
+                .and_then(|text| text.strip_prefix(name)?.strip_prefix('-')?.parse::<u64>().ok());
             number = number.max(taken.map_or(0, |taken| taken.saturating_add(1)));
         }
         loop {
@@ -163,7 +165,8 @@ impl RunDirectory {
 pub(crate) fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, RunError> {
     let written = serde_json::to_vec_pretty(value);
     let path = PathBuf::from("JSON");
-    let mut bytes = written.map_err(|error| RunError::Io { path, action: "written", source: error.into() })?;
+    let mut bytes =
+        written.map_err(|error| RunError::Io { path, action: "written", source: error.into() })?;
     bytes.push(b'\n');
     Ok(bytes)
 }
@@ -226,10 +229,13 @@ pub fn crate_versions() -> BTreeMap<String, String> {
     let mut versions = BTreeMap::from([("train".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
     let mut lines = lock.lines();
     while let Some(line) = lines.next() {
-        let Some(name) = ["burn", "burn-flex"].into_iter().find(|name| line == format!("name = \"{name}\"")) else {
+        let Some(name) = ["burn", "burn-flex"].into_iter().find(|name| line == format!("name = \"{name}\""))
+        else {
             continue;
         };
-        if let Some(version) = lines.next().and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"')) {
+        if let Some(version) =
+            lines.next().and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
+        {
             versions.insert(name.to_owned(), version.to_owned());
         }
     }

@@ -116,9 +116,14 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
     let predictor = Predictor::from_package(&package, &arguments.device)?;
     let model = format!("{}@{}", manifest.name, manifest.version);
     let (data, indices, split) = choose(arguments, &manifest)?;
-    printer.status(format!("{model}: {} samples of {} ({split})", cli::grouped(indices.len() as u64), data.name));
+    printer.status(format!(
+        "{model}: {} samples of {} ({split})",
+        cli::grouped(indices.len() as u64),
+        data.name
+    ));
     let evaluation = score(&predictor, &data, &split, &indices, &printer)?;
-    let as_packed = arguments.data.is_none() && arguments.config.is_none() && arguments.split == SplitName::Test;
+    let as_packed =
+        arguments.data.is_none() && arguments.config.is_none() && arguments.split == SplitName::Test;
     let comparison = as_packed.then(|| compare(&manifest, &evaluation, &arguments.device));
     let result = EvaluateResult { model, comparison: comparison.as_ref(), evaluation: &evaluation };
     printer.result(&result, || human(&evaluation, comparison.as_ref()))?;
@@ -133,14 +138,18 @@ fn score(
     indices: &[usize],
     printer: &Printer,
 ) -> anyhow::Result<Evaluation> {
-    let bar = printer.progress("evaluate", Unit::Count("samples"), Some(indices.len() as u64)).milestones_only();
+    let bar =
+        printer.progress("evaluate", Unit::Count("samples"), Some(indices.len() as u64)).milestones_only();
     let evaluation = evaluate(predictor, data, split, indices, &mut |done| bar.set(done as u64))?;
     bar.finish();
     Ok(evaluation)
 }
 
 /// Which samples are scored.
-fn choose(arguments: &EvaluateArguments, manifest: &Manifest) -> anyhow::Result<(DataSet, Vec<usize>, String)> {
+fn choose(
+    arguments: &EvaluateArguments,
+    manifest: &Manifest,
+) -> anyhow::Result<(DataSet, Vec<usize>, String)> {
     let seed = manifest.lineage.seed.unwrap_or(0);
     let part = arguments.split.part();
     if let Some(file) = &arguments.config {
@@ -165,8 +174,10 @@ fn choose(arguments: &EvaluateArguments, manifest: &Manifest) -> anyhow::Result<
         && *expected != data.sha256
     {
         let found = &data.sha256;
-        return Err(cli::usage_error(format!("the data is not that of the package: its SHA-256 is {found}, not {expected}")))
-            .hint("`--data PATH` scores other data and compares nothing");
+        return Err(cli::usage_error(format!(
+            "the data is not that of the package: its SHA-256 is {found}, not {expected}"
+        )))
+        .hint("`--data PATH` scores other data and compares nothing");
     }
     let indices = data.splits.part(part).to_vec();
     Ok((data, indices, part.name().to_owned()))
@@ -175,7 +186,8 @@ fn choose(arguments: &EvaluateArguments, manifest: &Manifest) -> anyhow::Result<
 /// The [data] table of the run that made the package.
 fn packed_data(manifest: &Manifest) -> anyhow::Result<DataConfig> {
     let settings = manifest.evaluation.as_ref().filter(|settings| !settings.data.is_null());
-    let settings = settings.with_context(|| format!("the package {} does not say on which data it was scored", manifest.name));
+    let settings = settings
+        .with_context(|| format!("the package {} does not say on which data it was scored", manifest.name));
     let settings = settings.usage().hint("name the data with `--data PATH` or `--config FILE`")?;
     serde_json::from_value(settings.data.clone()).context("the package's data table cannot be read")
 }
@@ -188,7 +200,8 @@ fn load(config: &DataConfig, seed: u64, manifest: &Manifest) -> anyhow::Result<D
 
 fn compare(manifest: &Manifest, evaluation: &Evaluation, device: &DeviceSpec) -> Comparison {
     let settings = manifest.evaluation.as_ref();
-    let exact = settings.is_some_and(|settings| settings.device == device.to_string() && settings.precision == "f32");
+    let exact =
+        settings.is_some_and(|settings| settings.device == device.to_string() && settings.precision == "f32");
     let mut differences = Vec::new();
     for (metric, &packed) in &manifest.metrics {
         let found = evaluation.metrics.get(metric).copied().map_or(f64::NAN, Manifest::round_metric);
@@ -210,10 +223,13 @@ fn human(evaluation: &Evaluation, comparison: Option<&Comparison>) -> String {
         Some(comparison) if comparison.differences.is_empty() && comparison.exact => {
             text += "\nthe same as packed, to the last digit";
         }
-        Some(comparison) if comparison.differences.is_empty() => text += "\nas packed, within the tolerance between devices",
+        Some(comparison) if comparison.differences.is_empty() => {
+            text += "\nas packed, within the tolerance between devices"
+        }
         Some(comparison) => {
             for Difference { metric, packed, found, allowed } in &comparison.differences {
-                text += &format!("\ndiffers: {metric} is {found}, packed was {packed}, allowed are {allowed:.6}");
+                text +=
+                    &format!("\ndiffers: {metric} is {found}, packed was {packed}, allowed are {allowed:.6}");
             }
         }
     }

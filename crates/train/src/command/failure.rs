@@ -15,7 +15,9 @@ use super::resolve::refusal;
 /// Says where in the configuration the mistake is, where it is one, and what to do.
 pub(super) fn explain(error: TrainError, resolved: &Resolved<TrainConfig>) -> anyhow::Error {
     match error {
-        TrainError::Config(error) | TrainError::Prepare(PrepareError::Config(error)) => refusal(resolved, &error),
+        TrainError::Config(error) | TrainError::Prepare(PrepareError::Config(error)) => {
+            refusal(resolved, &error)
+        }
         TrainError::Prepare(PrepareError::Data(error)) => explain_data(error),
         TrainError::Prepare(PrepareError::Init(error)) => {
             let message = match &error {
@@ -26,9 +28,9 @@ pub(super) fn explain(error: TrainError, resolved: &Resolved<TrainConfig>) -> an
         }
         TrainError::Prepare(error) => usage(error, Some("`--print-network` shows the layers of a preset")),
         TrainError::Device(error) => usage(error, None),
-        TrainError::Run(error @ (RunError::Unknown { .. } | RunError::Over { .. } | RunError::DataChanged { .. })) => {
-            usage(error, None)
-        }
+        TrainError::Run(
+            error @ (RunError::Unknown { .. } | RunError::Over { .. } | RunError::DataChanged { .. }),
+        ) => usage(error, None),
         TrainError::Fit(error) => {
             let hint = error.hint();
             let error = anyhow::Error::from(error);

@@ -6,6 +6,7 @@ pub(crate) mod data;
 pub(crate) mod evaluate;
 mod failure;
 mod inspection;
+mod narrator;
 mod progress;
 mod resolve;
 mod summary;

@@ -95,7 +95,13 @@ impl Display {
         if self.kind == ProgressKind::Tui {
             return tui(interrupter);
         }
-        Box::new(Renderer { display: self.clone(), names: HashMap::new(), epoch: 0, split: Split::Train, seen: HashMap::new() })
+        Box::new(Renderer {
+            display: self.clone(),
+            names: HashMap::new(),
+            epoch: 0,
+            split: Split::Train,
+            seen: HashMap::new(),
+        })
     }
 }
 
@@ -213,7 +219,12 @@ impl TrainingProgressLogger for Renderer {
         let value = |name: &str| self.seen.get(name).copied().unwrap_or(f64::NAN);
         let told = score(metric, value(metric.name()));
         let name = metric.name().replace('_', " ");
-        bar.message(format!("epoch {}/{}  loss {:.4}  {name} {told}", self.epoch + 1, facts.epochs, value("loss")));
+        bar.message(format!(
+            "epoch {}/{}  loss {:.4}  {name} {told}",
+            self.epoch + 1,
+            facts.epochs,
+            value("loss")
+        ));
     }
 
     fn end_split(&mut self) {}

@@ -61,12 +61,22 @@ pub(super) fn resumed_run(
         let before = own.entries().iter().find(|other| other.key == entry.key);
         if before.is_none_or(|before| before.value != entry.value) {
             let was = before.map_or_else(|| "not set".to_owned(), |before| before.value.clone());
-            let message = format!("is {} but was {was} when the run {} began: a run goes on as it began", entry.value, run.id());
+            let message = format!(
+                "is {} but was {was} when the run {} began: a run goes on as it began",
+                entry.value,
+                run.id()
+            );
             return Err(asked.refuse(&entry.key, message).into());
         }
     }
-    if let Some(missing) = own.entries().iter().find(|entry| !asked.entries().iter().any(|other| other.key == entry.key)) {
-        let message = format!("was {} when the run {} began and is not set now: a run goes on as it began", missing.value, run.id());
+    if let Some(missing) =
+        own.entries().iter().find(|entry| !asked.entries().iter().any(|other| other.key == entry.key))
+    {
+        let message = format!(
+            "was {} when the run {} began and is not set now: a run goes on as it began",
+            missing.value,
+            run.id()
+        );
         return Err(own.refuse(&missing.key, message).into());
     }
     Ok(own)

@@ -2,6 +2,9 @@
 
 use network::Task;
 use train::evaluate::Evaluation;
+use train::fit::Finish;
+use train::pipeline::Trained;
+use train::run::REPORT_FILE;
 
 /// `accuracy 99.17 % (95 % interval 97.58–99.72, 357 of 360)  log loss 0.0312  ECE 0.0101`
 pub(super) fn scores(evaluation: &Evaluation) -> String {
@@ -54,4 +57,28 @@ pub(super) fn spread(name: &str, values: &[f64]) -> String {
 
 fn is_share(name: &str) -> bool {
     name.ends_with("accuracy")
+}
+
+/// The lines at the end of a training.
+pub(super) fn finished(trained: &Trained, evaluation: &Evaluation) -> String {
+    let record = &trained.record;
+    let why = match trained.finish {
+        Finish::StoppedEarly => {
+            format!("{} epochs, stopped early, weights of epoch {}", record.epochs, record.best_epoch)
+        }
+        _ if record.best_epoch < record.epochs => {
+            format!("{} epochs, weights of epoch {}", record.epochs, record.best_epoch)
+        }
+        _ => format!("{} epochs", record.epochs),
+    };
+    let mut text = format!(
+        "test     {}\ntrained  {why}, in {}\nreport   {}",
+        scores(evaluation),
+        cli::duration(trained.elapsed),
+        trained.run.path().join(REPORT_FILE).display()
+    );
+    if let Some(package) = &trained.published {
+        text += &format!("\npackage  {}@{} in {}", package.name, package.version, package.path.display());
+    }
+    text
 }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 use cli::config::{Origin, Resolved};
-use cli::{ErrorExt as _, ExitStatus, Format, Interrupt, Printer};
+use cli::{ErrorExt as _, ExitStatus, Interrupt, Printer};
 use serde::Serialize;
-use train::config::{Metric, TrainConfig};
-use train::evaluate::Evaluation;
+use train::config::TrainConfig;
 use train::fit::{EpochRecord, Finish};
-use train::pipeline::{self, Hooks, Observer, Request, Stage, Trained};
-use train::prepare::{Prepared, prepare};
+use train::pipeline::{self, Hooks, Request, Trained};
+use train::prepare::prepare;
 use train::run::{REPORT_FILE, RunDirectory};
 
+use super::narrator::Narrator;
 use super::progress::{self, Display, ProgressKind};
 use super::resolve::{self, Overrides};
 use super::{clock, failure, summary};
@@ -131,7 +131,9 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<ExitStatus> {
         return print_network(arguments, &resolved, &printer);
     }
     for entry in resolved.non_defaults().filter(|entry| !matches!(entry.origin, Origin::File { .. })) {
-        printer.status(printer.paint_status().dim(&format!("{} = {} ({})", entry.key, entry.value, entry.origin)));
+        printer.status(
+            printer.paint_status().dim(&format!("{} = {} ({})", entry.key, entry.value, entry.origin)),
+        );
     }
     let interrupt = Interrupt::listen().context("Ctrl-C cannot be caught")?;
     let session = Session { arguments, printer: &printer, interrupt: &interrupt };
@@ -201,7 +203,7 @@ impl Session<'_> {
             now: clock::now(),
         };
         let display = Display::new(self.printer, self.arguments.progress);
-        let mut observer = Narrator { printer: self.printer, display: display.clone(), config: &resolved.config, dry_run, samples: 0, metric: Metric::Loss };
+        let mut observer = Narrator::new(self.printer, display.clone(), &resolved.config, dry_run);
         let epochs = display.clone();
         let mut hooks = Hooks {
             observer: &mut observer,
@@ -229,7 +231,7 @@ impl Session<'_> {
             report: report.clone(),
         };
         self.printer.result(&result, || match &trained.evaluation {
-            Some(evaluation) => finished(trained, evaluation),
+            Some(evaluation) => summary::finished(trained, evaluation),
             None => format!(
                 "stopped after {} epochs; the checkpoint is in {}\ngo on with: cargo xtask train --resume {}{}",
                 trained.record.epochs,
@@ -303,88 +305,5 @@ impl Session<'_> {
             table.to_string()
         })?;
         Ok(ExitStatus::Success)
-    }
-}
-
-fn finished(trained: &Trained, evaluation: &Evaluation) -> String {
-    let record = &trained.record;
-    let why = match trained.finish {
-        Finish::StoppedEarly => format!("{} epochs, stopped early, weights of epoch {}", record.epochs, record.best_epoch),
-        _ if record.best_epoch < record.epochs => format!("{} epochs, weights of epoch {}", record.epochs, record.best_epoch),
-        _ => format!("{} epochs", record.epochs),
-    };
-    let mut text = format!(
-        "test     {}\ntrained  {why}, in {}\nreport   {}",
-        summary::scores(evaluation),
-        cli::duration(trained.elapsed),
-        trained.run.path().join(REPORT_FILE).display()
-    );
-    if let Some(package) = &trained.published {
-        text += &format!("\npackage  {}@{} in {}", package.name, package.version, package.path.display());
-    }
-    text
-}
-
-/// Tells a person what happens.
-struct Narrator<'a> {
-    printer: &'a Printer,
-    display: Arc<Display>,
-    config: &'a TrainConfig,
-    dry_run: bool,
-    samples: usize,
-    metric: Metric,
-}
-
-impl Observer for Narrator<'_> {
-    fn stage(&mut self, stage: Stage<'_>) {
-        match stage {
-            Stage::Prepared(prepared) => self.prepared(prepared),
-            Stage::Started { run, step } => {
-                self.printer.status(format!("run {} in {}", run.id(), run.path().display()));
-                let epochs = if self.dry_run { 1 } else { self.config.train.epochs };
-                let per_epoch = self.samples.div_ceil(self.config.train.batch_size).max(1) as u64;
-                let done = step / per_epoch * self.samples as u64
-                    + step % per_epoch * self.config.train.batch_size as u64;
-                if step > 0 {
-                    self.printer.status(format!("going on after step {step}"));
-                }
-                self.display.begin(epochs, self.samples, self.metric, done);
-            }
-            Stage::Fitted(_) => self.display.end(),
-            _ => {}
-        }
-    }
-}
-
-impl Narrator<'_> {
-    fn prepared(&mut self, prepared: &Prepared) {
-        let splits = &prepared.data.splits;
-        self.samples = splits.train.len();
-        self.metric = Metric::of(prepared.data.task);
-        let what = self.config.network.preset.as_deref().unwrap_or("own layers");
-        self.printer.status(format!(
-            "{}: {} training, {} validation, {} test samples; {what}: {} parameters, {} multiply–accumulates",
-            prepared.data.name,
-            cli::grouped(splits.train.len() as u64),
-            cli::grouped(splits.validation.len() as u64),
-            cli::grouped(splits.test.len() as u64),
-            cli::grouped(prepared.network.parameter_count()),
-            cli::grouped(prepared.network.macs()),
-        ));
-        if let Some(init) = &prepared.init {
-            self.printer.status(format!("from {}: {} tensors loaded: {}", init.parent, init.loaded.len(), init.loaded.join(", ")));
-            for (key, reason) in &init.fresh {
-                self.printer.status(format!("  new: {key} ({reason})"));
-            }
-            for key in &init.unused {
-                self.printer.status(format!("  unused: {key}"));
-            }
-            if !prepared.freeze.is_empty() {
-                self.printer.status(format!("  frozen: {}", prepared.freeze.join(", ")));
-            }
-        }
-        if self.printer.format() == Format::Human && self.config.init.is_none() && prepared.data.splits.validation.is_empty() {
-            self.printer.status("there is no validation part, so nothing is watched while training");
-        }
     }
 }

@@ -18,10 +18,7 @@ pub fn defaults(optimizer: OptimizerKind) -> Table {
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     };
     table(vec![
-        (
-            "optimizer",
-            table(vec![("kind", "adamw".into()), ("learning_rate", learning_rate.into())]).into(),
-        ),
+        ("optimizer", table(vec![("kind", "adamw".into()), ("learning_rate", learning_rate.into())]).into()),
         ("schedule", table(vec![("kind", "cosine".into()), ("warmup_steps", 0.into())]).into()),
         (
             "train",

@@ -16,7 +16,9 @@ pub use self::defaults::defaults;
 pub use self::network::{NetworkConfig, NetworkConfigError, check_outputs};
 pub use self::optimizer::{Optimizer, OptimizerConfig, OptimizerKind, OptimizerRule};
 pub use self::schedule::{Schedule, ScheduleConfig, ScheduleKind};
-pub use self::settings::{AugmentConfig, CheckpointConfig, ClassWeights, EarlyStoppingConfig, FitConfig, Metric};
+pub use self::settings::{
+    AugmentConfig, CheckpointConfig, ClassWeights, EarlyStoppingConfig, FitConfig, Metric,
+};
 use crate::data::DataConfig;
 
 /// The only version of the format so far.

@@ -27,9 +27,11 @@ impl NetworkConfig {
                 kind: "a network with a preset".to_owned(),
                 hint: "give either `preset` or `layers`",
             }),
-            (Some(name), None) if !PRESETS.contains(&name.as_str()) => {
-                Err(ConfigError::value("network.preset", format!("one of {}", PRESETS.join(", ")), format!("`{name}`")))
-            }
+            (Some(name), None) if !PRESETS.contains(&name.as_str()) => Err(ConfigError::value(
+                "network.preset",
+                format!("one of {}", PRESETS.join(", ")),
+                format!("`{name}`"),
+            )),
             _ => Ok(()),
         }
     }
@@ -85,7 +87,9 @@ pub enum NetworkConfigError {
     #[error("the network does not fit the data: {0}")]
     Shape(#[from] network::ShapeError),
     /// A last layer that does not fit the task.
-    #[error("the network gives {found:?}, but the data needs [{expected}]; let the last layer be `{{ type = \"dense\", units = {expected} }}`")]
+    #[error(
+        "the network gives {found:?}, but the data needs [{expected}]; let the last layer be `{{ type = \"dense\", units = {expected} }}`"
+    )]
     Outputs {
         /// What the network gives.
         found: Vec<usize>,

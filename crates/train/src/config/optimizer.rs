@@ -116,7 +116,12 @@ impl OptimizerConfig {
             }
             Ok(())
         };
-        apply("optimizer.momentum", self.momentum.is_some(), &[Sgd, RmsProp], "it belongs to `sgd` and `rmsprop`")?;
+        apply(
+            "optimizer.momentum",
+            self.momentum.is_some(),
+            &[Sgd, RmsProp],
+            "it belongs to `sgd` and `rmsprop`",
+        )?;
         apply("optimizer.nesterov", self.nesterov.is_some(), &[Sgd], "it belongs to `sgd`")?;
         apply("optimizer.beta1", self.beta1.is_some(), &[Adam, AdamW], "it belongs to `adam` and `adamw`")?;
         apply("optimizer.beta2", self.beta2.is_some(), &[Adam, AdamW], "it belongs to `adam` and `adamw`")?;
@@ -124,7 +129,8 @@ impl OptimizerConfig {
         let rooted = [Adam, AdamW, AdaGrad, RmsProp];
         apply("optimizer.epsilon", self.epsilon.is_some(), &rooted, "`sgd` does not divide by a root")?;
 
-        let share = |key, value: Option<f64>, default| within(key, value.unwrap_or(default), 0.0, 1.0, "in [0, 1)");
+        let share =
+            |key, value: Option<f64>, default| within(key, value.unwrap_or(default), 0.0, 1.0, "in [0, 1)");
         let momentum = share("optimizer.momentum", self.momentum, 0.0)?;
         let nesterov = self.nesterov.unwrap_or(false);
         if nesterov && momentum == 0.0 {
@@ -145,7 +151,8 @@ impl OptimizerConfig {
             AdaGrad => OptimizerRule::AdaGrad { epsilon },
             RmsProp => OptimizerRule::RmsProp { alpha, momentum, epsilon },
         };
-        let least = |key, value: Option<f64>| within(key, value.unwrap_or(0.0), 0.0, f64::INFINITY, "0 or more");
+        let least =
+            |key, value: Option<f64>| within(key, value.unwrap_or(0.0), 0.0, f64::INFINITY, "0 or more");
         Ok(Optimizer {
             rule,
             learning_rate: positive("optimizer.learning_rate", self.learning_rate)?,
@@ -169,7 +176,11 @@ pub(super) fn within(
 
 /// `value` when it is above 0 and finite.
 pub(super) fn positive(key: &'static str, value: f64) -> Result<f64, ConfigError> {
-    if value > 0.0 && value.is_finite() { Ok(value) } else { Err(ConfigError::value(key, "a number above 0", value)) }
+    if value > 0.0 && value.is_finite() {
+        Ok(value)
+    } else {
+        Err(ConfigError::value(key, "a number above 0", value))
+    }
 }
 
 #[cfg(test)]
@@ -183,13 +194,34 @@ mod tests {
     #[test]
     fn options_that_do_not_apply_are_errors() {
         let cases = [
-            ("kind = 'adam'\nlearning_rate = 0.1\nmomentum = 0.9", "`optimizer.momentum` does not apply to `adam`; it belongs to `sgd` and `rmsprop`"),
-            ("kind = 'adamw'\nlearning_rate = 0.1\nnesterov = true", "`optimizer.nesterov` does not apply to `adamw`; it belongs to `sgd`"),
-            ("kind = 'sgd'\nlearning_rate = 0.1\nnesterov = true", "`optimizer.nesterov` does not apply to `sgd` without momentum; give `optimizer.momentum` too"),
-            ("kind = 'sgd'\nlearning_rate = 0.1\nepsilon = 1.0", "`optimizer.epsilon` does not apply to `sgd`; `sgd` does not divide by a root"),
-            ("kind = 'adagrad'\nlearning_rate = 0.1\nalpha = 0.5", "`optimizer.alpha` does not apply to `adagrad`; it belongs to `rmsprop`"),
-            ("kind = 'sgd'\nlearning_rate = 0.0", "`optimizer.learning_rate` must be a number above 0, but is 0"),
-            ("kind = 'sgd'\nlearning_rate = 0.1\nmomentum = 1.0", "`optimizer.momentum` must be in [0, 1), but is 1"),
+            (
+                "kind = 'adam'\nlearning_rate = 0.1\nmomentum = 0.9",
+                "`optimizer.momentum` does not apply to `adam`; it belongs to `sgd` and `rmsprop`",
+            ),
+            (
+                "kind = 'adamw'\nlearning_rate = 0.1\nnesterov = true",
+                "`optimizer.nesterov` does not apply to `adamw`; it belongs to `sgd`",
+            ),
+            (
+                "kind = 'sgd'\nlearning_rate = 0.1\nnesterov = true",
+                "`optimizer.nesterov` does not apply to `sgd` without momentum; give `optimizer.momentum` too",
+            ),
+            (
+                "kind = 'sgd'\nlearning_rate = 0.1\nepsilon = 1.0",
+                "`optimizer.epsilon` does not apply to `sgd`; `sgd` does not divide by a root",
+            ),
+            (
+                "kind = 'adagrad'\nlearning_rate = 0.1\nalpha = 0.5",
+                "`optimizer.alpha` does not apply to `adagrad`; it belongs to `rmsprop`",
+            ),
+            (
+                "kind = 'sgd'\nlearning_rate = 0.0",
+                "`optimizer.learning_rate` must be a number above 0, but is 0",
+            ),
+            (
+                "kind = 'sgd'\nlearning_rate = 0.1\nmomentum = 1.0",
+                "`optimizer.momentum` must be in [0, 1), but is 1",
+            ),
             ("kind = 'sgd'\nlearning_rate = 0.1\nl1 = nan", "`optimizer.l1` must be 0 or more, but is NaN"),
         ];
         for (text, message) in cases {

@@ -83,10 +83,20 @@ impl ScheduleConfig {
             }
             Ok(())
         };
-        apply("schedule.gamma", self.gamma.is_some(), &[Step, Exponential], "it belongs to `step` and `exponential`")?;
+        apply(
+            "schedule.gamma",
+            self.gamma.is_some(),
+            &[Step, Exponential],
+            "it belongs to `step` and `exponential`",
+        )?;
         apply("schedule.every_epochs", self.every_epochs.is_some(), &[Step], "it belongs to `step`")?;
         let ends = [Linear, Cosine];
-        apply("schedule.final_factor", self.final_factor.is_some(), &ends, "it belongs to `linear` and `cosine`")?;
+        apply(
+            "schedule.final_factor",
+            self.final_factor.is_some(),
+            &ends,
+            "it belongs to `linear` and `cosine`",
+        )?;
         let gamma = |default| {
             let value = self.gamma.unwrap_or(default);
             if value > 0.0 && value <= 1.0 {
@@ -95,7 +105,8 @@ impl ScheduleConfig {
                 Err(ConfigError::value("schedule.gamma", "in (0, 1]", value))
             }
         };
-        let final_factor = within("schedule.final_factor", self.final_factor.unwrap_or(0.0), 0.0, 1.0, "in [0, 1)")?;
+        let final_factor =
+            within("schedule.final_factor", self.final_factor.unwrap_or(0.0), 0.0, 1.0, "in [0, 1)")?;
         let shape = match kind {
             Constant => Shape::Constant,
             Step => match self.every_epochs {
@@ -152,7 +163,10 @@ mod tests {
     #[test]
     fn the_shapes_are_the_known_ones() {
         assert_eq!(factors("kind = 'constant'", &[0, 50, 200]), [1.0, 1.0, 1.0]);
-        assert_eq!(factors("kind = 'step'\nevery_epochs = 2\ngamma = 0.5", &[0, 19, 20, 40]), [1.0, 1.0, 0.5, 0.25]);
+        assert_eq!(
+            factors("kind = 'step'\nevery_epochs = 2\ngamma = 0.5", &[0, 19, 20, 40]),
+            [1.0, 1.0, 0.5, 0.25]
+        );
         assert_eq!(factors("kind = 'linear'", &[0, 50, 100]), [1.0, 0.5, 0.0]);
         assert_eq!(factors("kind = 'cosine'\nfinal_factor = 0.2", &[0, 50, 100, 500]), [1.0, 0.6, 0.2, 0.2]);
         assert_eq!(factors("kind = 'exponential'\ngamma = 0.5", &[0, 10, 20]), [1.0, 0.5, 0.25]);
@@ -163,10 +177,19 @@ mod tests {
     #[test]
     fn options_that_do_not_apply_are_errors() {
         let cases = [
-            ("kind = 'cosine'\ngamma = 0.5", "`schedule.gamma` does not apply to `cosine`; it belongs to `step` and `exponential`"),
-            ("kind = 'step'", "`schedule.every_epochs` is missing; `step` needs the number of epochs between two drops"),
+            (
+                "kind = 'cosine'\ngamma = 0.5",
+                "`schedule.gamma` does not apply to `cosine`; it belongs to `step` and `exponential`",
+            ),
+            (
+                "kind = 'step'",
+                "`schedule.every_epochs` is missing; `step` needs the number of epochs between two drops",
+            ),
             ("kind = 'step'\nevery_epochs = 0", "`schedule.every_epochs` must be 1 or more, but is 0"),
-            ("kind = 'constant'\nfinal_factor = 0.1", "`schedule.final_factor` does not apply to `constant`; it belongs to `linear` and `cosine`"),
+            (
+                "kind = 'constant'\nfinal_factor = 0.1",
+                "`schedule.final_factor` does not apply to `constant`; it belongs to `linear` and `cosine`",
+            ),
         ];
         for (text, message) in cases {
             let config = toml::from_str::<ScheduleConfig>(text).unwrap();

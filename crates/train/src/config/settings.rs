@@ -176,7 +176,9 @@ impl From<ClassWeights> for WeightsForm {
 
 impl FitConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let least = |key, value: usize| if value == 0 { Err(ConfigError::value(key, "1 or more", value)) } else { Ok(()) };
+        let least = |key, value: usize| {
+            if value == 0 { Err(ConfigError::value(key, "1 or more", value)) } else { Ok(()) }
+        };
         least("train.epochs", self.epochs)?;
         least("train.batch_size", self.batch_size)?;
         if let Some(threads) = self.threads {
@@ -193,7 +195,11 @@ impl FitConfig {
         if let Some(stopping) = &self.early_stopping {
             least("train.early_stopping.patience", stopping.patience)?;
             if !(stopping.min_delta >= 0.0 && stopping.min_delta.is_finite()) {
-                return Err(ConfigError::value("train.early_stopping.min_delta", "0 or more", stopping.min_delta));
+                return Err(ConfigError::value(
+                    "train.early_stopping.min_delta",
+                    "0 or more",
+                    stopping.min_delta,
+                ));
             }
         }
         Ok(())
@@ -217,11 +223,19 @@ impl FitConfig {
             && factors.len() != labels
         {
             let found = format!("{} numbers", factors.len());
-            return Err(ConfigError::value("train.class_weights", format!("{labels} numbers, one per class"), found));
+            return Err(ConfigError::value(
+                "train.class_weights",
+                format!("{labels} numbers, one per class"),
+                found,
+            ));
         }
         if self.augment.shift > 0 && !images {
             let hint = "only images can be shifted";
-            return Err(ConfigError::DoesNotApply { key: "train.augment.shift", kind: "a table".to_owned(), hint });
+            return Err(ConfigError::DoesNotApply {
+                key: "train.augment.shift",
+                kind: "a table".to_owned(),
+                hint,
+            });
         }
         if let Some(stopping) = &self.early_stopping
             && stopping.metric != Metric::Loss

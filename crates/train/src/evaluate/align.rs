@@ -31,13 +31,18 @@ pub fn data_config_for(
     packed: Option<&DataConfig>,
     label: Option<&str>,
 ) -> Result<DataConfig, DataError> {
-    let table = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("csv") || end.eq_ignore_ascii_case("tsv"));
+    let table = path
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("csv") || end.eq_ignore_ascii_case("tsv"));
     let kind = match packed {
-        Some(packed) if path.is_dir() && matches!(packed.source, SourceKind::Cifar | SourceKind::Idx) => packed.source,
+        Some(packed) if path.is_dir() && matches!(packed.source, SourceKind::Cifar | SourceKind::Idx) => {
+            packed.source
+        }
         _ if table => SourceKind::Csv,
         _ if path.is_dir() => SourceKind::Folder,
         _ => {
-            let problem = "expected a folder with one sub-folder per class, or a .csv or .tsv file".to_owned();
+            let problem =
+                "expected a folder with one sub-folder per class, or a .csv or .tsv file".to_owned();
             return Err(DataError::File { file: path.display().to_string(), problem });
         }
     };
@@ -47,7 +52,7 @@ pub fn data_config_for(
             let mut config = DataConfig::new(kind);
             config.positive.clone_from(&packed.positive);
             if kind == SourceKind::Csv {
-                config.table = packed.table.clone();
+                config.table = packed.table;
             } else {
                 config.image = packed.image.clone();
                 config.image.max_value = None;
@@ -79,7 +84,8 @@ pub fn align(data: DataSet, postprocess: &Postprocess) -> Result<DataSet, AlignE
     if data.labels == postprocess.labels {
         return Ok(DataSet { task: postprocess.task, ..data });
     }
-    let list = |labels: &[String]| labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+    let list =
+        |labels: &[String]| labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
     if !classes(postprocess.task) {
         return Err(AlignError::Labels { model: list(&postprocess.labels), data: list(&data.labels) });
     }

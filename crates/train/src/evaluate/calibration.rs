@@ -32,7 +32,12 @@ pub struct Bin {
 impl Calibration {
     /// From the confidence of each answer and whether it was right.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bins and counts are small")]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bins and counts are small"
+    )]
     pub fn measure(answers: impl IntoIterator<Item = (f64, bool)>) -> Self {
         let mut sums = [(0u64, 0.0f64, 0u64); BINS];
         for (confidence, right) in answers {
@@ -52,7 +57,13 @@ impl Calibration {
                 ece += (bin_confidence - accuracy).abs() * count as f64 / total as f64;
             }
             let edge = |index: usize| index as f64 / BINS as f64;
-            bins.push(Bin { low: edge(index), high: edge(index + 1), count, confidence: bin_confidence, accuracy });
+            bins.push(Bin {
+                low: edge(index),
+                high: edge(index + 1),
+                count,
+                confidence: bin_confidence,
+                accuracy,
+            });
         }
         Self { ece, bins }
     }

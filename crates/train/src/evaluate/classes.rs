@@ -110,8 +110,9 @@ pub(super) fn score(
             ClassScore::from_counts(label, confusion[class][class], predicted, confusion[class].iter().sum())
         })
         .collect();
-    let calibration =
-        Calibration::measure(answers.iter().map(|answer| (f64::from(answer.probability), answer.truth == answer.guess)));
+    let calibration = Calibration::measure(
+        answers.iter().map(|answer| (f64::from(answer.probability), answer.truth == answer.guess)),
+    );
 
     let metrics = &mut evaluation.metrics;
     let mut put = |name: &str, value: f64| {
@@ -119,7 +120,10 @@ pub(super) fn score(
     };
     put("accuracy", ratio(correct, answers.len() as u64));
     put("macro_f1", mean(classes.iter().map(|class| class.f1)));
-    put("balanced_accuracy", mean(classes.iter().filter(|class| class.support > 0).map(|class| class.recall)));
+    put(
+        "balanced_accuracy",
+        mean(classes.iter().filter(|class| class.support > 0).map(|class| class.recall)),
+    );
     put("log_loss", mean(answers.iter().map(|answer| log_loss(postprocess, answer))));
     put("ece", calibration.ece);
     if labels.len() > 5 {

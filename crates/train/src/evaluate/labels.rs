@@ -49,7 +49,8 @@ pub(super) fn score(
             agreements += u64::from(answer.truth[label] == answer.guess[label]);
         }
         classes.push(ClassScore::from_counts(name, hits, predicted, support));
-        (all_hits, all_predicted, all_support) = (all_hits + hits, all_predicted + predicted, all_support + support);
+        (all_hits, all_predicted, all_support) =
+            (all_hits + hits, all_predicted + predicted, all_support + support);
     }
     let exact = answers.iter().filter(|answer| answer.truth == answer.guess).count() as u64;
     let cells = (answers.len() * labels.len()) as u64;

@@ -32,7 +32,8 @@ pub(super) fn of_classes(answers: &[classes::Answer<'_>], labels: &[String]) -> 
 /// Samples of which at least one label is wrong, the highest loss first.
 pub(super) fn of_labels(answers: &[labels::Answer<'_>], names: &[String]) -> Vec<Mistake> {
     let list = |on: &[bool]| {
-        let given: Vec<&str> = names.iter().zip(on).filter(|(_, on)| **on).map(|(name, _)| name.as_str()).collect();
+        let given: Vec<&str> =
+            names.iter().zip(on).filter(|(_, on)| **on).map(|(name, _)| name.as_str()).collect();
         if given.is_empty() { "(none)".to_owned() } else { given.join(", ") }
     };
     let wrong = answers.iter().filter(|answer| answer.truth != answer.guess);

@@ -187,7 +187,11 @@ pub fn outcomes(
 ///
 /// # Errors
 /// When there are none, or a target does not belong to the task.
-pub fn score(postprocess: &Postprocess, split: &str, outcomes: &[Outcome]) -> Result<Evaluation, EvaluateError> {
+pub fn score(
+    postprocess: &Postprocess,
+    split: &str,
+    outcomes: &[Outcome],
+) -> Result<Evaluation, EvaluateError> {
     if outcomes.is_empty() {
         return Err(EvaluateError::Empty { split: split.to_owned() });
     }

@@ -41,9 +41,11 @@ pub(super) fn score(
         .iter()
         .enumerate()
         .map(|(target, label)| {
-            let errors = || pairs.iter().map(|(_, truth, told)| f64::from(told[target]) - f64::from(truth[target]));
+            let errors =
+                || pairs.iter().map(|(_, truth, told)| f64::from(told[target]) - f64::from(truth[target]));
             let average = mean(pairs.iter().map(|(_, truth, _)| f64::from(truth[target])));
-            let variance = mean(pairs.iter().map(|(_, truth, _)| (f64::from(truth[target]) - average).powi(2)));
+            let variance =
+                mean(pairs.iter().map(|(_, truth, _)| (f64::from(truth[target]) - average).powi(2)));
             let squared = mean(errors().map(|error| error * error));
             let r2 = if variance > 0.0 { 1.0 - squared / variance } else { 0.0 };
             TargetScore { label: label.clone(), mae: mean(errors().map(f64::abs)), rmse: squared.sqrt(), r2 }

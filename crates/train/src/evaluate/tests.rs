@@ -45,7 +45,10 @@ fn classes_are_counted_as_by_hand() {
     assert_eq!((result.mistakes[0].truth.as_str(), result.mistakes[0].predicted.as_str()), ("c", "a"));
     let expected = [-(3f64.exp() / (3f64.exp() + 2.0)).ln(), (1f64.exp() + 2.0).ln()];
     close(result.metrics["log_loss"] * 5.0, {
-        expected[0] + expected[1] + -(2f64.exp() / (2f64.exp() + 2.0)).ln() + -(9f64.exp() / (9f64.exp() + 2.0)).ln()
+        expected[0]
+            + expected[1]
+            + -(2f64.exp() / (2f64.exp() + 2.0)).ln()
+            + -(9f64.exp() / (9f64.exp() + 2.0)).ln()
             + (5f64.exp() + 2.0).ln()
     });
 }

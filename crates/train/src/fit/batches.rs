@@ -66,9 +66,16 @@ impl Batches {
     }
 
     /// The batches of `epoch` (from 0), beginning with batch `first`. Validation samples keep their order.
-    pub(super) fn epoch(&self, epoch: usize, first: u64) -> impl Iterator<Item = Result<Batch, DataError>> + Send + '_ {
+    pub(super) fn epoch(
+        &self,
+        epoch: usize,
+        first: u64,
+    ) -> impl Iterator<Item = Result<Batch, DataError>> + Send + '_ {
         let indices: Vec<usize> = match self.part {
-            Part::Train => order(self.len(), self.plan.seed, epoch as u64).into_iter().map(|at| self.plan.train[at]).collect(),
+            Part::Train => order(self.len(), self.plan.seed, epoch as u64)
+                .into_iter()
+                .map(|at| self.plan.train[at])
+                .collect(),
             Part::Validation => self.plan.validation.clone(),
         };
         (first..self.steps()).map(move |step| {
@@ -128,7 +135,7 @@ impl Iterator for Epoch<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.batches.next()?;
         self.done += batch.as_ref().map_or(0, |batch| batch.targets.len());
-        Some(batch.map_err(|error| DatasetError::new(error)))
+        Some(batch.map_err(DatasetError::new))
     }
 }
 

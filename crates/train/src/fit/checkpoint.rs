@@ -133,7 +133,8 @@ impl Checkpoints {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("replaced")(error)),
             _ => {}
         }
-        let optimizer = optimizer.into_bytes().map_err(|error| CheckpointError::Optimizer(error.to_string()))?;
+        let optimizer =
+            optimizer.into_bytes().map_err(|error| CheckpointError::Optimizer(error.to_string()))?;
         let mut files = vec![(WEIGHTS, record::encode(weights)?), (OPTIMIZER, optimizer.to_vec())];
         if let Some(best) = best {
             files.push((BEST, record::encode(best)?));
@@ -201,7 +202,8 @@ impl Checkpoints {
             std::fs::read(&path).map_err(io)
         };
         let text = read(STATE)?;
-        let state: State = serde_json::from_slice(&text).map_err(|error| self.damaged(&folder.join(STATE), error))?;
+        let state: State =
+            serde_json::from_slice(&text).map_err(|error| self.damaged(&folder.join(STATE), error))?;
         if state.format != FORMAT {
             let problem = format!("its format is {}, this program reads {FORMAT}", state.format);
             return Err(self.damaged(folder, problem));
@@ -229,6 +231,7 @@ impl Checkpoints {
 
 /// Gives an optimizer the state of a checkpoint.
 pub(super) fn restore(optimizer: ModuleOptimizer, bytes: Bytes) -> Result<ModuleOptimizer, CheckpointError> {
-    let record = OptimizerRecord::from_bytes(bytes).map_err(|error| CheckpointError::Optimizer(error.to_string()))?;
+    let record =
+        OptimizerRecord::from_bytes(bytes).map_err(|error| CheckpointError::Optimizer(error.to_string()))?;
     Ok(optimizer.load_record(record))
 }

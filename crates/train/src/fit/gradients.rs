@@ -8,7 +8,11 @@ use burn::tensor::Tensor;
 use super::FitError;
 
 /// Scales all gradients down so that their common norm is at most `limit`.
-pub(super) fn clip(gradients: &mut GradientsParams, module: &impl Module, limit: f64) -> Result<(), FitError> {
+pub(super) fn clip(
+    gradients: &mut GradientsParams,
+    module: &impl Module,
+    limit: f64,
+) -> Result<(), FitError> {
     let mut norm = Norm { gradients, squares: 0.0, error: None };
     module.visit(&mut norm);
     if let Some(error) = norm.error {

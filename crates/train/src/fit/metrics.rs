@@ -7,8 +7,8 @@ use burn::train::logger::MetricLogger;
 use burn::train::metric::state::{FormatOptions, NumericMetricState};
 use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
 use burn::train::metric::{
-    Metric, MetricAttributes, MetricDefinition, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
-    SerializedEntry,
+    Metric, MetricAttributes, MetricDefinition, MetricMetadata, MetricName, Numeric, NumericAttributes,
+    NumericEntry, SerializedEntry,
 };
 
 /// The name under which renderers see the loss.
@@ -62,7 +62,11 @@ macro_rules! metric {
                 self.0.attributes()
             }
 
-            fn update(&mut self, item: &$input, _: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
+            fn update(
+                &mut self,
+                item: &$input,
+                _: &MetricMetadata,
+            ) -> Result<SerializedEntry, TensorReadError> {
                 self.0.state.update(item.value, item.count);
                 Ok(self.0.state.compute_update(self.0.format()))
             }
@@ -121,7 +125,12 @@ pub(super) struct NoFiles;
 impl MetricLogger for NoFiles {
     fn log(&mut self, _update: MetricsUpdate, _epoch: usize, _split: &Split) {}
 
-    fn read_numeric(&mut self, _name: &str, _epoch: usize, _split: &Split) -> Result<Vec<NumericEntry>, String> {
+    fn read_numeric(
+        &mut self,
+        _name: &str,
+        _epoch: usize,
+        _split: &Split,
+    ) -> Result<Vec<NumericEntry>, String> {
         Ok(Vec::new())
     }
 

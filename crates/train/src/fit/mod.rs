@@ -105,7 +105,9 @@ pub enum FitError {
     Display(String),
     #[error("the training split is empty")]
     Empty,
-    #[error("early stopping needs a validation part; give `data.split.validation` or remove [train.early_stopping]")]
+    #[error(
+        "early stopping needs a validation part; give `data.split.validation` or remove [train.early_stopping]"
+    )]
     NoValidation,
     #[error("the loop ended without a result")]
     Lost,
@@ -144,7 +146,8 @@ pub fn fit(
     let device = plan.device.clone().autodiff();
     let weights = resume.as_ref().map_or(&plan.weights, |checkpoint| &checkpoint.weights);
     let net = Net::from_weights(&plan.network, weights, &device)?.freeze_layers(&plan.freeze)?;
-    let context = Context { objective: plan.objective.clone(), l1: plan.optimizer.l1, device: device.clone() };
+    let context =
+        Context { objective: plan.objective.clone(), l1: plan.optimizer.l1, device: device.clone() };
     let trainee = Trainee::new(net, Arc::new(context));
     let optimizer = optimizer::build(&plan.optimizer, &trainee.net);
 
@@ -157,7 +160,8 @@ pub fn fit(
     ];
     let [train, validation] = loaders.map(Arc::new);
     let done = resume.as_ref().map_or(0, |checkpoint| checkpoint.state.epoch);
-    let strategy = Arc::new(Strategy::new(plan, optimizer.clone(), train.clone(), validation.clone(), resume));
+    let strategy =
+        Arc::new(Strategy::new(plan, optimizer.clone(), train.clone(), validation.clone(), resume));
     let mut training = SupervisedTraining::new(&directory, train, validation)
         .metrics((metrics::LossValue::new(), metrics::ScoreValue::new(metric)))
         .metric_train_numeric(burn::train::metric::LearningRateMetric::new())

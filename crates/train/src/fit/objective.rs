@@ -63,7 +63,13 @@ impl Objective {
     }
 
     /// The mean loss of a batch: logits `[samples, outputs]` → `[1]`.
-    pub(super) fn loss(&self, logits: Tensor<2>, targets: &[Target], purpose: Purpose, device: &Device) -> Tensor<1> {
+    pub(super) fn loss(
+        &self,
+        logits: Tensor<2>,
+        targets: &[Target],
+        purpose: Purpose,
+        device: &Device,
+    ) -> Tensor<1> {
         let smoothing = if purpose == Purpose::Train { self.smoothing } else { 0.0 };
         let weighted = purpose == Purpose::Train && !self.weights.is_empty();
         let (rows, width) = (targets.len(), self.width());
@@ -149,10 +155,13 @@ impl Objective {
     fn score(&self, logits: &[f32], target: &Target) -> f64 {
         let share = |agreements: usize, all: usize| agreements as f64 / all.max(1) as f64;
         match (self.postprocess.apply(logits), target) {
-            (Ok(Prediction::Class { index, .. }), Target::Class(class)) => f64::from(u8::from(index == *class)),
+            (Ok(Prediction::Class { index, .. }), Target::Class(class)) => {
+                f64::from(u8::from(index == *class))
+            }
             (Ok(Prediction::Labels { labels: given, .. }), Target::Labels(truth)) => {
                 let agree = |(label, &on): (&String, &bool)| given.contains(label) == on;
-                let agreements = self.postprocess.labels.iter().zip(truth).filter(|&pair| agree(pair)).count();
+                let agreements =
+                    self.postprocess.labels.iter().zip(truth).filter(|&pair| agree(pair)).count();
                 share(agreements, truth.len())
             }
             (Ok(Prediction::Values { values }), Target::Values(truth)) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
-use burn::train::{LearnerModel as _, TrainStep as _};
+use burn::train::TrainStep as _;
 use model::{Draws, Net};
 use network::{Network, Postprocess, Task};
 
@@ -61,7 +61,8 @@ impl Stepper {
         if let Some(limit) = self.config.clip_norm {
             gradients::clip(&mut grads, &self.model, limit)?;
         }
-        self.model = self.model.clone().optimize(&mut self.optimizer, self.config.learning_rate.into(), grads);
+        self.model =
+            self.model.clone().optimize(&mut self.optimizer, self.config.learning_rate.into(), grads);
         self.batch.draws.step += 1;
         Ok(output.item.loss)
     }

@@ -180,7 +180,10 @@ impl Strategy {
     fn validate(&self, run: &mut Run, epoch: usize) -> Result<Sums, FitError> {
         let model = run.model.valid();
         let mut sums = Sums::default();
-        run.tell_valid(LearnerEvent::StartSplit { epoch_number: epoch + 1, total_items: self.validation.len() })?;
+        run.tell_valid(LearnerEvent::StartSplit {
+            epoch_number: epoch + 1,
+            total_items: self.validation.len(),
+        })?;
         self.prefetched(&self.validation, epoch, 0, |batch| {
             let output = InferenceStep::step(&model, batch?);
             sums.loss += output.loss * output.count as f64;
@@ -195,7 +198,13 @@ impl Strategy {
     }
 
     /// Writes the epoch down and goes on to the next.
-    fn record(&self, run: &mut Run, valid: Option<Sums>, train_seconds: f64, seconds: f64) -> Result<(), FitError> {
+    fn record(
+        &self,
+        run: &mut Run,
+        valid: Option<Sums>,
+        train_seconds: f64,
+        seconds: f64,
+    ) -> Result<(), FitError> {
         let mean = |sum: f64, count: usize| sum / count.max(1) as f64;
         let sums = run.state.sums;
         let mut record = EpochRecord {

@@ -48,7 +48,12 @@ impl Trainee {
 
     /// Gathers what is told about a batch. A device that cannot be read gives a loss that is no number, and
     /// that ends the training.
-    fn output(&self, loss: burn::tensor::Tensor<1>, logits: burn::tensor::Tensor<2>, batch: &Batch) -> StepOutput {
+    fn output(
+        &self,
+        loss: burn::tensor::Tensor<1>,
+        logits: burn::tensor::Tensor<2>,
+        batch: &Batch,
+    ) -> StepOutput {
         let count = batch.targets.len();
         let loss = loss.try_into_scalar::<f32>().map_or(f64::NAN, f64::from);
         let logits = logits.try_into_vec_as::<f32>().unwrap_or_default();

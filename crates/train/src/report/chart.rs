@@ -21,11 +21,15 @@ pub(super) fn lines(title: &str, x_label: &str, series: &[Series<'_>], mark: Opt
     let finite = |series: &Series<'_>| -> Vec<(f64, f64)> {
         series.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
     };
-    let cleaned: Vec<(&str, Vec<(f64, f64)>)> = series.iter().map(|series| (series.name, finite(series))).collect();
+    let cleaned: Vec<(&str, Vec<(f64, f64)>)> =
+        series.iter().map(|series| (series.name, finite(series))).collect();
     let all = || cleaned.iter().flat_map(|(_, points)| points.iter().copied());
-    let fold = |start: f64, pick: fn(f64, f64) -> f64, get: fn((f64, f64)) -> f64| all().map(get).fold(start, pick);
-    let (low_x, high_x) = (fold(f64::INFINITY, f64::min, |p| p.0), fold(f64::NEG_INFINITY, f64::max, |p| p.0));
-    let (low_y, high_y) = (fold(f64::INFINITY, f64::min, |p| p.1), fold(f64::NEG_INFINITY, f64::max, |p| p.1));
+    let fold =
+        |start: f64, pick: fn(f64, f64) -> f64, get: fn((f64, f64)) -> f64| all().map(get).fold(start, pick);
+    let (low_x, high_x) =
+        (fold(f64::INFINITY, f64::min, |p| p.0), fold(f64::NEG_INFINITY, f64::max, |p| p.0));
+    let (low_y, high_y) =
+        (fold(f64::INFINITY, f64::min, |p| p.1), fold(f64::NEG_INFINITY, f64::max, |p| p.1));
     if !low_x.is_finite() || !low_y.is_finite() {
         return String::new();
     }
@@ -35,16 +39,32 @@ pub(super) fn lines(title: &str, x_label: &str, series: &[Series<'_>], mark: Opt
     let mut svg = open(title);
     for tick in &ticks {
         let y = scale.y_at(*tick);
-        svg += &format!("<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>", WIDTH - RIGHT);
-        svg += &format!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", LEFT - 6.0, y + 4.0, short(*tick));
+        svg += &format!(
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>",
+            WIDTH - RIGHT
+        );
+        svg += &format!(
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            LEFT - 6.0,
+            y + 4.0,
+            short(*tick)
+        );
     }
     for tick in whole_ticks(low_x, high_x) {
         let x = scale.x_at(tick);
-        svg += &format!("<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>", HEIGHT - BOTTOM + 16.0, short(tick));
+        svg += &format!(
+            "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            HEIGHT - BOTTOM + 16.0,
+            short(tick)
+        );
     }
     if let Some((at, label)) = mark {
         let x = scale.x_at(at);
-        svg += &format!("<line class=\"mark\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{:.1}\"><title>{}</title></line>", HEIGHT - BOTTOM, escape(label));
+        svg += &format!(
+            "<line class=\"mark\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{:.1}\"><title>{}</title></line>",
+            HEIGHT - BOTTOM,
+            escape(label)
+        );
     }
     for (index, (name, points)) in cleaned.iter().enumerate() {
         let class = if index == 0 { "first" } else { "second" };
@@ -56,14 +76,28 @@ pub(super) fn lines(title: &str, x_label: &str, series: &[Series<'_>], mark: Opt
             for &(x, y) in points {
                 svg += &format!(
                     "<circle class=\"{class}-fill\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.4\"><title>{}, {} {}: {}</title></circle>",
-                    scale.x_at(x), scale.y_at(y), escape(name), escape(x_label), short(x), precise(y)
+                    scale.x_at(x),
+                    scale.y_at(y),
+                    escape(name),
+                    escape(x_label),
+                    short(x),
+                    precise(y)
                 );
             }
         }
         let x = LEFT + 110.0 * index as f64;
-        svg += &format!("<rect class=\"{class}-fill\" x=\"{x}\" y=\"9\" width=\"10\" height=\"4\" rx=\"2\"/><text x=\"{}\" y=\"15\">{}</text>", x + 15.0, escape(name));
+        svg += &format!(
+            "<rect class=\"{class}-fill\" x=\"{x}\" y=\"9\" width=\"10\" height=\"4\" rx=\"2\"/><text x=\"{}\" y=\"15\">{}</text>",
+            x + 15.0,
+            escape(name)
+        );
     }
-    svg += &format!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text></svg>", WIDTH - RIGHT, HEIGHT - 4.0, escape(x_label));
+    svg += &format!(
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text></svg>",
+        WIDTH - RIGHT,
+        HEIGHT - 4.0,
+        escape(x_label)
+    );
     svg
 }
 
@@ -74,16 +108,31 @@ pub(super) fn reliability(bins: &[crate::evaluate::Bin]) -> String {
     let mut svg = open("Confidence against accuracy");
     for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
         let (x, y) = (scale.x_at(tick), scale.y_at(tick));
-        svg += &format!("<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>", WIDTH - RIGHT);
-        svg += &format!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{:.0} %</text>", LEFT - 6.0, y + 4.0, tick * 100.0);
-        svg += &format!("<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.0} %</text>", HEIGHT - BOTTOM + 16.0, tick * 100.0);
+        svg += &format!(
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>",
+            WIDTH - RIGHT
+        );
+        svg += &format!(
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{:.0} %</text>",
+            LEFT - 6.0,
+            y + 4.0,
+            tick * 100.0
+        );
+        svg += &format!(
+            "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.0} %</text>",
+            HEIGHT - BOTTOM + 16.0,
+            tick * 100.0
+        );
     }
     for bin in bins.iter().filter(|bin| bin.count > 0) {
         let share = bin.count as f64 / total.max(1) as f64;
         let (left, right, top) = (scale.x_at(bin.low), scale.x_at(bin.high), scale.y_at(share));
         svg += &format!(
             "<rect class=\"first-fill\" opacity=\"0.16\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"><title>{} samples</title></rect>",
-            left + 1.0, (right - left - 2.0).max(1.0), scale.y_at(0.0) - top, bin.count
+            left + 1.0,
+            (right - left - 2.0).max(1.0),
+            scale.y_at(0.0) - top,
+            bin.count
         );
     }
     let at = |x: f64, y: f64| format!("{:.1},{:.1}", scale.x_at(x), scale.y_at(y));
@@ -94,10 +143,18 @@ pub(super) fn reliability(bins: &[crate::evaluate::Bin]) -> String {
     for bin in filled {
         svg += &format!(
             "<circle class=\"second-fill\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>said {:.1} %, right in {:.1} % of {}</title></circle>",
-            scale.x_at(bin.confidence), scale.y_at(bin.accuracy), bin.confidence * 100.0, bin.accuracy * 100.0, bin.count
+            scale.x_at(bin.confidence),
+            scale.y_at(bin.accuracy),
+            bin.confidence * 100.0,
+            bin.accuracy * 100.0,
+            bin.count
         );
     }
-    svg += &format!("<text x=\"{LEFT}\" y=\"15\">share that is right</text><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">probability that was told</text></svg>", WIDTH - RIGHT, HEIGHT - 4.0);
+    svg += &format!(
+        "<text x=\"{LEFT}\" y=\"15\">share that is right</text><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">probability that was told</text></svg>",
+        WIDTH - RIGHT,
+        HEIGHT - 4.0
+    );
     svg
 }
 
@@ -130,7 +187,11 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     let span = if high > low { high - low } else { low.abs().max(1.0) };
     let rough = span / 4.0;
     let magnitude = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|m| m * magnitude).find(|step| *step >= rough).unwrap_or(rough);
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+        .into_iter()
+        .map(|m| m * magnitude)
+        .find(|step| *step >= rough)
+        .unwrap_or(rough);
     let first = (low / step).floor();
     let count = (((high / step).ceil() - first) as usize).clamp(1, 12);
     (0..=count).map(|index| (first + index as f64) * step).collect()
@@ -182,7 +243,18 @@ mod tests {
 
     #[test]
     fn labels_of_ticks_differ() {
-        let cases = [(0.0, "0"), (0.0015, "0.0015"), (0.002, "0.002"), (0.25, "0.25"), (2.5, "2.5"), (20.0, "20"), (1250.0, "1250"), (1e-7, "1.0e-7"), (3e9, "3.0e9"), (-0.5, "-0.5")];
+        let cases = [
+            (0.0, "0"),
+            (0.0015, "0.0015"),
+            (0.002, "0.002"),
+            (0.25, "0.25"),
+            (2.5, "2.5"),
+            (20.0, "20"),
+            (1250.0, "1250"),
+            (1e-7, "1.0e-7"),
+            (3e9, "3.0e9"),
+            (-0.5, "-0.5"),
+        ];
         for (value, text) in cases {
             assert_eq!(short(value), text);
         }

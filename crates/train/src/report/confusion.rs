@@ -21,10 +21,15 @@ fn body(evaluation: &Evaluation) -> String {
     let drawn = if matrix.len() <= NUMBERED { numbered(evaluation) } else { coloured(evaluation) };
     let pairs = frequent(evaluation);
     if pairs.is_empty() {
-        return format!("{drawn}<p class=\"soft\">No sample of the {} split was confused.</p>", escape(&evaluation.split));
+        return format!(
+            "{drawn}<p class=\"soft\">No sample of the {} split was confused.</p>",
+            escape(&evaluation.split)
+        );
     }
     let listed = table(&["true class", "taken for", "times"], &pairs, 2);
-    format!("<div class=\"pair\"><div>{drawn}</div><div><h3>Most frequent confusions</h3>{listed}</div></div>")
+    format!(
+        "<div class=\"pair\"><div>{drawn}</div><div><h3>Most frequent confusions</h3>{listed}</div></div>"
+    )
 }
 
 fn numbered(evaluation: &Evaluation) -> String {
@@ -55,7 +60,9 @@ fn numbered(evaluation: &Evaluation) -> String {
 fn coloured(evaluation: &Evaluation) -> String {
     let size = evaluation.confusion.len();
     let cell = 480.0 / size as f64;
-    let mut out = format!("<p class=\"soft\">Rows are true classes, columns what was predicted.</p><svg viewBox=\"0 0 480 480\" role=\"img\" aria-label=\"Confusion matrix of {size} classes\">");
+    let mut out = format!(
+        "<p class=\"soft\">Rows are true classes, columns what was predicted.</p><svg viewBox=\"0 0 480 480\" role=\"img\" aria-label=\"Confusion matrix of {size} classes\">"
+    );
     for (truth, row) in evaluation.confusion.iter().enumerate() {
         let total: u64 = row.iter().sum();
         for (guess, &count) in row.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -64,7 +71,10 @@ fn coloured(evaluation: &Evaluation) -> String {
             let label = |class: usize| escape(evaluation.labels.get(class).map_or("", String::as_str));
             out += &format!(
                 "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"{cell:.2}\" height=\"{cell:.2}\" style=\"fill:rgba(var({colour}),{strength:.2})\"><title>{} taken for {}: {count}</title></rect>",
-                guess as f64 * cell, truth as f64 * cell, label(truth), label(guess)
+                guess as f64 * cell,
+                truth as f64 * cell,
+                label(truth),
+                label(guess)
             );
         }
     }
@@ -83,5 +93,8 @@ fn frequent(evaluation: &Evaluation) -> Vec<Vec<String>> {
     pairs.sort_by_key(|&(count, truth, guess)| (std::cmp::Reverse(count), truth, guess));
     pairs.truncate(LISTED);
     let label = |class: usize| evaluation.labels.get(class).cloned().unwrap_or_default();
-    pairs.into_iter().map(|(count, truth, guess)| vec![label(truth), label(guess), count.to_string()]).collect()
+    pairs
+        .into_iter()
+        .map(|(count, truth, guess)| vec![label(truth), label(guess), count.to_string()])
+        .collect()
 }

@@ -13,9 +13,13 @@ pub(super) fn header(page: &Page<'_>) -> String {
     let record = page.record;
     let data = &page.prepared.data;
     let splits = &data.splits.record;
-    let made = record.model.as_ref().map_or_else(String::new, |model| format!(" · package <b>{}</b>", escape(model)));
+    let made = record
+        .model
+        .as_ref()
+        .map_or_else(String::new, |model| format!(" · package <b>{}</b>", escape(model)));
     let origin = [&data.origin.citation, &data.origin.licence];
-    let origin: Vec<String> = origin.into_iter().filter(|text| !text.is_empty()).map(|text| escape(text)).collect();
+    let origin: Vec<String> =
+        origin.into_iter().filter(|text| !text.is_empty()).map(|text| escape(text)).collect();
     let origin = if origin.is_empty() { String::new() } else { format!("<br>Data: {}", origin.join("; ")) };
     format!(
         "<header>\n<p class=\"brand\">Brazier</p>\n<h1>{}</h1>\n<p class=\"soft\">{}{}{made}<br>\
@@ -90,7 +94,8 @@ pub(super) fn curves(page: &Page<'_>) -> String {
     let chosen = page.record.best_epoch < page.history.len();
     let mark = chosen.then_some((page.record.best_epoch as f64, "the epoch whose weights were taken"));
     let loss = chart::lines("Loss per epoch", "epoch", &series(|r| r.train_loss, |r| r.valid_loss), mark);
-    let score = chart::lines("Metric per epoch", "epoch", &series(|r| r.train_score, |r| r.valid_score), mark);
+    let score =
+        chart::lines("Metric per epoch", "epoch", &series(|r| r.train_score, |r| r.valid_score), mark);
     let rate = |record: &EpochRecord| (record.epoch as f64, record.learning_rate);
     let rate = [Series { name: "learning rate", points: page.history.iter().map(rate).collect() }];
     let rate = chart::lines("Learning rate per epoch", "epoch", &rate, mark);
@@ -111,7 +116,8 @@ pub(super) fn classes(evaluation: &Evaluation) -> String {
     }
     let number = |value: f64| format!("{value:.4}");
     let row = |class: &crate::evaluate::ClassScore| {
-        let numbers = [number(class.precision), number(class.recall), number(class.f1), grouped(class.support)];
+        let numbers =
+            [number(class.precision), number(class.recall), number(class.f1), grouped(class.support)];
         std::iter::once(class.label.clone()).chain(numbers).collect()
     };
     let rows: Vec<Vec<String>> = evaluation.classes.iter().map(row).collect();
@@ -151,8 +157,11 @@ pub(super) fn network(page: &Page<'_>) -> String {
     let summary = network::summary(&page.prepared.network);
     let mut body = format!("<pre>{}</pre>", escape(&summary));
     if let Some(init) = &page.prepared.init {
-        let fresh: String =
-            init.fresh.iter().map(|(key, reason)| format!("<br>new: {} ({})", escape(key), escape(reason))).collect();
+        let fresh: String = init
+            .fresh
+            .iter()
+            .map(|(key, reason)| format!("<br>new: {} ({})", escape(key), escape(reason)))
+            .collect();
         let frozen = match page.prepared.freeze.is_empty() {
             true => String::new(),
             false => format!("<br>frozen: {}", escape(&page.prepared.freeze.join(", "))),
@@ -176,7 +185,8 @@ pub(super) fn timings(page: &Page<'_>) -> String {
         Some(Finish::Interrupted) => "interrupted",
         None => "under way",
     };
-    let crates: Vec<String> = record.crates.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let crates: Vec<String> =
+        record.crates.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let rows: Vec<Vec<String>> = [
         ("training and validation", seconds(record.train_seconds)),
         ("of which one epoch", seconds(record.train_seconds / epochs)),
@@ -198,5 +208,11 @@ pub(super) fn timings(page: &Page<'_>) -> String {
 }
 
 pub(super) fn config(page: &Page<'_>) -> String {
-    section("Configuration", &format!("<details><summary>every value with its origin</summary><pre>{}</pre></details>", escape(page.config_text)))
+    section(
+        "Configuration",
+        &format!(
+            "<details><summary>every value with its origin</summary><pre>{}</pre></details>",
+            escape(page.config_text)
+        ),
+    )
 }

@@ -10,7 +10,8 @@ use crate::fit::Objective;
 fn page_of(config: &str, mut change: impl FnMut(&mut Prepared, &mut RunRecord)) -> String {
     let config: TrainConfig = toml::from_str(config).unwrap();
     let models = tempfile::tempdir().unwrap();
-    let mut prepared = crate::prepare::prepare(&config, &artifact::Registry::open(models.path()).unwrap()).unwrap();
+    let mut prepared =
+        crate::prepare::prepare(&config, &artifact::Registry::open(models.path()).unwrap()).unwrap();
     let mut record = RunRecord { id: "run-1".to_owned(), best_epoch: 1, ..RunRecord::default() };
     change(&mut prepared, &mut record);
     let post = prepared.postprocess.clone();
@@ -39,7 +40,16 @@ const DIGITS: &str = "version = 1\nname = 'x'\ndata = { source = 'digits' }\nnet
 #[test]
 fn every_section_is_there_and_nothing_is_outside() {
     let page = page_of(DIGITS, |_, _| {});
-    for title in ["Learning curves", "Per class", "Confusion matrix", "Calibration", "Worst mistakes", "Network", "Timings", "Configuration"] {
+    for title in [
+        "Learning curves",
+        "Per class",
+        "Confusion matrix",
+        "Calibration",
+        "Worst mistakes",
+        "Network",
+        "Timings",
+        "Configuration",
+    ] {
         assert!(page.contains(&format!("<h2>{title}")), "{title}");
     }
     assert!(page.contains("data:image/png;base64,"));
@@ -70,7 +80,7 @@ fn tables_show_rows_and_many_classes_show_colours() {
     let labels: Vec<String> = (0..40).map(|class| class.to_string()).collect();
     let post = Postprocess::new(Task::MultiClass, labels);
     let target = crate::data::Target::Class(3);
-    let prediction = post.apply(&vec![0.0; 40]).unwrap();
+    let prediction = post.apply(&[0.0; 40]).unwrap();
     let evaluation = score(&post, "test", &[Outcome { index: 0, target, prediction }]).unwrap();
     assert!(super::confusion::section(&evaluation).contains("<svg"));
 }

@@ -38,7 +38,8 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}{}", text(&output.stdout), text(&output.stderr)))
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}{}", text(&output.stdout), text(&output.stderr)))
 }
 
 #[test]
@@ -51,7 +52,8 @@ fn train_then_evaluate() {
     let epochs: Vec<serde_json::Value> =
         text(&output.stderr).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     assert_eq!(epochs.iter().filter(|event| event["event"] == "epoch").count(), 2);
-    let resolved = std::fs::read_to_string(place.path("artifacts/runs/digits-1/config.resolved.toml")).unwrap();
+    let resolved =
+        std::fs::read_to_string(place.path("artifacts/runs/digits-1/config.resolved.toml")).unwrap();
     assert!(resolved.contains("--seed") && resolved.contains("config.toml:"), "{resolved}");
 
     let output = place.run(&["evaluate", "digits@1"]);
@@ -75,7 +77,8 @@ fn the_environment_sets_values_below_flags() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
-    let resolved = std::fs::read_to_string(place.path("artifacts/runs/digits-1/config.resolved.toml")).unwrap();
+    let resolved =
+        std::fs::read_to_string(place.path("artifacts/runs/digits-1/config.resolved.toml")).unwrap();
     assert!(resolved.contains("epochs = 1") && resolved.contains("0.004"), "{resolved}");
     assert!(!place.path("artifacts/models").exists());
 }
@@ -84,11 +87,17 @@ fn the_environment_sets_values_below_flags() {
 fn refusals_name_the_place_and_what_would_be_right() {
     let place = Place::new();
     let cases: &[(&[&str], &[&str])] = &[
-        (&["--set", "optimizer.momentum=0.9"], &["`optimizer.momentum` from `--set", "does not apply to `adamw`"]),
+        (
+            &["--set", "optimizer.momentum=0.9"],
+            &["`optimizer.momentum` from `--set", "does not apply to `adamw`"],
+        ),
         (&["--set", "optimizer.leraning_rate=1"], &["unknown key", "did you mean `learning_rate`?"]),
         (&["--set", "train.epochs=0"], &["`train.epochs` from `--set", "must be 1 or more"]),
         (&["--set", "network.preset=lenet6"], &["`network.preset` from `--set", "one of mlp"]),
-        (&["--set", "train.early_stopping={patience=2,metric='mae'}"], &["early_stopping.metric", "`loss` or `accuracy`"]),
+        (
+            &["--set", "train.early_stopping={patience=2,metric='mae'}"],
+            &["early_stopping.metric", "`loss` or `accuracy`"],
+        ),
         (&["--set", "schedule.gamma=0.5"], &["`schedule.gamma`", "does not apply to `cosine`"]),
         (&["--set", "freeze=['fc1']"], &["`freeze`", "does not apply to a training without `init`"]),
         (&["--set", "init=none@1"], &["none"]),
@@ -107,7 +116,12 @@ fn refusals_name_the_place_and_what_would_be_right() {
         }
         assert!(!place.path("artifacts/runs").exists(), "{arguments:?} left a run behind");
     }
-    for arguments in [&["train"][..], &["train", "--config", "missing.toml"], &["train", "--resume", "digits-9"], &["evaluate", "digits@1"]] {
+    for arguments in [
+        &["train"][..],
+        &["train", "--config", "missing.toml"],
+        &["train", "--resume", "digits-9"],
+        &["evaluate", "digits@1"],
+    ] {
         let output = place.run(arguments);
         assert!(matches!(output.status.code(), Some(2 | 3)), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
@@ -126,7 +140,8 @@ fn a_dry_run_leaves_nothing_and_the_network_can_be_copied() {
     let output = place.run(&["train", "--config", "config.toml", "--dry-run"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).starts_with("dry run:"));
-    let names: Vec<_> = std::fs::read_dir(place.root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(place.root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["config.toml"]);
 
     let output = place.run(&["train", "--config", "config.toml", "--print-network"]);
@@ -168,5 +183,7 @@ fn ctrl_c_checkpoints_and_the_run_goes_on() {
 
 #[cfg(unix)]
 fn has_checkpoint(run: &Path) -> bool {
-    std::fs::read_dir(run.join("checkpoint")).unwrap().any(|entry| entry.unwrap().path().join("state.json").is_file())
+    std::fs::read_dir(run.join("checkpoint"))
+        .unwrap()
+        .any(|entry| entry.unwrap().path().join("state.json").is_file())
 }

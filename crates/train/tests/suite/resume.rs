@@ -97,7 +97,8 @@ fn a_finished_run_and_other_data_are_refused() {
     assert!(error.to_string().contains("was on other data"), "{error}");
 
     // A damaged checkpoint is not believed.
-    let folder = std::fs::read_dir(stopped.run.path().join("checkpoint")).unwrap().next().unwrap().unwrap().path();
+    let folder =
+        std::fs::read_dir(stopped.run.path().join("checkpoint")).unwrap().next().unwrap().unwrap().path();
     let file = folder.join("optimizer.bpk");
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;

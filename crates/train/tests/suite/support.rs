@@ -5,10 +5,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Once};
 
 use artifact::{Package, Registry};
-use burn::train::renderer::MetricsRenderer;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;
-use burn::train::renderer::{EvaluationName, MetricState, MetricsRendererEvaluation, MetricsRendererTraining};
+use burn::train::renderer::MetricsRenderer;
+use burn::train::renderer::{
+    EvaluationName, MetricState, MetricsRendererEvaluation, MetricsRendererTraining,
+};
 use train::config::TrainConfig;
 use train::fit::EpochRecord;
 use train::pipeline::{self, Hooks, Observer, Request, Stage, TrainError, Trained};

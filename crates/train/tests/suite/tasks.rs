@@ -15,8 +15,24 @@ fn config(name: &str, data: &str, network: &str, train: &str) -> String {
 #[test]
 fn every_task_learns() {
     let cases = [
-        ("classes", "source = 'digits'", "preset = 'mlp'", "epochs = 6\nbatch_size = 32", "accuracy", 0.93, Task::MultiClass),
-        ("binary", "source = 'breast-cancer'", "preset = 'mlp'", "epochs = 12\nbatch_size = 32", "auroc", 0.97, Task::Binary),
+        (
+            "classes",
+            "source = 'digits'",
+            "preset = 'mlp'",
+            "epochs = 6\nbatch_size = 32",
+            "accuracy",
+            0.93,
+            Task::MultiClass,
+        ),
+        (
+            "binary",
+            "source = 'breast-cancer'",
+            "preset = 'mlp'",
+            "epochs = 12\nbatch_size = 32",
+            "auroc",
+            0.97,
+            Task::Binary,
+        ),
         (
             "numbers",
             "source = 'generated'\ngenerate = { kind = 'friedman1', samples = 1200 }",
@@ -49,7 +65,14 @@ fn every_task_learns() {
         assert!(!manifest.reference.features.is_empty(), "{name}");
         let predictor = predict::Predictor::from_package(&package, &model::DeviceSpec::Cpu).unwrap();
         assert_eq!(predictor.self_check().unwrap().samples, 16, "{name}");
-        for file in ["config.resolved.toml", "run.json", "metrics.csv", "metrics.jsonl", "evaluation.json", "report.html"] {
+        for file in [
+            "config.resolved.toml",
+            "run.json",
+            "metrics.csv",
+            "metrics.jsonl",
+            "evaluation.json",
+            "report.html",
+        ] {
             assert!(trained.run.path().join(file).is_file(), "{name}: {file}");
         }
     }
@@ -64,7 +87,9 @@ fn fine_tuning_loads_what_fits_and_keeps_what_is_frozen() {
 
     // The same classes: everything is loaded, also without a [network] table, and frozen layers stay.
     let tuned = config("tuned", "source = 'digits'", "", "epochs = 1\nbatch_size = 64");
-    let tuned = tuned.replace("name = 'tuned'", "name = 'tuned'\ninit = 'base@1'\nfreeze = ['fc1']").replace("[network]\n", "");
+    let tuned = tuned
+        .replace("name = 'tuned'", "name = 'tuned'\ninit = 'base@1'\nfreeze = ['fc1']")
+        .replace("[network]\n", "");
     let trained = train(&request(&tuned, root.path(), None), false).unwrap();
     assert_eq!(trained.record.parent.as_deref(), Some("base@1"));
     let after = package(root.path(), "tuned@1");
@@ -79,17 +104,26 @@ fn fine_tuning_loads_what_fits_and_keeps_what_is_frozen() {
         std::fs::create_dir_all(folder.join(class)).unwrap();
         for index in 0..30u8 {
             let pixel = image::Luma([shade + index]);
-            image::GrayImage::from_pixel(8, 8, pixel).save(folder.join(class).join(format!("{index}.png"))).unwrap();
+            image::GrayImage::from_pixel(8, 8, pixel)
+                .save(folder.join(class).join(format!("{index}.png")))
+                .unwrap();
         }
     }
-    let data = format!("source = 'folder'\npath = '{}'\nimage = {{ channels = 1, size = [8, 8] }}", folder.display());
+    let data = format!(
+        "source = 'folder'\npath = '{}'\nimage = {{ channels = 1, size = [8, 8] }}",
+        folder.display()
+    );
     let headed = config("headed", &data, "", "epochs = 1\nbatch_size = 16");
-    let headed = headed.replace("name = 'headed'", "name = 'headed'\ninit = 'base@1'").replace("[network]\n", "");
+    let headed =
+        headed.replace("name = 'headed'", "name = 'headed'\ninit = 'base@1'").replace("[network]\n", "");
     let models = artifact::Registry::open(root.path().join("models")).unwrap();
     let prepared = train::prepare::prepare(&toml::from_str(&headed).unwrap(), &models).unwrap();
     let report = prepared.init.unwrap();
     assert_eq!(report.loaded, ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]);
-    assert_eq!(report.fresh.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["fc3.weight", "fc3.bias"]);
+    assert_eq!(
+        report.fresh.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
+        ["fc3.weight", "fc3.bias"]
+    );
     train(&request(&headed, root.path(), None), false).unwrap();
 
     let frozen = headed.replace("init = 'base@1'", "init = 'base@1'\nfreeze = ['fc3']");
