@@ -63,8 +63,9 @@ fn select(signature: &Signature, requested: Option<&[RequestedOutput]>) -> Resul
             let list = known().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             let hint = suggestion(name, known());
             return Err(ServeError::invalid(format_args!(
-                "there is no output {}{hint} The model gives {list}",
-                shown(name)
+                "there is no output {}{}; the model gives {list}",
+                shown(name),
+                hint.trim_end_matches('?')
             )));
         }
         if names.contains(name) {

@@ -116,7 +116,7 @@ async fn refusals_are_those_of_the_protocol() {
         Refusal(
             with("outputs", json!([{ "name": "logit" }])),
             400,
-            "there is no output `logit`; did you mean `logits`?",
+            "there is no output `logit`; did you mean `logits`; the model gives `logits`",
         ),
         Refusal(with("outputs", json!([{ "name": "logits" }, { "name": "logits" }])), 400, "asked for twice"),
         Refusal(with("model_name", json!("digits")), 400, "`model_name` is `digits`"),
