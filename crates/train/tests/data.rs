@@ -1,5 +1,7 @@
 //! The subcommands of `train data` as a person types them: what they print, what they refuse, and how they end.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

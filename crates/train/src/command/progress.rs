@@ -2,6 +2,7 @@
 //! per epoch; JSON events; or Burn's terminal UI.
 
 use std::collections::HashMap;
+use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::train::LearnerSummary;
@@ -11,7 +12,7 @@ use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
 };
 use clap::ValueEnum;
-use cli::{Printer, Progress, Unit};
+use cli::{ErrorExt as _, Printer, Progress, Unit};
 use serde::Serialize;
 use train::config::Metric;
 use train::fit::{EpochRecord, Interrupter};
@@ -116,12 +117,18 @@ fn tui(_interrupter: &Interrupter) -> Box<dyn MetricsRenderer> {
     Box::new(burn::train::renderer::CliMetricsRenderer::new())
 }
 
-/// Refuses a display that this program was built without.
+/// Refuses a display that this program was built without, or that has no terminal to draw on.
 pub(super) fn check(kind: ProgressKind) -> anyhow::Result<()> {
-    if kind == ProgressKind::Tui && !cfg!(feature = "tui") {
-        use cli::ErrorExt as _;
+    if kind != ProgressKind::Tui {
+        return Ok(());
+    }
+    if !cfg!(feature = "tui") {
         return Err(cli::usage_error("the terminal UI is not compiled into this program"))
             .hint("build it with `cargo build --release -p train --features tui`");
+    }
+    if !std::io::stdout().is_terminal() {
+        return Err(cli::usage_error("`--progress tui` needs a terminal"))
+            .hint("`--progress plain` prints a line per epoch");
     }
     Ok(())
 }
