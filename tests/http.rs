@@ -14,7 +14,8 @@ fn png() -> Vec<u8> {
     let pixels: Vec<u8> = ZERO.iter().map(|value| value * 15).collect();
     let mut bytes = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-    image::ImageEncoder::write_image(encoder, &pixels, 8, 8, image::ExtendedColorType::L8).expect("an image is written");
+    image::ImageEncoder::write_image(encoder, &pixels, 8, 8, image::ExtendedColorType::L8)
+        .expect("an image is written");
     bytes
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The path of a binary that Cargo built together with these tests: it lies one folder above them.
-pub fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the running test has a path");
     let folder = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
@@ -18,12 +18,12 @@ pub fn binary(name: &str) -> PathBuf {
 }
 
 /// The root of the workspace.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_owned()
 }
 
 /// A command in the workspace's root, without the settings of whoever runs the tests.
-pub fn command(name: &str) -> Command {
+pub(crate) fn command(name: &str) -> Command {
     let mut command = Command::new(binary(name));
     command.current_dir(root()).stdin(Stdio::null());
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("BRAZIER_")) {
@@ -35,10 +35,10 @@ pub fn command(name: &str) -> Command {
 
 /// What a finished command said.
 #[derive(Debug)]
-pub struct Said {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
@@ -48,18 +48,18 @@ impl Said {
     }
 
     /// The standard output as one JSON value.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 
     /// The same, after making sure that it succeeded.
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
     /// The standard error, after making sure that it failed with `code`.
-    pub fn refused(self, code: i32) -> String {
+    pub(crate) fn refused(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert!(self.err.contains("error: "), "no error is named: {self:?}");
         assert!(!self.err.contains("panicked"), "{self:?}");
@@ -68,12 +68,12 @@ impl Said {
 }
 
 /// Runs a command to its end.
-pub fn run(name: &str, arguments: &[&str]) -> Said {
+pub(crate) fn run(name: &str, arguments: &[&str]) -> Said {
     Said::of(command(name).args(arguments).output().expect("the binary starts"))
 }
 
 /// Runs a command with something on its standard input.
-pub fn run_with_input(name: &str, arguments: &[&str], input: &[u8]) -> Said {
+pub(crate) fn run_with_input(name: &str, arguments: &[&str], input: &[u8]) -> Said {
     let mut command = command(name);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
@@ -85,20 +85,20 @@ pub fn run_with_input(name: &str, arguments: &[&str], input: &[u8]) -> Said {
 }
 
 /// A place for runs and models that goes away with the test.
-pub struct Place {
+pub(crate) struct Place {
     folder: TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: TempDir::new().expect("a temporary folder") }
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().expect("paths of tests are UTF-8").to_owned()
     }
 
-    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         if let Some(folder) = Path::new(&path).parent() {
             std::fs::create_dir_all(folder).expect("a folder");
@@ -108,7 +108,7 @@ impl Place {
     }
 
     /// `train train` with its runs and models here.
-    pub fn train(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn train(&self, arguments: &[&str]) -> Said {
         let (runs, models) = (self.path("runs"), self.path("models"));
         let places = ["train", "--runs", &runs, "--models", &models];
         run("train", &[&places, arguments].concat())
@@ -116,7 +116,7 @@ impl Place {
 }
 
 /// A registry with `digits@1`, `digits@2` and `cancer@1`, trained once for all tests that only read it.
-pub fn trained() -> &'static Place {
+pub(crate) fn trained() -> &'static Place {
     static TRAINED: OnceLock<Place> = OnceLock::new();
     TRAINED.get_or_init(|| {
         let place = Place::new();
@@ -131,14 +131,14 @@ pub fn trained() -> &'static Place {
 }
 
 /// A running server; it is killed when the test ends.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
     /// Starts `serve` on a free port and waits until it is ready.
-    pub fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = command("serve");
         command.args(["--port", "0"]).args(arguments).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().expect("serve starts");
@@ -161,28 +161,28 @@ impl Server {
     }
 
     /// The models of [`trained`].
-    pub fn of_trained() -> Self {
+    pub(crate) fn of_trained() -> Self {
         Self::start(&["--models", &trained().path("models"), "--default-model", "digits"])
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.address)
     }
 
-    pub fn get(&self, path: &str) -> (u16, serde_json::Value) {
+    pub(crate) fn get(&self, path: &str) -> (u16, serde_json::Value) {
         answer(agent().get(self.url(path)).call())
     }
 
-    pub fn post(&self, path: &str, content_type: &str, body: &[u8]) -> (u16, serde_json::Value) {
+    pub(crate) fn post(&self, path: &str, content_type: &str, body: &[u8]) -> (u16, serde_json::Value) {
         answer(agent().post(self.url(path)).header("content-type", content_type).send(body))
     }
 
-    pub fn post_json(&self, path: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
+    pub(crate) fn post_json(&self, path: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
         self.post(path, "application/json", body.to_string().as_bytes())
     }
 
     /// Sends SIGTERM and returns the exit code.
-    pub fn terminate(mut self) -> Option<i32> {
+    pub(crate) fn terminate(mut self) -> Option<i32> {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill exists");
         assert!(sent.success());
