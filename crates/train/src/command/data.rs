@@ -28,7 +28,7 @@ Examples:
   cargo xtask data fetch mnist
   cargo xtask data fetch cifar10 --from ~/Downloads";
 
-/// Downloads to DIR/<name>; an interrupted download goes on where it stopped. The SHA-256 of each file is
+/// Downloads to DIR/NAME; an interrupted download goes on where it stopped. The SHA-256 of each file is
 /// compared with the published one before the file is used.
 #[derive(Args, Debug)]
 #[command(after_help = FETCH_EXAMPLES)]

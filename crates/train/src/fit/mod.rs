@@ -1,7 +1,7 @@
 //! Fitting: from prepared samples and a network to weights.
 //!
 //! Burn's `SupervisedTraining` runs the training: its learner, its optimizers, its events, metrics and
-//! renderers. The loop inside is ours ([`strategy`]), because Burn's own checkpoints by epoch only, saves no
+//! renderers. The loop inside is ours (`strategy.rs`), because Burn's own checkpoints by epoch only, saves no
 //! random state and clips gradients per tensor. Ours checkpoints after any step, and since every random draw
 //! is a function of (seed, epoch, step, sample) there is no random state to save: a run that was stopped and
 //! resumed gives, on one CPU thread, the bits of a run that was not.

@@ -1,7 +1,7 @@
 //! `report.html`: one page about a run, for a browser without a network.
 //!
 //! Everything is inside: styles, charts as SVG, pictures as data addresses. There is no script. Whatever
-//! comes from data or configuration goes through [`html::escape`].
+//! comes from data or configuration goes through `html::escape`.
 
 mod chart;
 mod confusion;
