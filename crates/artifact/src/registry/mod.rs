@@ -101,6 +101,14 @@ pub enum RegistryError {
     File(#[from] FileError),
 }
 
+impl RegistryError {
+    /// Whether something was asked for that the registry does not have: the caller's mistake, not the disk's.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::UnknownAlias { .. })
+    }
+}
+
 fn known_names(names: &[String]) -> String {
     if names.is_empty() {
         return "none".to_owned();

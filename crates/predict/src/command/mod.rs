@@ -91,9 +91,9 @@ fn open(registry: &Registry, reference: &ModelRef, device: &DeviceSpec) -> anyho
         Err(PredictError::Registry(error @ RegistryError::UnknownModel { .. })) => Err(error)
             .hint("`cargo xtask quickstart` makes digits@1; --models names another registry")
             .usage(),
-        Err(PredictError::Registry(
-            error @ (RegistryError::UnknownVersion { .. } | RegistryError::UnknownAlias { .. }),
-        )) => Err(error).hint("`cargo xtask models ls` lists what there is").usage(),
+        Err(PredictError::Registry(error)) if error.is_not_found() => {
+            Err(error).hint("`cargo xtask models ls` lists what there is").usage()
+        }
         Err(error) => Err(error).with_context(|| format!("cannot open `{reference}`")),
     }
 }

@@ -76,7 +76,12 @@ pub enum BenchError {
 ///
 /// # Errors
 /// When either side fails. Without an interpreter in the options only our side is measured.
-pub fn training(name: &str, network: &Network, options: &Options, device: &Device) -> Result<Row, BenchError> {
+pub fn training(
+    name: &str,
+    network: &Network,
+    options: &Options,
+    device: &Device,
+) -> Result<Row, BenchError> {
     let adam = OptimizerRule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let config = Optimizer { rule: adam, learning_rate: 1e-3, weight_decay: 0.0, l1: 0.0, clip_norm: None };
     let mut ours = Stepper::new(network, options.batch_size, config, 0, device)?;

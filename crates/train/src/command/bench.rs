@@ -23,7 +23,12 @@ pub(crate) enum BenchCommand {
 #[derive(Args, Debug)]
 pub(crate) struct TrainBench {
     /// The presets to measure.
-    #[arg(long, value_delimiter = ',', default_value = "lenet-300-100,lenet5,keras-cnn,resnet20", value_name = "NAME,…")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "lenet-300-100,lenet5,keras-cnn,resnet20",
+        value_name = "NAME,…"
+    )]
     preset: Vec<String>,
     /// Samples per step.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]

@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
     let printer = arguments.common.start(tracing::Level::WARN);
     model::device::set_threads(arguments.threads).usage()?;
     let registry = Registry::open(&arguments.models)?;
-    let package = registry.package(&arguments.model)?;
+    let package = registry.package(&arguments.model).map_err(failure::explain_registry)?;
     let manifest = package.manifest().clone();
     let predictor = Predictor::from_package(&package, &arguments.device)?;
     let model = format!("{}@{}", manifest.name, manifest.version);

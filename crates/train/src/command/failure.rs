@@ -1,6 +1,7 @@
 //! Errors of the library as the command line tells them: with a hint, and as a mistake of the person or of
 //! the machine.
 
+use artifact::RegistryError;
 use cli::ErrorExt as _;
 use cli::config::Resolved;
 use train::config::TrainConfig;
@@ -19,13 +20,11 @@ pub(super) fn explain(error: TrainError, resolved: &Resolved<TrainConfig>) -> an
             refusal(resolved, &error)
         }
         TrainError::Prepare(PrepareError::Data(error)) => explain_data(error),
-        TrainError::Prepare(PrepareError::Init(error)) => {
-            let message = match &error {
-                InitError::Registry(_) | InitError::Package(_) => return error.into(),
-                _ => error,
-            };
-            usage(message, None)
-        }
+        TrainError::Prepare(PrepareError::Init(error)) => match &error {
+            InitError::Registry(registry) if !registry.is_not_found() => error.into(),
+            InitError::Package(_) => error.into(),
+            _ => usage(error, None),
+        },
         TrainError::Prepare(error) => usage(error, Some("`--print-network` shows the layers of a preset")),
         TrainError::Device(error) => usage(error, None),
         TrainError::Run(
@@ -41,6 +40,14 @@ pub(super) fn explain(error: TrainError, resolved: &Resolved<TrainConfig>) -> an
         }
         error => error.into(),
     }
+}
+
+/// An error of the registry: a name that it does not have is the person's mistake.
+pub(super) fn explain_registry(error: RegistryError) -> anyhow::Error {
+    if error.is_not_found() {
+        return usage(error, Some("`cargo xtask models ls` lists what there is"));
+    }
+    error.into()
 }
 
 /// An error of the data, with its own hint.
