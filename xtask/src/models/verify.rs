@@ -76,7 +76,11 @@ fn reason(package: &Verified) -> Option<String> {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let next = error.to_string();
+        // Some errors repeat their source in their own message; the repetition tells nothing.
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
         cause = error.source();
     }
     Some(text)
