@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A network as data: named inputs, layers in order, named outputs.
 ///
 /// A layer reads the one before it (the first reads the first input) unless it says `from`. An empty
-/// list of layers is the identity model. [`crate::shape::infer`] checks a specification; every consumer
+/// list of layers is the identity model. [`crate::Network::new`] checks a specification; every consumer
 /// goes through it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
