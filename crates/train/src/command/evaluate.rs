@@ -155,7 +155,7 @@ fn choose(
     if let Some(file) = &arguments.config {
         let resolved = cli::config::Layers::new().file(file)?;
         let kind = train::config::OptimizerKind::AdamW;
-        let resolved = resolved.defaults(&train::config::defaults(kind))?.resolve::<TrainConfig>()?;
+        let resolved = super::resolve::below(resolved, kind)?.resolve::<TrainConfig>()?;
         let data = load(&resolved.config.data, resolved.config.train.seed, manifest)?;
         let indices = data.splits.part(part).to_vec();
         return Ok((data, indices, part.name().to_owned()));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cli::config::{Layers, Resolved};
-use train::config::{ConfigError, OptimizerKind, TrainConfig, defaults};
+use train::config::{ConfigError, OptimizerKind, TrainConfig, defaults, optimizer_preset};
 use train::run::{CONFIG_FILE, RunDirectory};
 
 /// Variables of the environment that begin so set values of the configuration.
@@ -31,13 +31,18 @@ impl Overrides<'_> {
     }
 }
 
-/// The configuration of a new run: flag > environment > file > default.
+/// The configuration of a new run: flag > environment > file > preset > default.
 pub(super) fn new_run(file: &PathBuf, overrides: &Overrides<'_>) -> anyhow::Result<Resolved<TrainConfig>> {
     let layers = overrides.apply(Layers::new().file(file)?.env(ENV_PREFIX)?)?;
     // The sensible learning rate depends on the optimizer, so that is asked for first.
     let kind = layers.peek("optimizer.kind")?;
     let kind = kind.and_then(|kind| kind_of(&kind)).unwrap_or(OptimizerKind::AdamW);
-    Ok(layers.defaults(&defaults(kind))?.resolve()?)
+    Ok(below(layers, kind)?.resolve()?)
+}
+
+/// The layers below what a person writes: what the optimizer brings with it, and the defaults.
+pub(super) fn below(layers: Layers, kind: OptimizerKind) -> Result<Layers, cli::config::ConfigError> {
+    layers.preset(kind.name(), &optimizer_preset(kind))?.defaults(&defaults())
 }
 
 fn kind_of(name: &str) -> Option<OptimizerKind> {

@@ -4,21 +4,28 @@ use toml::{Table, Value};
 
 use super::OptimizerKind;
 
-/// The default values as the lowest configuration layer. The learning rate that is sensible depends on the
-/// optimizer, and the factor of a schedule on its shape; so both are asked for.
+fn table(pairs: Vec<(&str, Value)>) -> Table {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// What naming an optimizer brings with it: a layer above the defaults, since the learning rate that is
+/// sensible depends on the optimizer.
 #[must_use]
-pub fn defaults(optimizer: OptimizerKind) -> Table {
-    let learning_rate = match optimizer {
+pub fn optimizer_preset(optimizer: OptimizerKind) -> Table {
+    let learning_rate: f64 = match optimizer {
         OptimizerKind::Sgd => 0.05,
         OptimizerKind::Adam | OptimizerKind::AdamW => 0.001,
         OptimizerKind::AdaGrad => 0.01,
         OptimizerKind::RmsProp => 0.0005,
     };
-    let table = |pairs: Vec<(&str, Value)>| -> Table {
-        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-    };
+    table(vec![("optimizer", table(vec![("learning_rate", learning_rate.into())]).into())])
+}
+
+/// The default values as the lowest configuration layer.
+#[must_use]
+pub fn defaults() -> Table {
     table(vec![
-        ("optimizer", table(vec![("kind", "adamw".into()), ("learning_rate", learning_rate.into())]).into()),
+        ("optimizer", table(vec![("kind", "adamw".into())]).into()),
         ("schedule", table(vec![("kind", "cosine".into()), ("warmup_steps", 0.into())]).into()),
         (
             "train",

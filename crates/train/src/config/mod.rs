@@ -12,7 +12,7 @@ mod settings;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::defaults::defaults;
+pub use self::defaults::{defaults, optimizer_preset};
 pub use self::network::{NetworkConfig, NetworkConfigError, check_outputs};
 pub use self::optimizer::{Optimizer, OptimizerConfig, OptimizerKind, OptimizerRule};
 pub use self::schedule::{Schedule, ScheduleConfig, ScheduleKind};
