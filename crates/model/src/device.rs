@@ -6,6 +6,9 @@ use std::str::FromStr;
 
 use burn::tensor::Device;
 
+/// The most threads that [`set_threads`] starts. The system would let more of them hang rather than refuse.
+pub const MAX_THREADS: usize = 1024;
+
 /// A device by name, whether or not this program was built with it. Parsed by [`FromStr`]; the names that
 /// parse are `cpu`, `flex`, `ndarray`, and `vulkan`, `wgpu` and `cuda` with an optional `:index`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -46,6 +49,10 @@ pub enum DeviceError {
     NotCompiledIn { device: DeviceSpec, feature: &'static str },
     #[error("the device `{device}` is not part of Brazier yet; the devices of this program are {available}")]
     NotYet { device: DeviceSpec, available: String },
+    #[error(
+        "{wanted} threads are too many; at most {MAX_THREADS} can compute, and 0 is one per processor core"
+    )]
+    TooManyThreads { wanted: usize },
     #[error("the number of compute threads is fixed already: {current} are running, {wanted} were asked for")]
     Threads { current: usize, wanted: usize },
 }
@@ -143,8 +150,11 @@ impl FromStr for DeviceSpec {
 /// a library must not call it. Asking again for the number that is running is fine.
 ///
 /// # Errors
-/// When the pool is running already with another number of threads.
+/// When there are more than [`MAX_THREADS`], or the pool is running already with another number of threads.
 pub fn set_threads(threads: usize) -> Result<(), DeviceError> {
+    if threads > MAX_THREADS {
+        return Err(DeviceError::TooManyThreads { wanted: threads });
+    }
     let result = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     let current = rayon::current_num_threads();
     match result {
@@ -194,6 +204,17 @@ mod tests {
         for (given, expected) in cases {
             let message = given.parse::<DeviceSpec>().unwrap_err().to_string();
             assert!(message.contains(expected), "{given}: {message}");
+        }
+    }
+
+    #[test]
+    fn too_many_threads_are_refused() {
+        for wanted in [1025, 100_000, usize::MAX] {
+            let message = set_threads(wanted).unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("{wanted} threads are too many; at most 1024")),
+                "{message}"
+            );
         }
     }
 

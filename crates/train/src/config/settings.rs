@@ -183,6 +183,10 @@ impl FitConfig {
         least("train.batch_size", self.batch_size)?;
         if let Some(threads) = self.threads {
             least("train.threads", threads)?;
+            if threads > model::device::MAX_THREADS {
+                let expected = format!("at most {}", model::device::MAX_THREADS);
+                return Err(ConfigError::value("train.threads", expected, threads));
+            }
         }
         if !(0.0..1.0).contains(&self.label_smoothing) {
             return Err(ConfigError::value("train.label_smoothing", "in [0, 1)", self.label_smoothing));
