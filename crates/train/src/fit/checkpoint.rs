@@ -23,10 +23,10 @@ use network::Weights;
 use serde::{Deserialize, Serialize};
 
 use super::EpochRecord;
-use super::history::bits;
+use super::history::{bits, exact};
 use super::stopping::StoppingState;
 
-const FORMAT: &str = "1.0";
+const FORMAT: &str = "2.0";
 const STATE: &str = "state.json";
 const WEIGHTS: &str = "weights.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
@@ -50,11 +50,18 @@ pub struct State {
     /// What early stopping remembers.
     pub stopping: StoppingState,
     /// The epochs that are over.
+    #[serde(with = "exact")]
     pub history: Vec<EpochRecord>,
     /// How the training ended; `None` while it can go on.
     pub finished: Option<super::Finish>,
     /// SHA-256 of the files beside this one.
     pub files: BTreeMap<String, String>,
+}
+
+/// What every format of `state.json` has.
+#[derive(Deserialize)]
+struct Version {
+    format: String,
 }
 
 /// Sums over samples.
@@ -202,12 +209,14 @@ impl Checkpoints {
             std::fs::read(&path).map_err(io)
         };
         let text = read(STATE)?;
-        let state: State =
-            serde_json::from_slice(&text).map_err(|error| self.damaged(&folder.join(STATE), error))?;
-        if state.format != FORMAT {
-            let problem = format!("its format is {}, this program reads {FORMAT}", state.format);
+        let damaged = |error| self.damaged(&folder.join(STATE), error);
+        // First of all, because another format may look different.
+        let version: Version = serde_json::from_slice(&text).map_err(damaged)?;
+        if version.format != FORMAT {
+            let problem = format!("its format is {}, this program reads {FORMAT}", version.format);
             return Err(self.damaged(folder, problem));
         }
+        let state: State = serde_json::from_slice(&text).map_err(damaged)?;
         let verified = |name: &str| {
             let bytes = read(name)?;
             if state.files.get(name) != Some(&digest::sha256_hex(&bytes)) {
@@ -234,4 +243,29 @@ pub(super) fn restore(optimizer: ModuleOptimizer, bytes: Bytes) -> Result<Module
     let record =
         OptimizerRecord::from_bytes(bytes).map_err(|error| CheckpointError::Optimizer(error.to_string()))?;
     Ok(optimizer.load_record(record))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_is_read_as_it_was_written() {
+        let number = |index: usize| (index as f64 + 0.1).sqrt() / 3.0;
+        let record = |index: usize| EpochRecord {
+            epoch: index,
+            step: 7,
+            learning_rate: number(index) * 1e-3,
+            train_loss: number(index + 1),
+            train_score: number(index + 2),
+            valid_loss: (index % 2 == 0).then(|| number(index + 3)),
+            valid_score: Some(number(index + 4)),
+            seconds: number(index + 5),
+            samples_per_second: number(index + 6) * 1e4,
+            best: index % 3 == 0,
+        };
+        let state = State { history: (0..1000).map(record).collect(), ..State::default() };
+        let text = serde_json::to_string(&state).unwrap();
+        assert!(serde_json::from_str::<State>(&text).unwrap() == state);
+    }
 }

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use artifact::FileError;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// One epoch.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// One epoch. It is not read back from decimal text, which could round it; checkpoints keep its bits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct EpochRecord {
     /// From 1.
     pub epoch: usize,
@@ -73,6 +73,72 @@ pub fn write_history(directory: &Path, metric: &str, history: &[EpochRecord]) ->
     }
     artifact::atomic::write(&directory.join("metrics.jsonl"), lines)?;
     artifact::atomic::write(&directory.join("metrics.csv"), table)
+}
+
+/// The epochs of a checkpoint, every number to the bit.
+pub(super) mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{EpochRecord, bits, optional_bits};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "EpochRecord")]
+    struct Fields {
+        epoch: usize,
+        step: u64,
+        #[serde(with = "bits")]
+        learning_rate: f64,
+        #[serde(with = "bits")]
+        train_loss: f64,
+        #[serde(with = "bits")]
+        train_score: f64,
+        #[serde(with = "optional_bits")]
+        valid_loss: Option<f64>,
+        #[serde(with = "optional_bits")]
+        valid_score: Option<f64>,
+        #[serde(with = "bits")]
+        seconds: f64,
+        #[serde(with = "bits")]
+        samples_per_second: f64,
+        best: bool,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Exact(#[serde(with = "Fields")] EpochRecord);
+
+    pub(in crate::fit) fn serialize<S: Serializer>(
+        history: &[EpochRecord],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(history.iter().cloned().map(Exact))
+    }
+
+    pub(in crate::fit) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<EpochRecord>, D::Error> {
+        let history = Vec::<Exact>::deserialize(deserializer)?;
+        Ok(history.into_iter().map(|Exact(record)| record).collect())
+    }
+}
+
+/// [`bits`] of a number that may not be there.
+mod optional_bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::bits;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Bits(#[serde(with = "bits")] f64);
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(Bits).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        Ok(Option::<Bits>::deserialize(deserializer)?.map(|Bits(value)| value))
+    }
 }
 
 /// A 64-bit float as the hexadecimal digits of its bits: reading decimal text back may round.
