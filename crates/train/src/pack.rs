@@ -1,9 +1,10 @@
 //! From a finished training to the draft of a package.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use artifact::manifest::{MAX_SAMPLES, SampleError};
-use artifact::{Draft, EvaluationSettings, Lineage, Manifest, Sample, SampleInput};
+use artifact::{Draft, EvaluationSettings, FileError, Lineage, Manifest, Sample, SampleInput};
 use model::DeviceSpec;
 use network::RawInput;
 use predict::Predictor;
@@ -40,6 +41,29 @@ pub enum PackError {
     Sample(#[from] SampleError),
     #[error("the evaluation cannot be written")]
     Json(#[from] serde_json::Error),
+}
+
+/// Makes sure that a package of this name could be written: makes the registry's folder and writes a small
+/// file where the package would appear, which goes away again.
+///
+/// # Errors
+/// When the folder cannot be made or written.
+pub fn check_place(root: &Path, name: &str) -> Result<(), FileError> {
+    std::fs::create_dir_all(root).map_err(|source| FileError {
+        action: "create directory",
+        path: root.to_owned(),
+        source,
+    })?;
+    let model = root.join(name);
+    // The first package makes the model's folder; until then nothing of it should be seen.
+    let place = if model.symlink_metadata().is_ok() { model } else { root.to_owned() };
+    let probe = || {
+        let folder =
+            tempfile::Builder::new().prefix(artifact::atomic::TEMPORARY_PREFIX).tempdir_in(&place)?;
+        std::fs::write(folder.path().join("probe"), [0; 4096])?;
+        folder.close()
+    };
+    probe().map_err(|source| FileError { action: "write in", path: place.clone(), source })
 }
 
 /// The draft of the package.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use artifact::{Published, Registry, RegistryError, digest};
+use artifact::{FileError, Published, Registry, RegistryError, digest};
 use burn::train::renderer::MetricsRenderer;
 use model::DeviceSpec;
 use predict::{Parts, Predictor};
@@ -129,11 +129,16 @@ pub enum TrainError {
     Report(#[from] ReportError),
     #[error("the model cannot be packed")]
     Pack(#[from] PackError),
-    #[error("the model cannot be packed")]
+    #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error("the model could not be packed when it is trained")]
+    NoPlace(#[source] FileError),
+    #[error("the model cannot be packed; the training is kept in the run {run}")]
+    Publish { run: String, source: RegistryError },
 }
 
-/// Trains, evaluates, reports and packs.
+/// Trains, evaluates, packs and reports. A run counts as over when all of that is done: one that was trained
+/// and then not packed goes on from there.
 ///
 /// # Errors
 /// The error of the step that failed; what was written before stays in the run directory.
@@ -148,11 +153,16 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
     if request.dry_run {
         shorten(&mut prepared, config.train.batch_size);
     }
+    if let Some(root) = &request.publish {
+        // Before the work, not after it.
+        pack::check_place(root, &config.name).map_err(TrainError::NoPlace)?;
+    }
     hooks.observer.stage(Stage::Prepared(&prepared));
 
+    let mut model = None;
     let (run, resume) = match &request.resume {
         Some(run) => {
-            run.check_resume(&prepared.data)?;
+            model = run.check_resume(&prepared.data, request.publish.is_some())?.model;
             (run.clone(), Some(Checkpoints::of_run(run.path()).newest()?))
         }
         None => {
@@ -161,7 +171,7 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
             (run, None)
         }
     };
-    let mut record = new_record(request, &run, &prepared, device);
+    let mut record = RunRecord { model, ..new_record(request, &run, &prepared, device) };
     run.write_record(&record)?;
     hooks
         .observer
@@ -195,21 +205,23 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
     })?;
     record.evaluate_seconds = scoring.elapsed().as_secs_f64();
     record.metrics = evaluation.metrics.clone();
-    record.finish = Some(fitted.finish);
     run.write(run::EVALUATION_FILE, run::json(&evaluation)?)?;
     run.write_record(&record)?;
     hooks.observer.stage(Stage::Evaluated(&evaluation));
 
     let mut published = None;
-    if let Some(root) = &request.publish {
+    if let Some(root) = request.publish.as_ref().filter(|_| record.model.is_none()) {
         let origin = pack::Origin { config, record: &record, device, created: request.now.clone() };
         let draft = pack::draft(&prepared, &fitted, &evaluation, &predictor, &origin)?;
-        let package = Registry::open(root)?.publish(&config.name, draft)?;
+        let package = Registry::open(root)
+            .and_then(|registry| registry.publish(&config.name, draft))
+            .map_err(|source| TrainError::Publish { run: run.id().to_owned(), source })?;
         record.model = Some(format!("{}@{}", package.name, package.version));
         run.write_record(&record)?;
         hooks.observer.stage(Stage::Published(&package));
         published = Some(package);
     }
+    record.finish = Some(fitted.finish);
     let page = report::Page {
         record: &record,
         config_text: &request.config_text,
@@ -218,6 +230,8 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
         evaluation: &evaluation,
     };
     run.write(run::REPORT_FILE, report::render(&page)?)?;
+    // Last of all: a run that is over cannot go on.
+    run.write_record(&record)?;
     Ok(Trained {
         run,
         record,

@@ -129,14 +129,16 @@ impl RunDirectory {
         serde_json::from_slice(&bytes).map_err(|source| RunError::Record { path, source })
     }
 
-    /// Refuses to go on with a run that is over, or on other data than it began with.
+    /// Refuses to go on with a run that is over, or on other data than it began with. A run that is trained
+    /// and has no package is not over for somebody who wants to `pack` it.
     ///
     /// # Errors
     /// What stands against it.
-    pub fn check_resume(&self, data: &DataSet) -> Result<(), RunError> {
+    pub fn check_resume(&self, data: &DataSet, pack: bool) -> Result<RunRecord, RunError> {
         let record = self.record()?;
         let id = self.id.clone();
-        if matches!(record.finish, Some(Finish::Completed | Finish::StoppedEarly)) {
+        let done = matches!(record.finish, Some(Finish::Completed | Finish::StoppedEarly));
+        if done && (record.model.is_some() || !pack) {
             return Err(RunError::Over { id, config: self.path.join(CONFIG_FILE) });
         }
         let pairs = [
@@ -149,7 +151,7 @@ impl RunDirectory {
                 return Err(RunError::DataChanged { id, what, found, expected });
             }
         }
-        Ok(())
+        Ok(record)
     }
 
     /// Writes `run.json`.
@@ -183,7 +185,7 @@ pub struct RunRecord {
     /// When it began, as the caller told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
-    /// How it ended; not there while it runs or when it failed.
+    /// How it ended; not there while it runs, when it failed, and until the package and the report are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<Finish>,
     /// The digest of the resolved configuration.

@@ -27,6 +27,15 @@ pub(super) fn explain(error: TrainError, resolved: &Resolved<TrainConfig>) -> an
         },
         TrainError::Prepare(error) => usage(error, Some("`--print-network` shows the layers of a preset")),
         TrainError::Device(error) => usage(error, None),
+        error @ TrainError::NoPlace(_) => {
+            usage(error, Some("give another folder with `--models`, or make no package with `--no-pack`"))
+        }
+        TrainError::Publish { ref run, .. } => {
+            let hint = format!(
+                "when the cause is mended, `train --resume {run}` packs the model without training again"
+            );
+            hinted(error.into(), &hint)
+        }
         TrainError::Run(
             error @ (RunError::Unknown { .. } | RunError::Over { .. } | RunError::DataChanged { .. }),
         ) => usage(error, None),

@@ -58,7 +58,7 @@ pub(crate) struct TrainArguments {
     #[arg(long, conflicts_with_all = ["resume", "repeat", "dry_run"])]
     print_network: bool,
 
-    /// Go on with a run that was interrupted, by its name or folder.
+    /// Go on with a run that was interrupted or not packed, by its name or folder.
     #[arg(long, value_name = "RUN", conflicts_with = "repeat")]
     resume: Option<String>,
 

@@ -104,6 +104,9 @@ fn refusals_name_the_place_and_what_would_be_right() {
         (&["--set", "data.source=moon"], &["moon"]),
         (&["--device", "abacus"], &["`abacus` is not a device"]),
         (&["--name", "Big Digits"], &["`name` from `--name`", "a-z, 0-9"]),
+        (&["--threads", "100000"], &["`train.threads` from `--threads", "must be at most 1024", "100000"]),
+        // Where no package can be made nothing is trained.
+        (&["--models", "config.toml/models"], &["config.toml/models", "--no-pack"]),
     ];
     for (arguments, expected) in cases {
         let mut all = vec!["train", "--config", "config.toml"];
@@ -121,6 +124,7 @@ fn refusals_name_the_place_and_what_would_be_right() {
         &["train", "--config", "missing.toml"],
         &["train", "--resume", "digits-9"],
         &["evaluate", "digits@1"],
+        &["evaluate", "digits@1", "--threads", "100000"],
     ] {
         let output = place.run(arguments);
         assert!(matches!(output.status.code(), Some(2 | 3)), "{arguments:?}");

@@ -1,9 +1,10 @@
 //! A run that was stopped and resumed, after every single step, ends with the bits of one that was not.
 
 use train::fit::Finish;
+use train::pipeline::{Request, Stage, TrainError};
 use train::run::RunDirectory;
 
-use super::support::{package, request, train};
+use super::support::{package, request, train, train_observed};
 
 /// Dropout, batch norm, shifts, shuffling, early stopping, clipping, L1, decay and a schedule: everything
 /// that has a state or draws at random.
@@ -57,17 +58,23 @@ fn a_resumed_run_is_the_uninterrupted_run() {
     }
 }
 
-/// The epochs without what is measured in seconds.
-fn history(run: &RunDirectory) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(run.path().join("metrics.jsonl")).unwrap();
-    let parse = |line: &str| {
-        let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
-        for timed in ["seconds", "samples_per_second"] {
-            value.as_object_mut().unwrap().remove(timed).unwrap();
-        }
-        value
-    };
-    text.lines().map(parse).collect()
+/// The text of the epochs' files without what is measured in seconds; text, because parsing could round.
+fn history(run: &RunDirectory) -> Vec<String> {
+    let read = |name| std::fs::read_to_string(run.path().join(name)).unwrap();
+    let timed = |field: &str| field.starts_with("\"seconds\"") || field.starts_with("\"samples_per_second\"");
+    let lines = read("metrics.jsonl");
+    let lines = lines.lines().map(|line| {
+        let kept: Vec<&str> = line.split(',').filter(|field| !timed(field)).collect();
+        assert_eq!(kept.len(), line.split(',').count() - 2, "{line}");
+        kept.join(",")
+    });
+    let table = read("metrics.csv");
+    let rows = table.lines().map(|row| {
+        let mut fields: Vec<&str> = row.split(',').collect();
+        fields.drain(7..9);
+        fields.join(",")
+    });
+    lines.chain(rows).collect()
 }
 
 #[test]
@@ -87,9 +94,14 @@ fn the_same_seed_gives_the_same_bits_and_another_does_not() {
 fn a_finished_run_and_other_data_are_refused() {
     let config = config("kind = 'adamw'\nlearning_rate = 0.01", SHAPES, LAYERS);
     let root = tempfile::tempdir().unwrap();
+    let unpacked = Request { publish: None, ..request(&config, root.path(), None) };
+    let trained = train(&unpacked, false).unwrap();
+    let again = Request { resume: Some(trained.run), ..unpacked };
+    let error = train(&again, false).unwrap_err();
+    assert!(error.to_string().starts_with("the run x-1 is over"), "{error}");
     let trained = train(&request(&config, root.path(), None), false).unwrap();
     let error = train(&request(&config, root.path(), Some(trained.run)), false).unwrap_err();
-    assert!(error.to_string().starts_with("the run x-1 is over"), "{error}");
+    assert!(error.to_string().starts_with("the run x-2 is over"), "{error}");
 
     let stopped = train(&request(&config, root.path(), None), true).unwrap();
     let other = config.replace("samples = 240", "samples = 250");
@@ -107,4 +119,46 @@ fn a_finished_run_and_other_data_are_refused() {
     let error = train(&request(&config, root.path(), Some(stopped.run)), false).unwrap_err();
     assert!(error.to_string().contains("has no whole checkpoint"), "{error}");
     assert!(error.to_string().contains("digest"), "{error}");
+}
+
+#[test]
+fn a_trained_run_without_a_package_goes_on_to_its_package() {
+    let config = config("kind = 'adamw'\nlearning_rate = 0.01", SHAPES, LAYERS);
+    let root = tempfile::tempdir().unwrap();
+    let whole = train(&request(&config, root.path(), None), false).unwrap();
+    let weights = |reference| package(root.path(), reference).weights().unwrap();
+
+    // Left unpacked on purpose.
+    let unpacked = Request { publish: None, ..request(&config, root.path(), None) };
+    let trained = train(&unpacked, false).unwrap();
+    let packed = train(&request(&config, root.path(), Some(trained.run)), false).unwrap();
+    assert_eq!((packed.finish, packed.record.model.as_deref()), (whole.finish, Some("x@2")));
+    assert!(weights("x@1") == weights("x@2"));
+
+    // The registry is gone when the training is over.
+    let (models, aside) = (root.path().join("models"), root.path().join("aside"));
+    let mut vanish = |stage: Stage<'_>| {
+        if matches!(stage, Stage::Fitted(_)) {
+            std::fs::rename(&models, &aside).unwrap();
+            std::fs::write(&models, "").unwrap();
+        }
+    };
+    let error = train_observed(&request(&config, root.path(), None), false, &mut vanish).unwrap_err();
+    assert!(matches!(&error, TrainError::Publish { run, .. } if run == "x-3"), "{error}");
+    let run = RunDirectory::open(&root.path().join("runs"), "x-3").unwrap();
+    assert_eq!(run.record().unwrap().finish, None);
+
+    // Nothing is begun while it is not there.
+    let other = request(&config, root.path(), Some(run.clone()));
+    let error = train(&other, false).unwrap_err();
+    assert!(!matches!(error, TrainError::Publish { .. }), "{error}");
+
+    std::fs::remove_file(&models).unwrap();
+    std::fs::rename(&aside, &models).unwrap();
+    let packed = train(&request(&config, root.path(), Some(run.clone())), false).unwrap();
+    assert_eq!(packed.record.model.as_deref(), Some("x@3"));
+    assert_eq!(packed.evaluation, whole.evaluation);
+    assert!(run.path().join("report.html").is_file());
+    assert_eq!(run.record().unwrap().finish, Some(whole.finish));
+    assert!(weights("x@1") == weights("x@3"));
 }

@@ -22,10 +22,12 @@ pub(crate) fn one_thread() {
     ONCE.call_once(|| model::device::set_threads(1).unwrap());
 }
 
-struct Silent;
+struct Observing<'a>(&'a mut dyn FnMut(Stage<'_>));
 
-impl Observer for Silent {
-    fn stage(&mut self, _stage: Stage<'_>) {}
+impl Observer for Observing<'_> {
+    fn stage(&mut self, stage: Stage<'_>) {
+        (self.0)(stage);
+    }
 }
 
 pub(crate) fn request(config: &str, root: &Path, resume: Option<RunDirectory>) -> Request {
@@ -44,9 +46,18 @@ pub(crate) fn request(config: &str, root: &Path, resume: Option<RunDirectory>) -
 
 /// Trains; with `stop` only one step.
 pub(crate) fn train(request: &Request, stop: bool) -> Result<Trained, TrainError> {
+    train_observed(request, stop, &mut |_| {})
+}
+
+/// The same, with somebody who hears what happens.
+pub(crate) fn train_observed(
+    request: &Request,
+    stop: bool,
+    observe: &mut dyn FnMut(Stage<'_>),
+) -> Result<Trained, TrainError> {
     one_thread();
     let mut hooks = Hooks {
-        observer: &mut Silent,
+        observer: &mut Observing(observe),
         renderer: &mut |_| Box::new(Quiet) as Box<dyn MetricsRenderer>,
         epoch: Arc::new(|_: &EpochRecord| {}),
         stop: Arc::new(AtomicBool::new(stop)),
