@@ -4,10 +4,12 @@
 //! What a value means follows from the model's [`Preprocess`]; whether it fits (the number of columns, the
 //! categories, the size of an image) is checked where it is prepared. Errors say what was expected.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use network::preprocess::TablePreprocess;
 use network::{Cell, Preprocess, RawInput, Row};
 use serde_json::Value;
 
@@ -28,6 +30,10 @@ pub enum InputError {
     Csv { reason: String },
     #[error("line {line} of the CSV text, column {column}: `{found}` is not a finite number")]
     CsvNumber { line: u64, column: usize, found: String },
+    #[error("the column `{column}` occurs twice in the header of the CSV text")]
+    CsvDoubled { column: String },
+    #[error("there is no column `{column}`{hint}; the model takes the columns {expected}")]
+    UnknownColumn { column: String, hint: String, expected: String },
     #[error("the CSV text has no rows; expected {expected}")]
     CsvEmpty { expected: &'static str },
 }
@@ -37,14 +43,18 @@ pub enum InputError {
 /// - For images: an array of numbers, flat or as rows (of pixels) as the data set has them, or a text with the
 ///   base64 of a PNG or JPEG file.
 /// - For tables: an object `{"column": value}`, or an array with one value per column in their order; a value
-///   is a number, a text, a truth value or null for a missing one.
+///   is a number, a text, a truth value or null for a missing one. A name that is no column is refused.
 /// - For plain numbers: an array, flat or nested as the model's input.
 ///
 /// # Errors
 /// When the value is of another form; the message says which was expected.
 pub fn from_json(value: &Value, preprocess: &Preprocess) -> Result<RawInput, InputError> {
     match (preprocess, value) {
-        (Preprocess::Table(_), Value::Object(fields)) => {
+        (Preprocess::Table(table), Value::Object(fields)) => {
+            let known: HashSet<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+            if let Some(stray) = fields.keys().find(|name| !known.contains(name.as_str())) {
+                return Err(unknown_column(stray, table, |name| fields.contains_key(name)));
+            }
             let columns: Arc<[String]> = fields.keys().cloned().collect();
             let cells = fields.iter().map(|(name, value)| cell(value, || format!("column `{name}`")));
             row(columns, cells.collect::<Result<_, _>>()?)
@@ -82,7 +92,8 @@ pub fn from_json(value: &Value, preprocess: &Preprocess) -> Result<RawInput, Inp
 
 /// Reads inputs from CSV text, one a row. For tables the first line is the header; for the other models each
 /// row holds one sample's numbers, and a first line that holds no numbers is taken for a header. Tabs or
-/// semicolons may stand for the commas.
+/// semicolons may stand for the commas. Columns of a table that the model does not read, such as the label, are
+/// passed over.
 ///
 /// # Errors
 /// When the text is no CSV, has no rows, or a number is needed and something else stands there.
@@ -99,6 +110,10 @@ pub fn from_csv(bytes: &[u8], preprocess: &Preprocess) -> Result<Vec<RawInput>, 
     if is_table {
         let columns: Arc<[String]> =
             reader.headers().map_err(unreadable)?.iter().map(str::to_owned).collect();
+        let mut seen = HashSet::new();
+        if let Some(column) = columns.iter().find(|column| !seen.insert(column.as_str())) {
+            return Err(InputError::CsvDoubled { column: shorten(column) });
+        }
         for record in reader.records() {
             let cells = record.map_err(unreadable)?.iter().map(Cell::parse).collect();
             inputs.push(row(columns.clone(), cells)?);
@@ -144,6 +159,17 @@ fn row(columns: Arc<[String]>, cells: Vec<Cell>) -> Result<RawInput, InputError>
     let (found, expected) = (cells.len(), format!("{}, one per column", columns.len()));
     let row = Row::new(columns, cells);
     row.map(RawInput::Row).ok_or(InputError::Length { at: "the row".to_owned(), found, expected })
+}
+
+/// A column that the model does not have would be passed over, and a misspelt name never noticed. The name that
+/// was meant is looked for among those that are not `given`.
+fn unknown_column(column: &str, table: &TablePreprocess, given: impl Fn(&str) -> bool) -> InputError {
+    let known: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    let open = known.iter().copied().filter(|name| !given(name));
+    // Comparing takes time that grows with the length.
+    let nearest = if column.len() > 128 { None } else { cli::nearest(column, open) };
+    let hint = nearest.map_or_else(String::new, |name| format!(" (did you mean `{name}`?)"));
+    InputError::UnknownColumn { column: shorten(column), hint, expected: known.join(", ") }
 }
 
 fn cell(value: &Value, at: impl Fn() -> String) -> Result<Cell, InputError> {

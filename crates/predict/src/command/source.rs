@@ -76,7 +76,7 @@ fn read(path: &Path, bytes: &[u8], preprocess: &Preprocess) -> anyhow::Result<Ve
         Form::Csv => Ok(input::from_csv(bytes, preprocess)?),
         Form::Json => {
             let value: serde_json::Value = serde_json::from_slice(bytes).context("it is not valid JSON")?;
-            match (preprocess, value) {
+            match (preprocess, unwrapped(value, preprocess)) {
                 // Several rows of a table; one row may be an array too, but never of objects.
                 (Preprocess::Table(_), serde_json::Value::Array(rows))
                     if rows.first().is_some_and(serde_json::Value::is_object) =>
@@ -89,6 +89,19 @@ fn read(path: &Path, bytes: &[u8], preprocess: &Preprocess) -> anyhow::Result<Ve
                 (_, value) => Ok(vec![input::from_json(&value, preprocess)?]),
             }
         }
+    }
+}
+
+/// `{"input": X}`, as the server takes it, is X; unless `input` is a column of the model.
+fn unwrapped(value: serde_json::Value, preprocess: &Preprocess) -> serde_json::Value {
+    let column = matches!(preprocess, Preprocess::Table(table) if table.columns.iter().any(|column| column.name == "input"));
+    match value {
+        serde_json::Value::Object(mut fields) if !column && fields.len() == 1 => match fields.remove("input")
+        {
+            Some(input) => input,
+            None => serde_json::Value::Object(fields),
+        },
+        other => other,
     }
 }
 

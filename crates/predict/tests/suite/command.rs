@@ -109,6 +109,12 @@ fn rows_of_a_table() {
     for index in 0..3 {
         assert_eq!(csv["predictions"][index]["logits"], objects["predictions"][index]["logits"]);
     }
+    // As the server takes it.
+    for body in [r#"{"input": {"age": 50, "weight": 80, "colour": "red"}}"#, r#"{"input": [50, 80, "red"]}"#]
+    {
+        let wrapped = json(&run(path, &["cells", "-", "--json"], body.as_bytes()));
+        assert_eq!(wrapped["predictions"][0]["logits"], csv["predictions"][0]["logits"], "{body}");
+    }
     let one = json(&run(path, &["cells@latest", "-", "--json"], b"[50, 80, \"red\"]"));
     assert_eq!(one["predictions"][0]["logits"], csv["predictions"][0]["logits"]);
 }

@@ -108,6 +108,16 @@ fn refusals_of_json_say_what_was_expected() {
             table(),
             "column `age` is an array; expected a number, a text or null",
         ),
+        (
+            json!({"age": 1, "wieght": 2, "colour": "red"}),
+            table(),
+            "there is no column `wieght` (did you mean `weight`?); the model takes the columns age, weight, colour",
+        ),
+        (
+            json!({"age": 1, "weight": 2, "colour": "red", "zzz": 3}),
+            table(),
+            "there is no column `zzz`; the model takes the columns age, weight, colour",
+        ),
     ];
     for (value, preprocess, expected) in cases {
         let message = from_json(value, preprocess).unwrap_err().to_string();
@@ -125,6 +135,9 @@ fn csv_of_tables_has_a_header() {
     let tabs = from_csv(b"colour\tage\tweight\r\nred\t50\t80\r\n", &table()).unwrap();
     assert!(format!("{tabs:?}").contains("[Text(\"red\"), Number(50.0), Number(80.0)]"), "{tabs:?}");
     assert_eq!(from_csv(b"age;weight;colour\n50;80;red\n", &table()).unwrap(), rows[..1]);
+    // The label may stand beside them.
+    let labelled = from_csv(b"age,weight,colour,label\n50,80,red,yes\n", &table()).unwrap();
+    assert_eq!(table().prepare(&labelled[0]).unwrap(), table().prepare(&rows[0]).unwrap());
 }
 
 #[test]
@@ -140,6 +153,11 @@ fn refusals_of_csv_say_what_was_expected() {
     let cases: &[(&[u8], Preprocess, &str)] = &[
         (b"", table(), "the CSV text has no rows; expected a header and at least one row"),
         (b"age,weight,colour\n", table(), "expected a header and at least one row"),
+        (
+            b"age,weight,colour, age\n1,2,red,3\n",
+            table(),
+            "the column `age` occurs twice in the header of the CSV text",
+        ),
         (b"a,b\n", numbers(&[2]), "expected at least one row of numbers"),
         (b"age,weight,colour\n1,2\n", table(), "the CSV text cannot be read"),
         (b"age,weight\n1,\xff\xfe\n", table(), "the CSV text cannot be read"),
