@@ -7,10 +7,11 @@ use artifact::{Manifest, ModelRef, Registry};
 use clap::Args;
 use cli::{ErrorExt as _, ExitStatus, Printer, Unit};
 use model::DeviceSpec;
+use network::Preprocess;
 use predict::Predictor;
 use serde::Serialize;
 use train::config::TrainConfig;
-use train::data::{self, DataConfig, DataSet, Part};
+use train::data::{self, DataConfig, DataSet, Part, SourceKind};
 use train::evaluate::{Evaluation, align, data_config_for, evaluate};
 
 use super::{failure, summary};
@@ -194,8 +195,22 @@ fn packed_data(manifest: &Manifest) -> anyhow::Result<DataConfig> {
 
 /// Loads data and puts its classes into the order of the model's.
 fn load(config: &DataConfig, seed: u64, manifest: &Manifest) -> anyhow::Result<DataSet> {
-    let data = data::load(config, seed).map_err(failure::explain_data)?;
+    let config = sized(config, &manifest.preprocess);
+    let data = data::load(&config, seed).map_err(failure::explain_data)?;
     align(data, &manifest.postprocess).usage()
+}
+
+/// The size of images is the model's, whatever the data has: the predictor fits each image to it, in the way
+/// that the package says.
+fn sized(config: &DataConfig, preprocess: &Preprocess) -> DataConfig {
+    let mut config = config.clone();
+    let pictures =
+        !matches!(config.source, SourceKind::Csv | SourceKind::BreastCancer | SourceKind::Generated);
+    if let (true, Preprocess::Image(image)) = (pictures, preprocess) {
+        config.image.size = Some([image.height, image.width]);
+        config.image.channels = Some(image.channels);
+    }
+    config
 }
 
 fn compare(manifest: &Manifest, evaluation: &Evaluation, device: &DeviceSpec) -> Comparison {
@@ -234,4 +249,36 @@ fn human(evaluation: &Evaluation, comparison: Option<&Comparison>) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use network::preprocess::{Fit, ImagePreprocess};
+    use train::evaluate::data_config_for;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_of_mixed_sizes_is_read_in_the_size_of_the_model() {
+        let root = tempfile::tempdir().unwrap();
+        // Two pixels of grey as PNG, then four: the headers differ, which is all that loading looks at.
+        for (index, class) in ["cat", "dog"].iter().cycle().take(40).enumerate() {
+            let folder = root.path().join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            let side = 2 + index as u32 % 5;
+            image::GrayImage::new(side, side + 1).save(folder.join(format!("{index}.png"))).unwrap();
+        }
+        let config = data_config_for(root.path(), Some(&DataConfig::new(SourceKind::Digits)), None).unwrap();
+        let error = data::load(&config, 1).unwrap_err().to_string();
+        assert!(error.contains("images of different sizes"), "{error}");
+        let (mean, std, fit) = (vec![0.0; 3], vec![1.0; 3], Fit::Pad);
+        let image = ImagePreprocess { channels: 3, height: 7, width: 9, max_value: 255.0, mean, std, fit };
+        let preprocess = Preprocess::Image(image);
+        let data = data::load(&sized(&config, &preprocess), 1).unwrap();
+        let prepared = preprocess.prepare(&data.source.read(1).unwrap()).unwrap();
+        assert_eq!(prepared.len(), 3 * 7 * 9);
+        // A table has no such keys.
+        let table = DataConfig::new(SourceKind::Csv);
+        assert_eq!(sized(&table, &preprocess), table);
+    }
 }
