@@ -225,6 +225,10 @@ mod tests {
         assert_eq!(opened.source.target(1).unwrap(), Target::Class(9));
         let RawInput::Bitmap(bitmap) = opened.source.read(1).unwrap() else { panic!("a bitmap") };
         assert_eq!(&bitmap.pixels()[..6], [20, 21, 22, 20, 21, 22]);
+        let small: DataConfig =
+            toml::from_str("source = \"cifar\"\nimage = { size = [16, 8], channels = 1 }").unwrap();
+        let opened = open_path(folder.path(), &small).unwrap().configured(&small).unwrap();
+        assert_eq!(opened.kind, DataKind::Image { channels: 1, height: 16, width: 8, max_value: 255.0 });
 
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("train.bin"), record(&[4, 72], 10)).unwrap();

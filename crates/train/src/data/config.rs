@@ -7,12 +7,12 @@ use network::Task;
 use network::preprocess::{ColumnKind, TableRules};
 use serde::{Deserialize, Serialize};
 
-use super::DataError;
 use super::split::SplitRules;
+use super::{DataError, shorten};
 
 /// Where data comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", try_from = "String")]
 #[non_exhaustive]
 pub enum SourceKind {
     /// Embedded: the UCI optical digits, 1,797 grey images of 8×8.
@@ -80,8 +80,21 @@ impl std::str::FromStr for SourceKind {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.iter().map(|kind| kind.name()).collect();
-            format!("unknown source `{name}`; expected one of {}", names.join(", "))
+            // The one data set that people look for under a name of its own.
+            let hint = match name.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
+                "cifar100" => "; CIFAR-100 is read by `source = \"cifar\"`",
+                _ => "",
+            };
+            format!("unknown source `{}`; expected one of {}{hint}", shorten(name), names.join(", "))
         })
+    }
+}
+
+impl TryFrom<String> for SourceKind {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        name.parse()
     }
 }
 
@@ -192,6 +205,14 @@ pub struct ImageRules {
     /// IDX: the value of a white pixel; left out: 255.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_value: Option<f32>,
+}
+
+impl ImageRules {
+    /// Whether images of this form become others.
+    pub(crate) fn change(&self, channels: usize, size: [usize; 2]) -> bool {
+        self.channels.is_some_and(|wanted| wanted != channels)
+            || self.size.is_some_and(|wanted| wanted != size)
+    }
 }
 
 /// How images of other sizes are brought to the network's size.
@@ -358,6 +379,19 @@ mod tests {
         for kind in SourceKind::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+            assert_eq!(serde_json::from_value::<SourceKind>(kind.name().into()).unwrap(), kind);
         }
+        let read = |name: &str| {
+            toml::from_str::<DataConfig>(&format!("source = \"{name}\"")).unwrap_err().to_string()
+        };
+        for name in ["cifar100", "CIFAR-100"] {
+            let error = read(name);
+            assert!(error.contains("CIFAR-100 is read by `source = \"cifar\"`"), "{error}");
+        }
+        let error = read("imagenet");
+        assert!(
+            error.contains("unknown source `imagenet`; expected one of digits, ")
+                && !error.contains("CIFAR-100")
+        );
     }
 }

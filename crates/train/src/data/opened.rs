@@ -5,7 +5,7 @@ use std::sync::Arc;
 use network::{RawInput, Task};
 
 use super::DataError;
-use super::config::DataConfig;
+use super::config::{DataConfig, ImageRules};
 use super::source::{DataKind, Origin, Source, Target};
 use super::split::Part;
 
@@ -55,9 +55,45 @@ impl Opened {
         self
     }
 
-    /// Applies `task`, `positive` and `redistributable` of the configuration.
-    pub(crate) fn configured(mut self, config: &DataConfig) -> Result<Self, DataError> {
-        self.redistributable = config.redistributable.unwrap_or(self.redistributable);
+    /// Applies `image.size` and `image.channels`: what the network reads, to which each image is fitted when it
+    /// is prepared.
+    fn resized(mut self, rules: &ImageRules) -> Result<Self, DataError> {
+        match &mut self.kind {
+            DataKind::Image { channels, height, width, .. } if rules.change(*channels, [*height, *width]) => {
+                if matches!(self.source.read(0)?, RawInput::Numbers(_)) {
+                    let problem = format!(
+                        "{} holds images of {height}×{width}×{channels} (height × width × channels) that are not of \
+                         8 bits, and only such images are brought to another size; remove `size` and `channels`",
+                        self.name
+                    );
+                    return Err(DataError::config("image", problem));
+                }
+                *channels = rules.channels.unwrap_or(*channels);
+                [*height, *width] = rules.size.unwrap_or([*height, *width]);
+            }
+            DataKind::Numbers { shape }
+                if rules.size.is_some() || rules.channels.is_some() || rules.fit.is_some() =>
+            {
+                let problem = format!(
+                    "{} holds arrays of shape {shape:?}, which are no images; remove this key",
+                    self.name
+                );
+                return Err(DataError::config("image", problem));
+            }
+            _ => {}
+        }
+        Ok(self)
+    }
+
+    /// Applies `task`, `positive`, `redistributable` and the size of images of the configuration.
+    pub(crate) fn configured(self, config: &DataConfig) -> Result<Self, DataError> {
+        let mut this = self.resized(&config.image)?;
+        this.redistributable = config.redistributable.unwrap_or(this.redistributable);
+        this.told(config)
+    }
+
+    /// Applies what shall be told: `task` and `positive`.
+    fn told(mut self, config: &DataConfig) -> Result<Self, DataError> {
         let classes = matches!(self.task, Task::Binary | Task::MultiClass);
         if classes && self.labels.len() < 2 {
             let only = self.labels.first().map_or("none", String::as_str);

@@ -23,8 +23,8 @@ struct Pair {
 struct IdxSource {
     pairs: Vec<Pair>,
     len: usize,
-    /// Whether an item is 8-bit pixels (rows × columns, × 1 or 3) of the full range.
-    bitmap: bool,
+    /// The value of white, when items are given as 8-bit pictures (rows × columns, × 1 or 3).
+    white: Option<f32>,
 }
 
 impl IdxSource {
@@ -47,12 +47,19 @@ impl Source for IdxSource {
 
     fn read(&self, index: usize) -> Result<RawInput, DataError> {
         let (pair, item) = self.find(index)?;
-        if !self.bitmap {
+        let Some(white) = self.white else {
             return Ok(RawInput::Numbers(
                 pair.images.item(item)?.into_iter().map(|value| value as f32).collect(),
             ));
+        };
+        let mut pixels = pair.images.item_bytes(item)?;
+        if white != 255.0 {
+            if let Some(value) = pixels.iter().find(|value| f32::from(**value) > white) {
+                let problem = format!("a pixel of {value}, but pixels lie between 0 and {white}");
+                return Err(DataError::file(&self.describe(index), problem));
+            }
+            pixels.iter_mut().for_each(|value| *value = (f32::from(*value) / white * 255.0).round() as u8);
         }
-        let pixels = pair.images.item_bytes(item)?;
         let shape = pair.images.shape();
         let bitmap = Bitmap::new(shape[0], shape[1], shape.get(2).copied().unwrap_or(1), pixels);
         bitmap
@@ -149,11 +156,19 @@ fn open_pairs(
     let labels = class_names(name, config.classes.as_deref().or(names), usize::from(highest) + 1)?;
     let given = pairs.iter().flat_map(|pair| std::iter::repeat_n(pair.part, pair.labels.len())).collect();
     let len = pairs.iter().map(|pair| pair.labels.len()).sum();
-    let bitmap = element == Element::U8
-        && max_value.unwrap_or(255.0) == 255.0
-        && matches!(kind, DataKind::Image { .. });
+    // Pictures of another range than 8 bits have are given in their own units, unless they must be resized.
+    let white = match kind {
+        DataKind::Image { channels, height, width, max_value }
+            if element == Element::U8
+                && max_value > 0.0
+                && (max_value == 255.0 || config.image.change(channels, [height, width])) =>
+        {
+            Some(max_value)
+        }
+        _ => None,
+    };
     let mut opened =
-        Opened::new(name, IdxSource { pairs, len, bitmap }, labels, kind, hex(&digest.finalize()));
+        Opened::new(name, IdxSource { pairs, len, white }, labels, kind, hex(&digest.finalize()));
     opened.given = given;
     Ok(opened)
 }
@@ -276,5 +291,41 @@ mod tests {
         write(folder.path(), "t10k-labels-idx1-ubyte", &[2], &[1, 1]);
         let error = open_path(folder.path(), None, &config).err().unwrap().to_string();
         assert!(error.contains("2 labels for the 1 items"), "{error}");
+    }
+
+    #[test]
+    fn images_of_8_bits_are_resized_and_other_arrays_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let labels: Vec<u8> = (0..40).map(|index| index % 2).collect();
+        write(folder.path(), "images-idx3-ubyte", &[40, 2, 2], &[0, 4, 4, 0].repeat(40));
+        write(folder.path(), "labels-idx1-ubyte", &[40], &labels);
+        let mut config = DataConfig::new(SourceKind::Idx);
+        config.path = Some(folder.path().to_owned());
+        (config.image.size, config.image.channels) = (Some([4, 6]), Some(3));
+        for max_value in [None, Some(4.0)] {
+            config.image.max_value = max_value;
+            let data = crate::data::load(&config, 1).unwrap();
+            let preprocess = crate::data::fit_preprocess(&data, &config).unwrap();
+            assert_eq!(preprocess.output_shape(), [3, 4, 6]);
+            let RawInput::Bitmap(bitmap) = data.source.read(0).unwrap() else { panic!("a bitmap") };
+            assert_eq!(bitmap.pixels()[1], if max_value.is_some() { 255 } else { 4 });
+            assert_eq!(preprocess.prepare(&data.source.read(0).unwrap()).unwrap().len(), 72);
+        }
+        config.image.max_value = Some(3.0);
+        let error = crate::data::load(&config, 1).unwrap_err().to_string();
+        assert!(error.contains("item 0 of ") && error.contains("between 0 and 3"), "{error}");
+
+        let mut bytes = vec![0, 0, 0x0d, 3];
+        [40u32, 1, 2].iter().for_each(|dim| bytes.extend(dim.to_be_bytes()));
+        bytes.extend([0.5f32.to_be_bytes(); 80].concat());
+        std::fs::write(folder.path().join("images-idx3-ubyte"), bytes).unwrap();
+        config.image.max_value = Some(1.0);
+        let error = crate::data::load(&config, 1).unwrap_err().to_string();
+        assert!(error.starts_with("`data.image`: ") && error.contains("not of 8 bits"), "{error}");
+        config.image.max_value = None;
+        let error = crate::data::load(&config, 1).unwrap_err().to_string();
+        assert!(error.contains("arrays of shape [1, 2], which are no images"), "{error}");
+        config.image = crate::data::config::ImageRules::default();
+        crate::data::load(&config, 1).unwrap();
     }
 }

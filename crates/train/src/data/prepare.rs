@@ -60,8 +60,9 @@ pub fn fit_preprocess(data: &DataSet, config: &DataConfig) -> Result<Preprocess,
 
 fn fit_rule(config: &DataConfig, height: usize, width: usize) -> Fit {
     let rule = config.image.fit.unwrap_or(match config.source {
-        SourceKind::Digits => FitRule::DrawingCounts,
-        SourceKind::Mnist => FitRule::DrawingCentered,
+        SourceKind::Digits if (height, width) == (8, 8) => FitRule::DrawingCounts,
+        // Counting needs more ink than the 8×8 pixels of the digits themselves have.
+        SourceKind::Digits | SourceKind::Mnist => FitRule::DrawingCentered,
         SourceKind::FashionMnist => FitRule::Pad,
         _ => FitRule::Crop,
     });

@@ -155,7 +155,9 @@ pub(crate) fn split(
         refuse_given(rules.test, "split.test", "test")?;
         words.push("test: given".to_owned());
     }
+    let offered = pool.len();
     pool = keep(pool)?;
+    let kept = pool.len();
     if splits.validation.is_empty() {
         let share = share(rules.validation, 0.1, "split.validation")?;
         (splits.train, splits.validation) = cut(&pool, share, classes, seed, Purpose::ValidationSplit);
@@ -167,11 +169,15 @@ pub(crate) fn split(
     }
     for part in Part::ALL {
         if splits.part(part).is_empty() {
-            let problem = format!(
-                "the {} part would be empty: {} samples are too few for this split",
-                part.name(),
-                samples.indices.len()
-            );
+            let few = if kept < offered && part != Part::Test {
+                format!(
+                    "of {offered} samples for training `drop_duplicates` keeps the {kept} distinct ones, which"
+                )
+            } else {
+                format!("{} samples", samples.indices.len())
+            };
+            let problem =
+                format!("the {} part would be empty: {few} are too few for this split", part.name());
             return Err(DataError::config("split", problem));
         }
     }
@@ -334,6 +340,18 @@ mod tests {
             let error = run(None, &[], len, &rules, 0).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
+    }
+
+    #[test]
+    fn samples_that_were_dropped_are_not_counted() {
+        let samples = Samples { indices: (0..60).collect(), given: &[], classes: None };
+        let keep = |pool: Vec<usize>| Ok(pool[..3].to_vec());
+        let error = split(&samples, &SplitRules::default(), 0, keep).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`data.split`: the validation part would be empty: of 48 samples for training `drop_duplicates` keeps \
+             the 3 distinct ones, which are too few for this split"
+        );
     }
 
     proptest! {

@@ -28,11 +28,13 @@ impl Store {
     /// Opens a file; gzip is recognised by its first two bytes. `announced` reads from the first bytes of the
     /// content how long it is, so that no more than that is unpacked; none: the beginning is already wrong.
     pub(crate) fn open(path: &Path, announced: fn(&[u8]) -> Option<u64>) -> Result<Self, DataError> {
+        // Asked before it is opened: opening a pipe waits for its other end.
+        let metadata = std::fs::metadata(path).map_err(DataError::io(path, "open it"))?;
+        if !metadata.is_file() {
+            return Err(DataError::file(&path.display().to_string(), "this is no regular file"));
+        }
         let mut file = File::open(path).map_err(DataError::io(path, "open it"))?;
         let metadata = file.metadata().map_err(DataError::io(path, "read its size"))?;
-        if !metadata.is_file() {
-            return Err(DataError::file(&path.display().to_string(), "expected a file"));
-        }
         let mut head = Vec::with_capacity(2);
         file.by_ref().take(2).read_to_end(&mut head).map_err(DataError::io(path, "read it"))?;
         file.seek(SeekFrom::Start(0)).map_err(DataError::io(path, "read it"))?;
@@ -152,6 +154,13 @@ mod tests {
         let mut pieces = Vec::new();
         on_disk.for_each_piece(|piece| pieces.extend_from_slice(piece)).unwrap();
         assert_eq!(pieces, content);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_are_refused() {
+        let error = Store::open(Path::new("/dev/null"), |_| None).err().unwrap().to_string();
+        assert_eq!(error, "/dev/null: this is no regular file");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The embedded data from end to end: load, fit, batches.
 
-use network::{Preprocess, Task};
+use network::{Preprocess, RawInput, Task};
 
 use super::*;
 
@@ -24,6 +24,25 @@ fn digits() {
     // scikit-learn gives mean 4.884 and deviation 6.017 over all pixels of the whole set.
     assert!((image.mean[0] * 16.0 - 4.884).abs() < 0.05 && (image.std[0] * 16.0 - 6.017).abs() < 0.05);
     assert!(data.redistributable && data.origin.licence == "CC BY 4.0");
+}
+
+#[test]
+fn digits_in_another_size_and_in_colour() {
+    let (plain, _) = loaded(SourceKind::Digits, 1);
+    let mut config = DataConfig::new(SourceKind::Digits);
+    (config.image.size, config.image.channels) = (Some([8, 8]), Some(1));
+    assert!(matches!(load(&config, 1).unwrap().source.read(0).unwrap(), RawInput::Numbers(_)));
+    for (size, channels) in [([16, 12], 1), ([8, 8], 3), ([5, 5], 3)] {
+        (config.image.size, config.image.channels) = (Some(size), Some(channels));
+        let data = load(&config, 1).unwrap();
+        assert_eq!((&data.sha256, &data.splits), (&plain.sha256, &plain.splits));
+        let Preprocess::Image(image) = fit_preprocess(&data, &config).unwrap() else { panic!("an image") };
+        assert_eq!(([image.height, image.width], image.channels, image.max_value), (size, channels, 16.0));
+        // Values of 0–16 became pictures of the full range: there is ink, and paper around it.
+        assert!((0.05..0.5).contains(&image.mean[0]), "{:?}", image.mean);
+        let prepared = Preprocess::Image(image).prepare(&data.source.read(3).unwrap()).unwrap();
+        assert_eq!(prepared.len(), size[0] * size[1] * channels);
+    }
 }
 
 #[test]

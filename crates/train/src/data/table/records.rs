@@ -1,6 +1,6 @@
 //! Reads the records of a CSV or TSV file and refuses what is no table, naming file and line.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -14,6 +14,14 @@ use super::super::{DataError, hex};
 
 /// A header with more columns than this is no header.
 const MAX_COLUMNS: usize = 65_536;
+
+/// A record that is longer than this is none: the file is no table, or a quote is open.
+const MAX_RECORD_BYTES: u64 = 16 << 20;
+
+/// Why reading stopped: a record is longer than [`MAX_RECORD_BYTES`].
+#[derive(Debug, thiserror::Error)]
+#[error("a record is too long")]
+struct RecordTooLong;
 
 /// Appended to every file as a record of its own. A quote that was never closed swallows it, and that is
 /// how the mistake is noticed: to the CSV format itself the rest of the file is one long field.
@@ -37,13 +45,14 @@ impl Input<'_> {
     fn open(&self) -> Result<Box<dyn BufRead>, DataError> {
         Ok(match *self {
             Self::File(path) => {
-                let file = File::open(path).map_err(DataError::io(path, "open it"))?;
-                if file.metadata().map_err(DataError::io(path, "read its size"))?.is_dir() {
-                    return Err(DataError::file(
-                        &self.name(),
-                        "this is a folder; expected a CSV or TSV file",
-                    ));
+                // Asked before it is opened: opening a pipe waits for its other end, and a device has no end.
+                let metadata = std::fs::metadata(path).map_err(DataError::io(path, "open it"))?;
+                if !metadata.is_file() {
+                    let what = if metadata.is_dir() { "a folder" } else { "no regular file" };
+                    let problem = format!("this is {what}; expected a CSV or TSV file");
+                    return Err(DataError::file(&self.name(), problem));
                 }
+                let file = File::open(path).map_err(DataError::io(path, "open it"))?;
                 Box::new(BufReader::with_capacity(1 << 16, file))
             }
             Self::Bytes(_, bytes) => Box::new(bytes),
@@ -101,6 +110,7 @@ impl Input<'_> {
         let file = self.name();
         let end = format!("\n{SENTINEL}\n");
         let seen = Rc::new(RefCell::new(VecDeque::new()));
+        let start = Rc::new(Cell::new(0));
         let mut ended = 0;
         let mut reader = ReaderBuilder::new()
             .has_headers(false)
@@ -111,15 +121,29 @@ impl Input<'_> {
                 inner: self.open()?.chain(end.as_bytes()),
                 offset: 0,
                 seen: seen.clone(),
+                start: start.clone(),
             });
         let mut record = ByteRecord::new();
         let mut header: Vec<String> = Vec::new();
         loop {
             let more = reader.read_byte_record(&mut record).map_err(|error| match error.into_kind() {
+                csv::ErrorKind::Io(source)
+                    if source.get_ref().is_some_and(|error| error.is::<RecordTooLong>()) =>
+                {
+                    // The newline that ends the record before, and blank lines after it.
+                    let line = 1 + ended + passed(&seen, start.get() + 1);
+                    let problem = format!(
+                        "this record is longer than {} MiB; the file is no table, or a quote is opened here and \
+                         never closed",
+                        MAX_RECORD_BYTES >> 20
+                    );
+                    DataError::line(&file, line, problem)
+                }
                 csv::ErrorKind::Io(source) => self.reading()(source),
                 other => DataError::file(&file, format!("{other:?}")),
             })?;
-            ended += passed(&seen, reader.position().byte().saturating_sub(1));
+            start.set(reader.position().byte());
+            ended += passed(&seen, start.get().saturating_sub(1));
             let inside = record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
             let line = (1 + ended).saturating_sub(inside);
             let last = record.iter().next_back().unwrap_or_default();
@@ -155,15 +179,20 @@ impl Input<'_> {
 }
 
 /// Notes where the newlines are. The csv crate counts lines too, but it is off by the blank lines before a
-/// record, and by one where lines end in CR LF.
+/// record, and by one where lines end in CR LF. Stops where a record is too long to be held.
 struct Newlines<R> {
     inner: R,
     offset: u64,
+    /// Where the record begins that is being read.
+    start: Rc<Cell<u64>>,
     seen: Rc<RefCell<VecDeque<u64>>>,
 }
 
 impl<R: Read> Read for Newlines<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.offset.saturating_sub(self.start.get()) > MAX_RECORD_BYTES {
+            return Err(std::io::Error::other(RecordTooLong));
+        }
         let len = self.inner.read(buffer)?;
         let newlines = buffer[..len].iter().enumerate().filter(|(_, byte)| **byte == b'\n');
         self.seen.borrow_mut().extend(newlines.map(|(index, _)| self.offset + index as u64));

@@ -182,6 +182,27 @@ fn refusals_name_file_and_line() {
     assert_eq!(cells(&data, 0), [Cell::Text("1".into())]);
 }
 
+#[cfg(unix)]
+#[test]
+fn devices_are_refused() {
+    let mut config = config("label = \"y\"");
+    config.path = Some("/dev/null".into());
+    let error = load(&config, 1).unwrap_err().to_string();
+    assert_eq!(error, "/dev/null: this is no regular file; expected a CSV or TSV file");
+}
+
+#[test]
+fn a_record_without_end_is_refused_with_its_line() {
+    let endless = vec![b'z'; 17 << 20];
+    for (before, line) in [("", 1), ("x,y\n1,a\n2,b\n\n3,\"", 5), ("x,y\r\n1,a\r\n", 3)] {
+        let error = open(&[before.as_bytes(), &endless].concat(), "label = \"y\"").unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("t.csv: line {line}: this record is longer than 16 MiB")),
+            "{line}: {error}"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_give_data_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
