@@ -134,7 +134,7 @@ pub enum TrainError {
     #[error("the model could not be packed when it is trained")]
     NoPlace(#[source] FileError),
     #[error("the model cannot be packed; the training is kept in the run {run}")]
-    Publish { run: String, source: RegistryError },
+    Publish { run: String, source: Box<RegistryError> },
 }
 
 /// Trains, evaluates, packs and reports. A run counts as over when all of that is done: one that was trained
@@ -215,7 +215,7 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
         let draft = pack::draft(&prepared, &fitted, &evaluation, &predictor, &origin)?;
         let package = Registry::open(root)
             .and_then(|registry| registry.publish(&config.name, draft))
-            .map_err(|source| TrainError::Publish { run: run.id().to_owned(), source })?;
+            .map_err(|source| TrainError::Publish { run: run.id().to_owned(), source: Box::new(source) })?;
         record.model = Some(format!("{}@{}", package.name, package.version));
         run.write_record(&record)?;
         hooks.observer.stage(Stage::Published(&package));

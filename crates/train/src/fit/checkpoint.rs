@@ -258,11 +258,11 @@ mod tests {
             learning_rate: number(index) * 1e-3,
             train_loss: number(index + 1),
             train_score: number(index + 2),
-            valid_loss: (index % 2 == 0).then(|| number(index + 3)),
+            valid_loss: index.is_multiple_of(2).then(|| number(index + 3)),
             valid_score: Some(number(index + 4)),
             seconds: number(index + 5),
             samples_per_second: number(index + 6) * 1e4,
-            best: index % 3 == 0,
+            best: index.is_multiple_of(3),
         };
         let state = State { history: (0..1000).map(record).collect(), ..State::default() };
         let text = serde_json::to_string(&state).unwrap();
