@@ -83,7 +83,7 @@ pub fn training(
     device: &Device,
 ) -> Result<Row, BenchError> {
     let adam = OptimizerRule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-    let config = Optimizer { rule: adam, learning_rate: 1e-3, weight_decay: 0.0, l1: 0.0, clip_norm: None };
+    let config = Optimizer { rule: adam, learning_rate: 1e-7, weight_decay: 0.0, l1: 0.0, clip_norm: None };
     let mut ours = Stepper::new(network, options.batch_size, config, 0, device)?;
     let mut peer = match &options.python {
         Some(python) => Some(Peer::start(python, network, options.batch_size, options.threads)?),
