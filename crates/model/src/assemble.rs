@@ -6,14 +6,21 @@ use artifact::record::parameter_id;
 use burn::module::{Flag, Param, ParamId, RunningState};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, LayerNorm, LayerNormConfig, Linear, PaddingConfig2d};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use network::spec::{self, Op};
 use network::{Network, Role, Weights};
 
 use crate::layer::{Dropout, Layer, Plain, pair};
 use crate::net::{Net, NetError, Node, Nodes};
+use crate::precision::Precision;
+use crate::value::Maker;
 
-pub(crate) fn assemble(network: &Network, weights: &Weights, device: &Device) -> Result<Net, NetError> {
+pub(crate) fn assemble(
+    network: &Network,
+    weights: &Weights,
+    device: &Device,
+    precision: Precision,
+) -> Result<Net, NetError> {
     check(network, weights)?;
     let spec = network.spec();
     let mut slots = Slots::default();
@@ -21,7 +28,7 @@ pub(crate) fn assemble(network: &Network, weights: &Weights, device: &Device) ->
     slots.ask_for_sources(&spec.layers);
     let last = spec.layers.last().map(|layer| layer.name.as_str());
     let first = spec.inputs.first().map(|input| input.name.as_str());
-    let nodes = Assembler { weights, device }.nodes(&spec.layers, &slots)?;
+    let nodes = Assembler { weights, tensors: Maker { device, precision } }.nodes(&spec.layers, &slots)?;
     let output = |output: &spec::OutputSpec| {
         let is_last = last.or(first) == Some(output.from.as_str());
         if is_last { None } else { slots.get(&output.from) }
@@ -83,7 +90,7 @@ impl Slots {
 
 struct Assembler<'a> {
     weights: &'a Weights,
-    device: &'a Device,
+    tensors: Maker<'a>,
 }
 
 impl Assembler<'_> {
@@ -152,7 +159,7 @@ impl Assembler<'_> {
             .with_groups(conv.groups)
             .with_padding(PaddingConfig2d::Explicit(vertical, horizontal, vertical, horizontal))
             .with_bias(false)
-            .init(self.device);
+            .init(self.tensors.device);
         layer.weight = weight;
         if conv.bias {
             layer.bias = Some(self.parameter(name, Role::Bias)?);
@@ -180,7 +187,7 @@ impl Assembler<'_> {
     fn layer_norm(&self, name: &str, norm: &spec::LayerNorm) -> Result<LayerNorm, NetError> {
         let gamma: Param<Tensor<1>> = self.parameter(name, Role::Gamma)?;
         let [width] = gamma.dims();
-        let mut layer = LayerNormConfig::new(width).with_epsilon(norm.epsilon).init(self.device);
+        let mut layer = LayerNormConfig::new(width).with_epsilon(norm.epsilon).init(self.tensors.device);
         layer.gamma = gamma;
         layer.beta = Some(self.parameter(name, Role::Beta)?);
         Ok(layer)
@@ -200,6 +207,6 @@ impl Assembler<'_> {
         let tensor = self.weights.get(key).ok_or_else(missing)?;
         let values = tensor.as_f32().ok_or_else(missing)?.to_vec();
         let shape: [usize; D] = tensor.shape().try_into().map_err(|_| missing())?;
-        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+        Ok(self.tensors.make(values, shape))
     }
 }

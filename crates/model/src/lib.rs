@@ -23,12 +23,14 @@ mod init;
 mod layer;
 mod net;
 mod parameters;
+mod precision;
 mod random;
 mod value;
 
-pub use self::device::{DeviceError, DeviceSpec};
+pub use self::device::{DeviceError, DeviceSpec, Lane};
 pub use self::init::initial_weights;
 pub use self::layer::Draws;
 pub use self::net::{Net, NetError};
 pub use self::parameters::ParameterState;
+pub use self::precision::{Precision, PrecisionError};
 pub use self::value::Value;

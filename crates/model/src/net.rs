@@ -11,6 +11,7 @@ use network::{Network, Weights};
 use crate::assemble;
 use crate::init::initial_weights;
 use crate::layer::{Draws, Layer};
+use crate::precision::Precision;
 use crate::value::Value;
 
 /// Weights or names that do not belong to a network.
@@ -84,7 +85,21 @@ impl Net {
     /// # Errors
     /// When a tensor is missing, is not FP32 of the right shape, or belongs to no layer.
     pub fn from_weights(network: &Network, weights: &Weights, device: &Device) -> Result<Self, NetError> {
-        assemble::assemble(network, weights, device)
+        Self::from_weights_as(network, weights, device, Precision::F32)
+    }
+
+    /// A network that computes in `precision`: its parameters are rounded to it, and its inputs must be of it
+    /// ([`Value::from_vec_as`]). Ask [`Lane::supports`](crate::Lane::supports) first.
+    ///
+    /// # Errors
+    /// As [`Net::from_weights`].
+    pub fn from_weights_as(
+        network: &Network,
+        weights: &Weights,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, NetError> {
+        assemble::assemble(network, weights, device, precision)
     }
 
     /// Runs a batch, without dropout: `[batch, …]` as the first input wants it → `[batch, outputs]`, the

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::precision::Precision;
+
 /// A batch of samples: `[batch, …]` with one to four dimensions after the batch.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -42,17 +44,26 @@ impl Value {
     /// five dimensions or does not fit the number of values.
     #[must_use]
     pub fn from_vec(values: Vec<f32>, shape: &[usize], device: &Device) -> Option<Self> {
+        Self::from_vec_as(values, shape, device, Precision::F32)
+    }
+
+    /// As [`Value::from_vec`], rounded to `precision` on the host.
+    #[must_use]
+    pub fn from_vec_as(
+        values: Vec<f32>,
+        shape: &[usize],
+        device: &Device,
+        precision: Precision,
+    ) -> Option<Self> {
         if network::element_count(shape) != Some(values.len()) {
             return None;
         }
-        fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
-            Tensor::from_data(TensorData::new(values, shape), device)
-        }
+        let tensor = Maker { device, precision };
         match *shape {
-            [a, b] => Some(Self::Rank2(tensor(values, [a, b], device))),
-            [a, b, c] => Some(Self::Rank3(tensor(values, [a, b, c], device))),
-            [a, b, c, d] => Some(Self::Rank4(tensor(values, [a, b, c, d], device))),
-            [a, b, c, d, e] => Some(Self::Rank5(tensor(values, [a, b, c, d, e], device))),
+            [a, b] => Some(Self::Rank2(tensor.make(values, [a, b]))),
+            [a, b, c] => Some(Self::Rank3(tensor.make(values, [a, b, c]))),
+            [a, b, c, d] => Some(Self::Rank4(tensor.make(values, [a, b, c, d]))),
+            [a, b, c, d, e] => Some(Self::Rank5(tensor.make(values, [a, b, c, d, e]))),
             _ => None,
         }
     }
@@ -80,12 +91,26 @@ impl Value {
         }
     }
 
-    /// The values in row-major order, copied to the host.
+    /// The values in row-major order, copied to the host as 32-bit floats whatever they are on the device.
     ///
     /// # Errors
     /// When the device cannot be read; the message is the device's.
     pub fn into_vec(self) -> Result<Vec<f32>, String> {
         any_rank!(self, tensor => tensor.try_into_vec_as::<f32>().map_err(|error| format!("{error:?}")))
+    }
+}
+
+/// Makes tensors of one precision on one device.
+#[derive(Clone, Copy)]
+pub(crate) struct Maker<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) precision: Precision,
+}
+
+impl Maker<'_> {
+    /// The precision is named with every tensor: a device's default could be changed by whoever came first.
+    pub(crate) fn make<const D: usize>(self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(values, shape), (self.device, self.precision.dtype()))
     }
 }
 
