@@ -1,6 +1,6 @@
-//! The programs of the workspace: which features a call needs, building them, running them.
+//! The programs of the workspace: building them, running them.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cli::{ErrorExt as _, ExitStatus, usage_error};
 
+use crate::devices::{Needed, Surroundings};
 use crate::note;
 use crate::workspace::Workspace;
 
@@ -61,7 +62,7 @@ impl Binaries {
     ///
     /// Always all of them in one call: Cargo chooses the features of a dependency by the packages that are
     /// built together, so building `train` and later `serve` alone would compile half of the tree twice.
-    pub(crate) fn build(&self, features: &[&str]) -> anyhow::Result<()> {
+    pub(crate) fn build(&self, needed: &Needed) -> anyhow::Result<()> {
         let missing = Binary::ALL.iter().find(|binary| !self.path(**binary).is_file());
         if self.no_build {
             return match missing {
@@ -73,26 +74,50 @@ impl Binaries {
         let mut cargo = self.workspace.cargo();
         cargo.arg("build").args(self.workspace.profile());
         cargo.args(Binary::ALL.iter().flat_map(|binary| ["--package", binary.name()]));
-        if !features.is_empty() {
-            cargo.arg("--features").arg(features.join(","));
+        if !needed.features.is_empty() {
+            cargo.arg("--features").arg(needed.features.join(","));
         }
+        let with = needed.device.map_or_else(String::new, |device| format!(" with {device}"));
         // The output of Cargo belongs to stderr, where it goes anyway; stdout is for results.
         cargo.stdin(Stdio::null()).stdout(Stdio::null());
         let status = if missing.is_some() {
-            note("building train, predict and serve; the first time takes minutes …");
+            note(&format!("building train, predict and serve{with}; the first time takes minutes …"));
             cargo.status()
         } else {
             // Nearly always there is nothing to do, and then nothing is said.
             cargo.arg("--quiet");
-            let _patience =
-                say_after(Duration::from_secs(2), "bringing train, predict and serve up to date …");
+            let _patience = say_after(
+                Duration::from_secs(2),
+                format!("bringing train, predict and serve{with} up to date …"),
+            );
             cargo.status()
         };
         let status = status.context("cannot run cargo")?;
         if !status.success() {
-            anyhow::bail!("the build failed ({status})");
+            let failed = Err(anyhow::anyhow!("the build{with} failed ({status})"));
+            return match needed.device {
+                Some("cuda") => failed.hint(
+                    "a build with CUDA needs LLVM 23 besides Rust; docs/devices.md says how to get it and has a \
+                     script that builds in a root of its own",
+                ),
+                Some("vulkan" | "wgpu") => failed.hint(format!("docs/devices.md says what a build{with} needs")),
+                _ => failed,
+            };
         }
         Ok(())
+    }
+
+    /// What a call needs compiled in; nothing where nothing is built.
+    fn needed(&self, binary: Binary, subcommand: &[&str], arguments: &[OsString]) -> Needed {
+        if self.no_build {
+            return Needed::default();
+        }
+        let around = Surroundings::of_process(self.workspace.root());
+        let needed = Needed::by(binary, subcommand, arguments, &around);
+        if let Some(remark) = &needed.remark {
+            note(remark);
+        }
+        needed
     }
 
     /// Builds, then becomes the program: its output, its exit code and its Ctrl-C are its own.
@@ -102,7 +127,7 @@ impl Binaries {
         subcommand: &[&str],
         arguments: &[OsString],
     ) -> anyhow::Result<ExitStatus> {
-        self.build(&features_for(arguments)?)?;
+        self.build(&self.needed(binary, subcommand, arguments))?;
         let mut command = self.command(binary);
         command.args(subcommand).args(arguments);
         become_program(command, &self.path(binary))
@@ -127,94 +152,12 @@ fn become_program(mut command: Command, path: &std::path::Path) -> anyhow::Resul
 }
 
 /// Prints `text` if the returned guard lives longer than `delay`.
-fn say_after(delay: Duration, text: &'static str) -> mpsc::Sender<()> {
+fn say_after(delay: Duration, text: String) -> mpsc::Sender<()> {
     let (guard, dropped) = mpsc::channel();
     std::thread::spawn(move || {
         if dropped.recv_timeout(delay) == Err(mpsc::RecvTimeoutError::Timeout) {
-            note(text);
+            note(&text);
         }
     });
     guard
-}
-
-/// The features that the arguments of a command ask for.
-fn features_for(arguments: &[OsString]) -> anyhow::Result<Vec<&'static str>> {
-    let mut features = Vec::new();
-    if let Some(device) = value_of("--device", arguments) {
-        features.extend(features_of_device(&device)?);
-    }
-    if value_of("--progress", arguments).as_deref() == Some("tui") {
-        features.push("train/tui");
-    }
-    Ok(features)
-}
-
-/// The value of a flag among arguments that another program will parse: the last one counts.
-fn value_of(flag: &str, arguments: &[OsString]) -> Option<String> {
-    let mut value = None;
-    let mut arguments =
-        arguments.iter().map(|argument| argument.as_os_str()).take_while(|argument| *argument != "--");
-    while let Some(argument) = arguments.next() {
-        if argument == flag {
-            value = arguments.next().map(OsStr::to_string_lossy);
-        } else if let Some(text) = argument.to_str()
-            && let Some(given) = text.strip_prefix(flag).and_then(|rest| rest.strip_prefix('='))
-        {
-            value = Some(given.into());
-        }
-    }
-    value.map(|value| value.into_owned())
-}
-
-/// The features that compile a device in. Names that nobody knows are left to the program, which lists
-/// the ones it knows.
-fn features_of_device(device: &str) -> anyhow::Result<&'static [&'static str]> {
-    match device.split(':').next().unwrap_or(device) {
-        "ndarray" => Ok(&["train/ndarray", "predict/ndarray", "serve/ndarray"]),
-        gpu @ ("vulkan" | "wgpu" | "cuda") => {
-            Err(usage_error(format!("the device `{gpu}` is not part of Brazier yet")))
-                .hint("the devices are cpu, flex and ndarray")
-        }
-        _ => Ok(&[]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn features(line: &str) -> Result<String, String> {
-        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        features_for(&arguments).map(|features| features.join(",")).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_device_is_mapped_to_its_features() {
-        let ndarray = "train/ndarray,predict/ndarray,serve/ndarray";
-        let cases = [
-            ("", ""),
-            ("--config a.toml", ""),
-            ("--device cpu", ""),
-            ("--device=flex", ""),
-            ("--device=ndarray", ndarray),
-            ("--device cpu --seed 1 --device ndarray", ndarray),
-            ("x --device", ""),
-            ("-- --device ndarray", ""),
-            ("--device nonsense", ""),
-            ("--progress tui", "train/tui"),
-            ("--progress plain", ""),
-        ];
-        for (line, expected) in cases {
-            assert_eq!(features(line), Ok(expected.to_owned()), "{line}");
-        }
-    }
-
-    #[test]
-    fn gpus_are_refused_by_name() {
-        for (line, name) in
-            [("--device cuda", "cuda"), ("--device=vulkan:1", "vulkan"), ("--device wgpu", "wgpu")]
-        {
-            assert_eq!(features(line), Err(format!("the device `{name}` is not part of Brazier yet")));
-        }
-    }
 }

@@ -8,6 +8,7 @@
 mod binaries;
 mod child;
 mod ci;
+mod devices;
 mod models;
 mod quickstart;
 mod schema;
@@ -57,6 +58,9 @@ enum Command {
     /// Measure speed, beside PyTorch where there is one.
     #[command(disable_help_flag = true)]
     Bench(Forwarded),
+    /// List the devices that are compiled in and those that this machine has, and why one is missing.
+    #[command(disable_help_flag = true)]
+    Devices(Forwarded),
     /// Serve the registry over HTTP.
     #[command(disable_help_flag = true)]
     Serve(Forwarded),
@@ -94,6 +98,9 @@ fn main() -> std::process::ExitCode {
             }
             Command::Data(forwarded) => binaries.hand_over(Binary::Train, &["data"], &forwarded.arguments),
             Command::Bench(forwarded) => binaries.hand_over(Binary::Train, &["bench"], &forwarded.arguments),
+            Command::Devices(forwarded) => {
+                binaries.hand_over(Binary::Train, &["devices"], &forwarded.arguments)
+            }
             Command::Predict(forwarded) => binaries.hand_over(Binary::Predict, &[], &forwarded.arguments),
             Command::Serve(forwarded) => binaries.hand_over(Binary::Serve, &[], &forwarded.arguments),
             Command::Models { command, common } => {

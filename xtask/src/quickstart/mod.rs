@@ -22,6 +22,7 @@ use self::server::Server;
 use self::steps::Steps;
 use crate::binaries::{Binaries, Binary};
 use crate::child;
+use crate::devices::Needed;
 use crate::workspace::Workspace;
 
 const CONFIG: &str = "configs/train/quickstart.toml";
@@ -103,7 +104,7 @@ impl Tour<'_> {
         let mut steps = Steps::new(self.printer, if self.command.no_serve { 5 } else { 6 });
 
         steps.begin("build the programs");
-        match self.binaries.build(&[]) {
+        match self.binaries.build(&Needed::default()) {
             Ok(()) if !self.interrupt.is_requested() => {}
             Err(error) if !self.interrupt.is_requested() => return Err(error),
             // Cargo died of the same Ctrl-C.

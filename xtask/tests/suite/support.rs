@@ -22,11 +22,22 @@ impl Stage {
         let stage = Stage { directory: tempfile::tempdir().unwrap() };
         fs::copy(env!("CARGO_BIN_EXE_xtask"), stage.path("xtask")).unwrap();
         for name in ["train", "predict", "serve"] {
-            let path = stage.path(name);
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            stage.script(name, script);
         }
         stage
+    }
+
+    /// Another program on the stage.
+    pub(crate) fn write_script(&self, name: &str, script: &str) -> PathBuf {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        self.script(name, script)
+    }
+
+    fn script(&self, name: &str, script: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
     }
 
     /// A path on the stage.
@@ -39,12 +50,19 @@ impl Stage {
         let mut command = Command::new(self.path("xtask"));
         command.args(arguments).env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR")).env("NO_COLOR", "1");
         command.env("STAGE", self.directory.path()).current_dir(env!("CARGO_MANIFEST_DIR"));
+        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("BRAZIER_")) {
+            command.env_remove(key);
+        }
         command
     }
 
     /// Runs xtask to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = self.command(arguments);
+        self.finish(self.command(arguments))
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn finish(&self, mut command: Command) -> Output {
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         spawn(&mut command).wait_with_output().unwrap()
     }
