@@ -348,18 +348,19 @@ mod tests {
 
     #[test]
     fn auto_is_built_with_vulkan_where_there_is_a_gpu_and_says_so() {
-        let loader = ("usr/lib/x86_64-linux-gnu/libvulkan.so.1", "");
-        let cases: &[(&[(&str, &str)], Option<&str>, &str)] = &[
-            (&[loader], None, "no GPU shows itself"),
-            (&[("dev/dri/card0", ""), loader], None, "no GPU shows itself"),
+        type Files = &'static [(&'static str, &'static str)];
+        const LOADER: (&str, &str) = ("usr/lib/x86_64-linux-gnu/libvulkan.so.1", "");
+        let cases: [(Files, Option<&str>, &str); 5] = [
+            (&[LOADER], None, "no GPU shows itself"),
+            (&[("dev/dri/card0", ""), LOADER], None, "no GPU shows itself"),
             (&[("dev/nvidiactl", "")], None, "(/dev/nvidiactl), but no Vulkan loader"),
-            (&[("dev/nvidiactl", ""), loader], Some("vulkan"), "(/dev/nvidiactl), so the programs"),
-            (&[("dev/dri/renderD128", ""), loader], Some("vulkan"), "(/dev/dri/renderD128), so"),
+            (&[("dev/nvidiactl", ""), LOADER], Some("vulkan"), "(/dev/nvidiactl), so the programs"),
+            (&[("dev/dri/renderD128", ""), LOADER], Some("vulkan"), "(/dev/dri/renderD128), so"),
         ];
         for (files, device, remark) in cases {
             let (_root, around) = around(files, &[]);
             let found = needed("train --device auto", &around);
-            assert_eq!(found.device, *device, "{files:?}");
+            assert_eq!(found.device, device, "{files:?}");
             assert!(found.remark.as_ref().is_some_and(|text| text.contains(remark)), "{found:?}");
             assert_eq!(needed("train --device auto -q", &around).remark, None);
         }
