@@ -72,10 +72,11 @@ fn gradients_are_those_of_the_loss() {
     }
 }
 
-struct GradientReader<'a> {
-    gradients: &'a mut burn::tensor::Gradients,
-    path: Vec<String>,
-    found: Vec<(String, Vec<f32>)>,
+/// Collects the gradients of a network's parameters, by key.
+pub(crate) struct GradientReader<'a> {
+    pub(crate) gradients: &'a mut burn::tensor::Gradients,
+    pub(crate) path: Vec<String>,
+    pub(crate) found: Vec<(String, Vec<f32>)>,
 }
 
 impl burn::module::ModuleVisitor for GradientReader<'_> {

@@ -4,6 +4,7 @@
 
 mod autodiff;
 mod parity;
+mod parity_training;
 mod random_networks;
 mod record;
 mod reference;

@@ -2,7 +2,7 @@
 
 use model::DeviceSpec;
 
-use crate::{assert_close, busy_weights, network, numbers, reference, run, run_on};
+use crate::{assert_close, busy_weights, network, numbers, reference, run_on};
 
 /// The input's shape and one layer (or several) as JSON.
 fn check(shape: &[usize], layers: &str) {
@@ -18,6 +18,17 @@ fn check(shape: &[usize], layers: &str) {
     for device in DeviceSpec::available() {
         let found = run_on(device, &network, &weights, &batch);
         assert_close(&found, &expected, 2e-5, &format!("{device}: {shape:?} {layers}"));
+    }
+}
+
+/// A test on a device that is not there would test nothing, so whoever runs this suite for a device says so:
+/// `BRAZIER_REQUIRE_DEVICE=wgpu` (or several, with commas) makes its absence a failure.
+#[test]
+fn the_required_devices_are_here() {
+    let required = std::env::var("BRAZIER_REQUIRE_DEVICE").unwrap_or_default();
+    for name in required.split(',').filter(|name| !name.is_empty()) {
+        let device: DeviceSpec = name.parse().unwrap();
+        assert!(DeviceSpec::available().contains(&device), "{:?}", device.open());
     }
 }
 
@@ -131,6 +142,8 @@ fn residual_blocks() {
     check(&[5], r#"{"type": "residual", "body": []}"#);
 }
 
+/// The presets, on every device. All of them give logits of about 1, and 32-bit sums in another order differ
+/// from the reference's 64-bit ones in the sixth digit; 20 layers in a row make that the fourth.
 #[test]
 fn presets() {
     let cases: &[(&str, &[usize])] = &[
@@ -147,10 +160,12 @@ fn presets() {
         let weights = model::initial_weights(&network, 3);
         let size: usize = shape.iter().product();
         let batch = numbers(3, 2 * size);
-        let found = run(&network, &weights, &batch);
         let expected: Vec<f64> =
             batch.chunks(size).flat_map(|sample| reference::run(&network, &weights, sample)).collect();
-        assert_close(&found, &expected, 1e-4, name);
+        for device in DeviceSpec::available() {
+            let found = run_on(device, &network, &weights, &batch);
+            assert_close(&found, &expected, 1e-4, &format!("{device}: {name}"));
+        }
         assert!(expected.iter().all(|logit| logit.abs() < 100.0), "{name}: {expected:?}");
     }
 }
