@@ -49,7 +49,7 @@ fn the_server_links_no_training() {
 
 #[test]
 fn what_needs_no_tensors_links_none() {
-    for package in ["network", "artifact", "cli", "xtask"] {
+    for package in ["network", "artifact", "engine", "cli", "xtask"] {
         let linked = linked(package);
         for forbidden in ["burn", "burn-core", "burn-tensor", "burn-backend", "burn-flex", "cubecl-core"] {
             assert!(!linked.contains(forbidden), "{package} links {forbidden}");
@@ -63,6 +63,7 @@ fn dependencies_between_our_crates_run_one_way() {
         ("network", &[]),
         ("cli", &[]),
         ("artifact", &["network"]),
+        ("engine", &["network"]),
         ("model", &["network", "artifact"]),
         ("predict", &["network", "artifact", "model", "cli"]),
         ("train", &["network", "artifact", "model", "predict", "cli"]),

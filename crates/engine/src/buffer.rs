@@ -1,0 +1,54 @@
+//! Memory that begins on a cache line.
+
+use std::cell::UnsafeCell;
+
+/// Sixteen floats: a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// A fixed number of floats, aligned to 64 bytes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Buffer {
+    lines: Vec<Line>,
+}
+
+impl Buffer {
+    /// The values, padded with zeros to whole lines.
+    pub(crate) fn from_values(values: &[f32]) -> Self {
+        let line = |chunk: &[f32]| {
+            let mut line = Line([0.0; 16]);
+            line.0[..chunk.len()].copy_from_slice(chunk);
+            line
+        };
+        Self { lines: values.chunks(16).map(line).collect() }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const f32 {
+        self.lines.as_ptr().cast()
+    }
+
+    /// The number of floats.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len() * 16
+    }
+}
+
+/// Memory that several threads write at once, each its own part, through pointers.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    lines: Box<[UnsafeCell<Line>]>,
+}
+
+impl Arena {
+    /// Room for at least so many floats and one line more, zeroed.
+    pub(crate) fn zeros(floats: usize) -> Self {
+        let lines = (0..floats.div_ceil(16) + 1).map(|_| UnsafeCell::new(Line([0.0; 16])));
+        Self { lines: lines.collect() }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut f32 {
+        // A cell has the address and the layout of what is in it.
+        self.lines.as_ptr().cast::<f32>().cast_mut()
+    }
+}

@@ -1,0 +1,434 @@
+//! Running steps: from views and tables to calls of kernels.
+#![allow(unsafe_code, reason = "pointers into the arena, which the planner has laid out")]
+
+use crate::isa::Isa;
+use crate::kernel::copy::{self, Steps};
+use crate::kernel::gemm::{self, Gemm};
+use crate::kernel::map::{self, Map};
+use crate::kernel::window::{self, Reduce, Window};
+use crate::kernel::winograd::{self, TileIn, TileOut};
+use crate::layout::{Place, View};
+use crate::step::{CopyFrom, GemmStep, MapStep, NormStep, Step, WindowKind, WindowStep, WinogradStep, Work};
+
+/// The memory of one block of rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Env<'a> {
+    pub(crate) isa: Isa,
+    pub(crate) rows: usize,
+    /// The first row of the block, in the caller's buffers.
+    pub(crate) first: usize,
+    pub(crate) arena: *mut f32,
+    /// This thread's own.
+    pub(crate) workspace: *mut f32,
+    pub(crate) inputs: &'a [(*const f32, usize)],
+    pub(crate) outputs: &'a [(*mut f32, usize)],
+}
+
+/// A share of a step: the `index`-th of `count`.
+#[derive(Clone, Copy)]
+pub(crate) struct Share {
+    pub(crate) index: usize,
+    pub(crate) count: usize,
+}
+
+impl Share {
+    pub(crate) const ALL: Self = Self { index: 0, count: 1 };
+
+    /// Its part of `units` equal units.
+    fn of(self, units: usize) -> (usize, usize) {
+        (units * self.index / self.count, units * (self.index + 1) / self.count)
+    }
+}
+
+impl Env<'_> {
+    /// The first pixel of the first sample of a value.
+    ///
+    /// # Safety
+    /// The view belongs to the program that this memory was made for.
+    unsafe fn source(&self, view: &View) -> *const f32 {
+        // SAFETY: passed on.
+        unsafe {
+            match view.place {
+                Place::Input(input) => {
+                    let (start, per_row) = self.inputs[input];
+                    start.add(self.first * per_row + view.origin)
+                }
+                Place::Arena(offset) => self.arena.add(offset + view.origin),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Env::source`]; the value is in the arena.
+    unsafe fn target(&self, view: &View) -> *mut f32 {
+        // SAFETY: passed on. Only values in the arena are written.
+        unsafe { self.source(view).cast_mut() }
+    }
+}
+
+/// Into how many shares a step can be cut, for so many rows.
+pub(crate) fn units(step: &Step, rows: usize) -> usize {
+    match &step.work {
+        Work::Gemm(step) if step.dense => step.panels.div_ceil(2),
+        Work::Gemm(step) => step.positions.len().div_ceil(16),
+        Work::Winograd(step) => rows * step.tiles[0] * step.tiles[1],
+        Work::Window(step) => rows * step.to.size[1],
+        Work::Map(step) => rows * step.to.size[1],
+        _ => 1,
+    }
+}
+
+/// Runs a share of a step.
+///
+/// # Safety
+/// The step belongs to the program that the memory was made for, `env.rows` is at most the program's block, the
+/// caller's buffers hold `first + rows` rows, and no other thread works on the same share or on a step that
+/// touches the same values.
+pub(crate) unsafe fn run(step: &Step, env: &Env<'_>, share: Share) {
+    // SAFETY: passed on.
+    unsafe {
+        match &step.work {
+            Work::Clear(view) => clear(env, view),
+            Work::Copy { from, to } => {
+                for row in 0..env.rows {
+                    copy_row(env, from, row, env.target(to).add(row * to.sample), to.steps);
+                }
+            }
+            Work::Export { from, output } => {
+                let (start, per_row) = env.outputs[*output];
+                for row in 0..env.rows {
+                    let size = match from {
+                        CopyFrom::Value(view) => view.size,
+                        CopyFrom::Input(_, size) => *size,
+                    };
+                    copy_row(env, from, row, start.add((env.first + row) * per_row), planes(size));
+                }
+            }
+            Work::Gemm(step) => product(step, env, share),
+            Work::Winograd(step) => filter(step, env, share),
+            Work::Window(step) => slide(step, env, share),
+            Work::GlobalPool { from, to, maximum } => {
+                let (source, target) = (env.source(from), env.target(to));
+                let [_, height, width] = from.size;
+                for row in 0..env.rows {
+                    let (source, target) = (source.add(row * from.sample), target.add(row * to.sample));
+                    let padded = from.steps.pixel.min(to.steps.pixel);
+                    let size = [height, width];
+                    window::global_pool(env.isa, source, target, from.strides(), size, padded, *maximum);
+                }
+            }
+            Work::Map(step) => each(step, env, share),
+            Work::LayerNorm(step) => normalise(step, env),
+        }
+    }
+}
+
+/// The steps of `[channels][height][width]` values without gaps.
+fn planes([_, height, width]: [usize; 3]) -> Steps {
+    Steps { channel: height * width, row: width, pixel: 1 }
+}
+
+/// # Safety
+/// As [`run`].
+unsafe fn clear(env: &Env<'_>, view: &View) {
+    let [channels, height, width] = view.size;
+    let [above, below, left, _] = view.frame;
+    let (images, step, pixel) =
+        if view.planar { (channels, view.steps.channel, 1) } else { (1, 0, view.steps.pixel) };
+    // SAFETY: passed on; the frame is part of the value.
+    unsafe {
+        let start = env.target(view).sub(view.origin);
+        for row in 0..env.rows {
+            for image in 0..images {
+                let start = start.add(row * view.sample + image * step);
+                let rows = [above, height, below];
+                copy::clear_frame(start, view.pitch(), rows, left * pixel, width * pixel);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`run`]; `target` has room for the value.
+unsafe fn copy_row(env: &Env<'_>, from: &CopyFrom, row: usize, target: *mut f32, to: Steps) {
+    // SAFETY: passed on.
+    unsafe {
+        match from {
+            CopyFrom::Input(input, size) => {
+                let (start, per_row) = env.inputs[*input];
+                let source = start.add((env.first + row) * per_row);
+                copy::image(source, planes(*size), target, to, *size);
+            }
+            CopyFrom::Value(view) => {
+                let source = env.source(view).add(row * view.sample);
+                // Flat values and answers are written plane by plane.
+                let to = planes(view.size);
+                copy::image(source, view.steps, target, to, view.size);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`run`].
+unsafe fn product(step: &GemmStep, env: &Env<'_>, share: Share) {
+    // SAFETY: passed on; the tables were made for these views.
+    unsafe {
+        let (source, target) = (env.source(&step.from).sub(step.back), env.target(&step.to));
+        let rest = match &step.rest {
+            Some(rest) => env.source(rest),
+            None => std::ptr::null(),
+        };
+        let mut gemm = Gemm {
+            isa: env.isa,
+            source,
+            target,
+            rest,
+            positions: &step.positions,
+            targets: &step.targets,
+            rests: &step.rests,
+            taps: &step.taps,
+            weights: step.weights.as_ptr(),
+            bias: step.bias.as_ptr(),
+            panels: (0, step.panels),
+            vectors: step.vectors,
+            act: step.act,
+            pooled: step.pooled,
+        };
+        if step.dense {
+            gemm.positions = &step.positions[..env.rows];
+            let (first, last) = share.of(step.panels.div_ceil(2));
+            gemm.panels = (2 * first, (2 * last).min(step.panels));
+            gemm::gemm(env.isa, &gemm);
+            return;
+        }
+        let (first, last) = share.of(step.positions.len().div_ceil(16));
+        let (first, last) = (16 * first, (16 * last).min(step.positions.len()));
+        let outputs = if step.pooled { 4 } else { 1 };
+        gemm.positions = &step.positions[first..last];
+        gemm.targets = &step.targets[first / outputs..last / outputs];
+        if step.rest.is_some() {
+            gemm.rests = &step.rests[first..last];
+        }
+        for row in 0..env.rows {
+            for group in &step.groups {
+                gemm.source = source.add(row * step.from.sample + group.source);
+                gemm.target = target.add(row * step.to.sample + group.target);
+                gemm.weights = step.weights.as_ptr().add(group.weights);
+                gemm.bias = step.bias.as_ptr().add(group.bias);
+                if let Some(view) = &step.rest {
+                    gemm.rest = rest.add(row * view.sample);
+                }
+                gemm::gemm(env.isa, &gemm);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`run`].
+unsafe fn filter(step: &WinogradStep, env: &Env<'_>, share: Share) {
+    // SAFETY: passed on; the workspace holds `size²` rows of a block's tiles, twice.
+    unsafe {
+        let (source, target) = (env.source(&step.from).sub(step.back), env.target(&step.to));
+        let rest = step.rest.as_ref().map(|rest| (env.source(rest), rest));
+        let elements = step.size * step.size;
+        let inputs = env.workspace;
+        let products = env.workspace.add(elements * step.steps[0]);
+        let per_image = step.tiles[0] * step.tiles[1];
+        let place = |tile: usize| {
+            let (row, tile) = (tile / per_image, tile % per_image);
+            (row, tile / step.tiles[1], tile % step.tiles[1])
+        };
+        let (from, to) = (step.from.strides(), step.to.strides());
+        let pooled = if step.pooled { 2 } else { 1 };
+        let stride = step.outputs / pooled;
+        let panel = step.weights.len() / elements;
+        let (first, last) = share.of(env.rows * per_image);
+        let mut start = first;
+        while start < last {
+            let count = step.block.min(last - start);
+            for index in 0..count {
+                let (row, y, x) = place(start + index);
+                let corner = y * step.outputs * from[0] + x * step.outputs * from[1];
+                let tile = TileIn {
+                    source: source.add(row * step.from.sample + corner),
+                    strides: from,
+                    target: inputs.add(index * step.padded[0]),
+                    step: step.steps[0],
+                    padded: step.padded[0],
+                    size: step.size,
+                };
+                winograd::tile_in(env.isa, &tile);
+            }
+            for element in 0..elements {
+                let gemm = Gemm {
+                    isa: env.isa,
+                    source: inputs.add(element * step.steps[0]),
+                    target: products.add(element * step.steps[1]),
+                    rest: std::ptr::null(),
+                    positions: &step.positions[..count],
+                    targets: &step.targets[..count],
+                    rests: &[],
+                    taps: &step.taps,
+                    weights: step.weights.as_ptr().add(element * panel),
+                    bias: std::ptr::null(),
+                    panels: (0, step.panels),
+                    vectors: step.vectors,
+                    act: crate::kernel::Act::Identity,
+                    pooled: false,
+                };
+                gemm::gemm(env.isa, &gemm);
+            }
+            for index in 0..count {
+                let (row, y, x) = place(start + index);
+                let corner = |strides: [usize; 2]| y * stride * strides[0] + x * stride * strides[1];
+                let valid = [y, x].map(|tile| tile * stride);
+                let tile = TileOut {
+                    isa: env.isa,
+                    source: products.add(index * step.padded[1]),
+                    step: step.steps[1],
+                    target: target.add(row * step.to.sample + corner(to)),
+                    strides: to,
+                    rest: rest.map_or(std::ptr::null(), |(rest, view)| {
+                        rest.add(row * view.sample + corner(view.strides()))
+                    }),
+                    rest_strides: rest.map_or([0; 2], |(_, view)| view.strides()),
+                    bias: step.bias.as_ptr(),
+                    padded: step.padded[1],
+                    size: step.size,
+                    outputs: step.outputs,
+                    valid: std::array::from_fn(|axis| {
+                        step.written[axis].saturating_sub(valid[axis]).min(stride)
+                    }),
+                    act: step.act,
+                    pooled: step.pooled,
+                };
+                winograd::tile_out(env.isa, &tile);
+            }
+            start += count;
+        }
+    }
+}
+
+/// The rows of each sample that a share of all rows covers.
+fn sample_rows(range: (usize, usize), height: usize) -> impl Iterator<Item = (usize, (usize, usize))> {
+    let (first, last) = range;
+    (first / height..last.div_ceil(height)).map(move |sample| {
+        let start = sample * height;
+        (sample, (first.max(start) - start, last.min(start + height) - start))
+    })
+}
+
+/// # Safety
+/// As [`run`].
+unsafe fn slide(step: &WindowStep, env: &Env<'_>, share: Share) {
+    // SAFETY: passed on.
+    unsafe {
+        let (source, target) = (env.source(&step.from), env.target(&step.to));
+        let height = step.to.size[1];
+        for (sample, rows) in sample_rows(share.of(env.rows * height), height) {
+            let reduce = match &step.kind {
+                WindowKind::Max => Reduce::Max,
+                WindowKind::Average => Reduce::Sum(1.0 / (step.kernel[0] * step.kernel[1]) as f32),
+                WindowKind::Depthwise { weights, bias } => Reduce::Weighted(weights.as_ptr(), bias.as_ptr()),
+            };
+            let window = Window {
+                isa: env.isa,
+                source: source.add(sample * step.from.sample),
+                target: target.add(sample * step.to.sample),
+                source_strides: step.from.strides(),
+                target_strides: step.to.strides(),
+                size: [step.from.size[1], step.from.size[2]],
+                columns: step.to.size[2],
+                kernel: step.kernel,
+                stride: step.stride,
+                padding: step.padding,
+                dilation: step.dilation,
+                padded: step.padded,
+                reduce,
+                act: step.act,
+                rows,
+            };
+            window::window(env.isa, &window);
+        }
+    }
+}
+
+/// # Safety
+/// As [`run`].
+unsafe fn each(step: &MapStep, env: &Env<'_>, share: Share) {
+    // SAFETY: passed on.
+    unsafe {
+        let (source, target) = (env.source(&step.from), env.target(&step.to));
+        let height = step.to.size[1];
+        let null = std::ptr::null();
+        let (scale, shift) =
+            step.scale_shift.as_ref().map_or((null, null), |(a, b)| (a.as_ptr(), b.as_ptr()));
+        for (sample, (first, last)) in sample_rows(share.of(env.rows * height), height) {
+            for y in first..last {
+                let other = match &step.rest {
+                    Some(rest) => env.source(rest).add(sample * rest.sample + y * rest.steps.row),
+                    None => null,
+                };
+                let map = Map {
+                    isa: env.isa,
+                    source: source.add(sample * step.from.sample + y * step.from.steps.row),
+                    target: target.add(sample * step.to.sample + y * step.to.steps.row),
+                    other,
+                    scale,
+                    shift,
+                    steps: [
+                        step.from.steps.pixel,
+                        step.to.steps.pixel,
+                        step.rest.as_ref().map_or(0, |rest| rest.steps.pixel),
+                    ],
+                    width: step.to.size[2],
+                    padded: step.padded,
+                    act: step.act,
+                };
+                map::map(env.isa, &map);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`run`].
+unsafe fn normalise(step: &NormStep, env: &Env<'_>) {
+    // SAFETY: passed on.
+    unsafe {
+        let (source, target) = (env.source(&step.from), env.target(&step.to));
+        let [channels, height, width] = step.from.size;
+        let (gamma, beta) = (step.gamma.as_ptr(), step.beta.as_ptr());
+        for sample in 0..env.rows {
+            let (source, target) =
+                (source.add(sample * step.from.sample), target.add(sample * step.to.sample));
+            if step.image {
+                for y in 0..height {
+                    let from = source.add(y * step.from.steps.row);
+                    let to = target.add(y * step.to.steps.row);
+                    let steps = [step.from.steps.pixel, step.to.steps.pixel];
+                    map::layer_norm_lanes(
+                        env.isa,
+                        from,
+                        to,
+                        steps,
+                        width,
+                        step.padded,
+                        gamma,
+                        beta,
+                        step.epsilon,
+                    );
+                }
+                continue;
+            }
+            for row in 0..channels / step.gamma.len() {
+                let start = row * step.gamma.len();
+                let row = std::slice::from_raw_parts(source.add(start), step.gamma.len());
+                let to = std::slice::from_raw_parts_mut(target.add(start), step.gamma.len());
+                map::layer_norm(row, &step.gamma, &step.beta, step.epsilon, to);
+            }
+        }
+    }
+}

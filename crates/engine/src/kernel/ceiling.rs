@@ -1,0 +1,56 @@
+//! What the processor can do at most: multiply–accumulates on registers alone.
+#![allow(unsafe_code, reason = "vector instructions")]
+
+use std::time::Instant;
+
+use super::simd::Simd;
+use super::tiers;
+use crate::isa::Isa;
+
+/// Independent sums: enough to keep both units of any current processor busy.
+const SUMS: usize = 12;
+
+/// # Safety
+/// As [`Simd`]; `result` is valid for a vector.
+#[inline(always)]
+unsafe fn spin<S: Simd>(rounds: usize, result: *mut f32) {
+    // SAFETY: passed on.
+    unsafe {
+        let (a, b) = (S::load(result), S::splat(0.999));
+        let mut sums = [a; SUMS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = S::mul_add(*sum, b, a);
+            }
+        }
+        let mut total = sums[0];
+        for sum in &sums[1..] {
+            total = S::add(total, *sum);
+        }
+        S::store(result, total);
+    }
+}
+
+tiers!(fma_loop = spin(rounds: usize, result: *mut f32));
+
+/// The most f32 multiply–accumulates per second that one thread reaches with a tier's instructions, in
+/// thousands of millions: the best of many short measurements.
+///
+/// # Panics
+/// When the processor lacks the tier.
+#[must_use]
+pub fn f32_ceiling(isa: Isa) -> f64 {
+    assert!(isa.is_available(), "the processor lacks the tier {isa}");
+    const ROUNDS: usize = 50_000;
+    let lanes = isa.lanes();
+    let mut best = f64::INFINITY;
+    for _ in 0..200 {
+        let mut result = [1.0f32; 16];
+        let start = Instant::now();
+        // SAFETY: the tier is there, and the array holds its vector.
+        unsafe { fma_loop(isa, ROUNDS, std::hint::black_box(result.as_mut_ptr())) };
+        best = best.min(start.elapsed().as_secs_f64());
+        std::hint::black_box(result);
+    }
+    (ROUNDS * SUMS * lanes) as f64 / best / 1e9
+}

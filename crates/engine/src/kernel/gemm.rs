@@ -1,0 +1,315 @@
+//! The product that dense layers, convolutions and Winograd's domain share.
+//!
+//! For every position `p` and output `n`: `out[p][n] = act(Σ_k in[p + tap_k] · w[k][n] + bias[n] + rest[p][n])`.
+//! A *position* is where an output reads from: a row of a batch for a dense layer, the top left corner of a
+//! window for a convolution (the indirect convolution of Dukhan 2019, with the padding inside the buffer). A
+//! *tap* is a step from there: an input feature, or one channel under one element of the kernel. So one kernel
+//! serves every stride, dilation, group and layout. The vectors run along the outputs, whose weights are packed
+//! into panels of one or two vectors; a tile is up to 12 positions × 2 vectors in registers.
+#![allow(unsafe_code, reason = "vector instructions and raw loads")]
+
+use super::math::linear;
+use super::simd::Simd;
+use super::{Act, tiers};
+use crate::isa::Isa;
+
+/// One product. Offsets are in floats.
+#[derive(Clone, Copy)]
+pub(crate) struct Gemm<'a> {
+    pub(crate) isa: Isa,
+    pub(crate) source: *const f32,
+    pub(crate) target: *mut f32,
+    /// Added to every output at the same place as `rests` says; may be null.
+    pub(crate) rest: *const f32,
+    /// Where each position reads.
+    pub(crate) positions: &'a [u32],
+    /// Where each position (with `pooled`: every four) is written.
+    pub(crate) targets: &'a [u32],
+    /// Where each position's addend stands.
+    pub(crate) rests: &'a [u32],
+    /// The step to each input, in the order of the packed weights.
+    pub(crate) taps: &'a [u32],
+    /// Panels of `[taps][vectors · lanes]`.
+    pub(crate) weights: *const f32,
+    /// One float per output, padded as the panels are; may be null.
+    pub(crate) bias: *const f32,
+    /// The first panel and the one after the last.
+    pub(crate) panels: (usize, usize),
+    /// Vectors in a panel: 1 or 2.
+    pub(crate) vectors: usize,
+    pub(crate) act: Act,
+    /// Keeps the greatest of every four positions: a 2×2 maximum pooling.
+    pub(crate) pooled: bool,
+}
+
+/// # Safety
+/// As [`Simd`]; every offset lies inside what its pointer points to, `P` positions are left from `at` on, and
+/// `G` panels from `panel` on.
+#[inline(always)]
+unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const U: usize>(
+    g: &Gemm<'_>,
+    at: usize,
+    panel: usize,
+) {
+    // SAFETY: passed on.
+    unsafe {
+        let width = NV * S::LANES;
+        let panel_size = g.taps.len() * width;
+        let mut from = [g.source; P];
+        for p in 0..P {
+            from[p] = g.source.add(*g.positions.get_unchecked(at + p) as usize);
+        }
+        let mut sums = [[[[S::splat(0.0); NV]; G]; P]; U];
+        if !g.bias.is_null() {
+            for n in 0..G {
+                for v in 0..NV {
+                    let bias = S::load(g.bias.add((panel + n) * width + v * S::LANES));
+                    for p in 0..P {
+                        sums[0][p][n][v] = bias;
+                    }
+                }
+            }
+        }
+        let mut weights = g.weights.add(panel * panel_size);
+        let mut tap = g.taps.as_ptr();
+        let rounds = g.taps.len() / U;
+        for _ in 0..rounds {
+            for u in 0..U {
+                let step = *tap.add(u) as usize;
+                let mut w = [[S::splat(0.0); NV]; G];
+                for n in 0..G {
+                    for v in 0..NV {
+                        w[n][v] = S::load(weights.add(n * panel_size + u * width + v * S::LANES));
+                    }
+                }
+                for p in 0..P {
+                    let x = S::splat(*from[p].add(step));
+                    for n in 0..G {
+                        for v in 0..NV {
+                            sums[u][p][n][v] = S::mul_add(x, w[n][v], sums[u][p][n][v]);
+                        }
+                    }
+                }
+            }
+            weights = weights.add(U * width);
+            tap = tap.add(U);
+        }
+        if U > 1 {
+            for _ in rounds * U..g.taps.len() {
+                let step = *tap as usize;
+                for p in 0..P {
+                    let x = S::splat(*from[p].add(step));
+                    for n in 0..G {
+                        for v in 0..NV {
+                            let w = S::load(weights.add(n * panel_size + v * S::LANES));
+                            sums[0][p][n][v] = S::mul_add(x, w, sums[0][p][n][v]);
+                        }
+                    }
+                }
+                weights = weights.add(width);
+                tap = tap.add(1);
+            }
+            for u in 1..U {
+                for p in 0..P {
+                    for n in 0..G {
+                        for v in 0..NV {
+                            sums[0][p][n][v] = S::add(sums[0][p][n][v], sums[u][p][n][v]);
+                        }
+                    }
+                }
+            }
+        }
+        finish::<S, P, G, NV>(g, at, panel, &sums[0]);
+    }
+}
+
+/// The epilogue: addend, pooling, activation, store.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn finish<S: Simd, const P: usize, const G: usize, const NV: usize>(
+    g: &Gemm<'_>,
+    at: usize,
+    panel: usize,
+    sums: &[[[S::V; NV]; G]; P],
+) {
+    // SAFETY: passed on.
+    unsafe {
+        let width = NV * S::LANES;
+        if g.pooled {
+            for q in 0..P / 4 {
+                let to = g.target.add(*g.targets.get_unchecked(at / 4 + q) as usize + panel * width);
+                for n in 0..G {
+                    for v in 0..NV {
+                        let upper = S::max(sums[4 * q][n][v], sums[4 * q + 1][n][v]);
+                        let lower = S::max(sums[4 * q + 2][n][v], sums[4 * q + 3][n][v]);
+                        let value = linear::<S>(g.act, S::max(upper, lower));
+                        S::store(to.add(n * width + v * S::LANES), value);
+                    }
+                }
+                if !g.act.is_linear() {
+                    super::math::activate(g.isa, g.act, to, G * width);
+                }
+            }
+            return;
+        }
+        for p in 0..P {
+            let to = g.target.add(*g.targets.get_unchecked(at + p) as usize + panel * width);
+            for n in 0..G {
+                for v in 0..NV {
+                    let mut value = sums[p][n][v];
+                    if !g.rest.is_null() {
+                        let rest = g.rest.add(*g.rests.get_unchecked(at + p) as usize + panel * width);
+                        value = S::add(value, S::load(rest.add(n * width + v * S::LANES)));
+                    }
+                    S::store(to.add(n * width + v * S::LANES), linear::<S>(g.act, value));
+                }
+            }
+            if !g.act.is_linear() {
+                super::math::activate(g.isa, g.act, to, G * width);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`tile`], for all positions and panels.
+#[inline(always)]
+unsafe fn panels_of<S: Simd, const NV: usize>(g: &Gemm<'_>) {
+    // SAFETY: passed on; what is left is counted before every tile.
+    unsafe {
+        let count = g.positions.len();
+        let (mut panel, end) = g.panels;
+        if count == 1 {
+            // One position: several panels at once, so that enough sums are under way.
+            while S::WIDE && end - panel >= 4 {
+                tile::<S, 1, 4, NV, 1>(g, 0, panel);
+                panel += 4;
+            }
+            while end - panel >= 2 {
+                tile::<S, 1, 2, NV, 2>(g, 0, panel);
+                panel += 2;
+            }
+        }
+        for panel in panel..end {
+            let mut at = 0;
+            while at < count {
+                let left = count - at;
+                // 16 are two tiles of 8 and 13 to 15 begin with one, rather than leave a sliver.
+                let twelve = left >= 17 || left == 12;
+                at += if S::WIDE && twelve {
+                    tile::<S, 12, 1, NV, 1>(g, at, panel);
+                    12
+                } else if S::WIDE && left >= 8 {
+                    tile::<S, 8, 1, NV, 1>(g, at, panel);
+                    8
+                } else if left >= 4 {
+                    tile::<S, 4, 1, NV, 1>(g, at, panel);
+                    4
+                } else if left >= 2 {
+                    tile::<S, 2, 1, NV, 2>(g, at, panel);
+                    2
+                } else {
+                    tile::<S, 1, 1, NV, 4>(g, at, panel);
+                    1
+                };
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`tile`], for all positions and panels.
+#[inline(always)]
+unsafe fn product<S: Simd>(g: &Gemm<'_>) {
+    // SAFETY: passed on.
+    unsafe {
+        if g.vectors == 2 {
+            panels_of::<S, 2>(g);
+        } else {
+            panels_of::<S, 1>(g);
+        }
+    }
+}
+
+tiers!(gemm = product(g: &Gemm<'_>));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every number of positions from 1 to 40 and every shape of panel, on every tier.
+    #[test]
+    fn every_tile_equals_plain_loops() {
+        for &isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
+            for count in (1..=20).chain([24, 28, 37, 40]) {
+                for (vectors, panels) in [(1, 1), (1, 3), (2, 1), (2, 7)] {
+                    for taps in [1, 5, 32] {
+                        check(isa, count, vectors, panels, taps, count % 4 == 0 && count % 8 != 0);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(isa: Isa, count: usize, vectors: usize, panels: usize, inputs: usize, pooled: bool) {
+        let width = vectors * isa.lanes();
+        let outputs = panels * width;
+        let mut state = 1u32;
+        let mut draw = |count: usize| -> Vec<f32> {
+            let mut one = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            };
+            (0..count).map(|_| one()).collect()
+        };
+        let (source, weights) = (draw(count * inputs + 3), draw(inputs * outputs));
+        let (bias, rest) = (draw(outputs), draw(count * outputs));
+        // Taps from the last to the first: their order is free.
+        let taps: Vec<u32> = (0..inputs as u32).rev().collect();
+        let positions: Vec<u32> = (0..count).map(|p| (p * inputs) as u32).collect();
+        let targets: Vec<u32> = (0..count).map(|p| (p * outputs) as u32).collect();
+        let mut found = vec![0.0f32; count * outputs];
+        let act = Act::Leaky(0.1);
+        let g = Gemm {
+            isa,
+            source: source.as_ptr(),
+            target: found.as_mut_ptr(),
+            rest: if pooled { std::ptr::null() } else { rest.as_ptr() },
+            positions: &positions,
+            targets: &targets,
+            rests: &targets,
+            taps: &taps,
+            weights: weights.as_ptr(),
+            bias: bias.as_ptr(),
+            panels: (0, panels),
+            vectors,
+            act,
+            pooled,
+        };
+        // SAFETY: the tables above stay inside the vectors above.
+        unsafe { gemm(isa, &g) };
+        let sum = |p: usize, n: usize| {
+            let (panel, lane) = (n / width, n % width);
+            let weight = |k: usize| f64::from(weights[(panel * inputs + k) * width + lane]);
+            let products = (0..inputs).map(|k| f64::from(source[p * inputs + taps[k] as usize]) * weight(k));
+            products.sum::<f64>() + f64::from(bias[n])
+        };
+        let step = if pooled { 4 } else { 1 };
+        for p in 0..count / step {
+            for n in 0..outputs {
+                let mut value = (0..step).map(|q| sum(p * step + q, n)).fold(f64::NEG_INFINITY, f64::max);
+                if !pooled {
+                    value += f64::from(rest[p * outputs + n]);
+                }
+                let expected = if value > 0.0 { value } else { 0.1 * value };
+                let found = f64::from(found[p * outputs + n]);
+                assert!(
+                    (found - expected).abs() < 1e-4,
+                    "{isa} {count} {vectors} {panels} {inputs}: {found} {expected}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! From fused operations to steps: layouts fixed, weights packed, tables made.
+
+use network::Network;
+
+use crate::algorithm::{Algorithm, algorithm};
+use crate::buffer::Buffer;
+use crate::error::CompileError;
+use crate::graph::{Graph, Kind, Node, ValueId};
+use crate::layout::{self, Life, Place, View, padded};
+use crate::step::{CopyFrom, MapStep, NormStep, Step, WindowKind, WindowStep, Work};
+
+/// The most floats that one sample's value may take: offsets are 32 bits.
+const MOST_FLOATS: u64 = 1 << 31;
+
+/// The steps, the floats of the arena for `rows` samples, and the workspace of a thread.
+pub(crate) struct Lowered {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) rows: usize,
+    pub(crate) arena: usize,
+    pub(crate) workspace: usize,
+}
+
+/// How many floats of values the steps should keep in flight: about the second-level cache.
+const BLOCK_FLOATS: usize = 256 * 1024;
+/// The most samples in a block.
+const MOST_ROWS: usize = 32;
+
+pub(crate) fn lower(
+    network: &Network,
+    graph: &Graph,
+    lanes: usize,
+    winograd: bool,
+    rows: Option<usize>,
+) -> Result<Lowered, CompileError> {
+    let mut views = layout::layouts(graph, lanes, winograd);
+    check_sizes(graph, &views)?;
+    let lives = lives(graph, &views);
+    // One sample first, to know its footprint; then the block's size; then the places for a whole block.
+    let (_, footprint) = layout::place(lives.clone());
+    let rows = rows.unwrap_or_else(|| (BLOCK_FLOATS / footprint.max(1)).clamp(1, MOST_ROWS));
+    let whole = lives.into_iter().map(|life| Life { floats: life.floats * rows, ..life }).collect();
+    let (places, arena) = layout::place(whole);
+    for (value, offset) in places {
+        views[value].place = Place::Arena(offset);
+    }
+    let mut lowering = Lowering { network, graph, views, lanes, winograd, rows, steps: Vec::new() };
+    lowering.inputs();
+    for node in &graph.nodes {
+        lowering.node(node);
+    }
+    lowering.outputs();
+    let workspace = lowering.steps.iter().map(|step| match &step.work {
+        Work::Winograd(winograd) => winograd.workspace(),
+        _ => 0,
+    });
+    let workspace = workspace.max().unwrap_or(0);
+    Ok(Lowered { steps: lowering.steps, rows, arena, workspace })
+}
+
+fn check_sizes(graph: &Graph, views: &[View]) -> Result<(), CompileError> {
+    for node in &graph.nodes {
+        for value in [node.input, node.output] {
+            let floats = views[value].sample as u64;
+            if floats * MOST_ROWS as u64 >= MOST_FLOATS {
+                let limit = MOST_FLOATS / MOST_ROWS as u64;
+                return Err(CompileError::TooLarge { layer: node.name.clone(), floats, limit });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// When each value in the arena lives. Operation `i` runs at time `i + 1`; inputs come at 0, outputs leave last.
+fn lives(graph: &Graph, views: &[View]) -> Vec<Life> {
+    let mut lives: Vec<Life> = Vec::new();
+    let end = graph.nodes.len() + 1;
+    for (value, view) in views.iter().enumerate() {
+        if matches!(view.place, Place::Input(_)) {
+            continue;
+        }
+        let made = graph.nodes.iter().position(|node| node.output == value).map(|index| index + 1);
+        let first = match made {
+            Some(time) => time,
+            None if value < graph.inputs.len() => 0,
+            None => continue,
+        };
+        let reads = |node: &Node| node.input == value || node.rest == Some(value);
+        let mut last = graph.nodes.iter().rposition(reads).map_or(first, |index| index + 1);
+        if graph.outputs.iter().any(|(_, output)| *output == value) {
+            last = end;
+        }
+        lives.push(Life { value, first, last, floats: view.sample });
+    }
+    lives
+}
+
+pub(crate) struct Lowering<'a> {
+    network: &'a Network,
+    pub(crate) graph: &'a Graph,
+    pub(crate) views: Vec<View>,
+    pub(crate) lanes: usize,
+    pub(crate) winograd: bool,
+    pub(crate) rows: usize,
+    steps: Vec<Step>,
+}
+
+impl Lowering<'_> {
+    fn inputs(&mut self) {
+        for input in 0..self.graph.inputs.len() {
+            let view = self.views[input];
+            let used = self.graph.nodes.iter().any(|n| n.input == input || n.rest == Some(input))
+                || self.graph.outputs.iter().any(|(_, output)| *output == input);
+            if matches!(view.place, Place::Input(_)) || !used {
+                continue;
+            }
+            self.clear(view);
+            let from = CopyFrom::Input(input, view.size);
+            self.push(vec![self.graph.inputs[input].clone()], Work::Copy { from, to: view }, 0);
+        }
+    }
+
+    fn outputs(&mut self) {
+        for (output, (name, value)) in self.graph.outputs.iter().enumerate() {
+            let from = CopyFrom::Value(self.views[*value]);
+            self.push(vec![name.clone()], Work::Export { from, output }, 0);
+        }
+    }
+
+    fn clear(&mut self, view: View) {
+        if view.has_frame() {
+            self.push(Vec::new(), Work::Clear(view), 0);
+        }
+    }
+
+    fn push(&mut self, layers: Vec<String>, work: Work, cost: u64) {
+        let macs = |name: &String| {
+            self.network.layers().iter().find(|info| info.name == *name).map_or(0, |info| info.macs)
+        };
+        let macs = if matches!(work, Work::Copy { .. } | Work::Export { .. }) {
+            0
+        } else {
+            layers.iter().map(macs).sum()
+        };
+        self.steps.push(Step { layers, work, macs, cost });
+    }
+
+    /// A vector per pixel and `lanes` channels: what is written, as vector operations.
+    fn vectors(&self, value: ValueId) -> u64 {
+        let [channels, height, width] = self.views[value].size;
+        (padded(channels, self.lanes) / self.lanes * height * width) as u64
+    }
+
+    fn node(&mut self, node: &Node) {
+        let (from, to) = (self.views[node.input], self.views[node.output]);
+        let rest = node.rest.map(|value| self.views[value]);
+        self.clear(to);
+        let channels = padded(to.size[0], self.lanes);
+        let written = self.vectors(node.output);
+        let (work, cost) = match &node.kind {
+            Kind::Dense(dense) => self.dense(node, dense),
+            Kind::Conv(conv) => {
+                let size = layout::conv_output(self.graph, node);
+                match algorithm(conv, from.size, size, self.lanes, self.winograd) {
+                    Algorithm::Direct => self.direct(node, conv, size),
+                    Algorithm::Winograd { size: tile, outputs } => {
+                        self.winograd_step(node, conv, size, tile, outputs)
+                    }
+                    Algorithm::Depthwise => {
+                        let taps = conv.kernel[0] * conv.kernel[1];
+                        let mut weights = vec![0.0f32; taps * channels];
+                        for (channel, kernel) in conv.weight.chunks(taps).enumerate() {
+                            for (tap, &weight) in kernel.iter().enumerate() {
+                                weights[tap * channels + channel] = weight as f32;
+                            }
+                        }
+                        let kind = WindowKind::Depthwise {
+                            weights: Buffer::from_values(&weights),
+                            bias: Buffer::from_values(&narrow(&conv.bias, channels)),
+                        };
+                        let step = WindowStep {
+                            from,
+                            to,
+                            kernel: conv.kernel,
+                            stride: conv.stride,
+                            padding: conv.padding,
+                            dilation: conv.dilation,
+                            padded: channels,
+                            kind,
+                            act: node.act,
+                        };
+                        (Work::Window(Box::new(step)), written * taps as u64)
+                    }
+                }
+            }
+            Kind::Pool { maximum, kernel, stride, padding } => {
+                let step = WindowStep {
+                    from,
+                    to,
+                    kernel: *kernel,
+                    stride: *stride,
+                    padding: *padding,
+                    dilation: [1, 1],
+                    padded: channels,
+                    kind: if *maximum { WindowKind::Max } else { WindowKind::Average },
+                    act: node.act,
+                };
+                (Work::Window(Box::new(step)), written * (kernel[0] * kernel[1]) as u64)
+            }
+            Kind::GlobalPool { maximum } => {
+                (Work::GlobalPool { from, to, maximum: *maximum }, self.vectors(node.input))
+            }
+            Kind::Map { scale, shift } => {
+                let buffers = || {
+                    let scale = Buffer::from_values(&narrow(scale, channels));
+                    (scale, Buffer::from_values(&narrow(shift, channels)))
+                };
+                let scale_shift = (!scale.is_empty()).then(buffers);
+                let step = MapStep { from, to, rest, scale_shift, padded: channels, act: node.act };
+                let cost = if node.act.is_linear() { written } else { 20 * written };
+                (Work::Map(Box::new(step)), cost)
+            }
+            Kind::LayerNorm { gamma, beta, epsilon } => {
+                let step = NormStep {
+                    from,
+                    to,
+                    gamma: gamma.clone(),
+                    beta: beta.clone(),
+                    epsilon: *epsilon as f32,
+                    padded: channels,
+                    image: self.graph.shapes[node.input].len() == 3,
+                };
+                (Work::LayerNorm(Box::new(step)), 8 * written)
+            }
+            Kind::Flatten => (Work::Copy { from: CopyFrom::Value(from), to }, 16 * written),
+        };
+        let mut layers = vec![node.name.clone()];
+        layers.extend(node.fused.iter().cloned());
+        self.push(layers, work, cost);
+    }
+}
+
+/// To 32 bits, padded with zeros.
+pub(crate) fn narrow(values: &[f64], count: usize) -> Vec<f32> {
+    let mut narrow: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+    narrow.resize(count.max(values.len()), 0.0);
+    narrow
+}

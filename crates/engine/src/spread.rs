@@ -1,0 +1,214 @@
+//! How a run is spread over threads.
+//!
+//! Few rows and little work stay on the calling thread. Many rows are cut into blocks, and each thread takes the
+//! next block through the whole program. One row of a large network goes through the program step by step, and
+//! the threads share each step that is worth it: the caller leads, and whoever is awake follows. Nobody waits
+//! for a thread that has not begun.
+#![allow(unsafe_code, reason = "hands the memory to the steps that were planned for it")]
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::exec::{self, Env, Share, units};
+use crate::isa::Isa;
+use crate::pool::{Pool, wait};
+use crate::program::Lane;
+use crate::step::Step;
+
+/// Vector operations from which on a second thread pays: about 25 µs.
+const WORTH_WAKING: u64 = 60_000;
+/// Vector operations of the smallest share of a step: about 1.5 µs, a few times what handing it over costs.
+const SHARE: u64 = 4_000;
+
+/// One call of a program whose buffers have been measured.
+pub(crate) struct Run<'a> {
+    pub(crate) steps: &'a [Step],
+    pub(crate) isa: Isa,
+    /// Rows that the arena has room for.
+    pub(crate) block: usize,
+    pub(crate) rows: usize,
+    /// The caller's buffers, each with the floats of a row.
+    pub(crate) inputs: &'a [(*const f32, usize)],
+    pub(crate) outputs: &'a [(*mut f32, usize)],
+    /// Borrowed alone: nobody else touches this memory during the run.
+    pub(crate) lanes: &'a mut [Lane],
+}
+
+/// What the threads share of a run.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    steps: &'a [Step],
+    isa: Isa,
+    inputs: &'a [(*const f32, usize)],
+    outputs: &'a [(*mut f32, usize)],
+    lanes: &'a [Lane],
+}
+
+// SAFETY: the pointers are used through `exec::run` alone, which gives each thread rows, values or shares of its
+// own.
+unsafe impl Sync for Shared<'_> {}
+
+impl Shared<'_> {
+    fn env(&self, rows: usize, first: usize, arena: usize, workspace: usize) -> Env<'_> {
+        Env {
+            isa: self.isa,
+            rows,
+            first,
+            arena: self.lanes[arena].arena.as_ptr(),
+            workspace: self.lanes[workspace].workspace.as_ptr(),
+            inputs: self.inputs,
+            outputs: self.outputs,
+        }
+    }
+
+    /// Runs the whole program on one block of rows.
+    fn block(&self, rows: usize, first: usize, lane: usize) {
+        let env = self.env(rows, first, lane, lane);
+        for step in self.steps {
+            // SAFETY: the memory is the program's, the caller's buffers have been measured, and this thread
+            // alone has this lane and these rows.
+            unsafe { exec::run(step, &env, Share::ALL) };
+        }
+    }
+}
+
+pub(crate) fn spread(run: &Run<'_>, pool: Option<&Pool>) {
+    let (rows, block) = (run.rows, run.block);
+    let Run { steps, isa, inputs, outputs, .. } = *run;
+    let shared = Shared { steps, isa, inputs, outputs, lanes: run.lanes };
+    let cost: u64 = steps.iter().map(|step| step.cost).sum::<u64>().saturating_mul(rows as u64);
+    let threads = pool.map_or(1, |pool| pool.threads().min(shared.lanes.len()));
+    let Some(pool) = pool.filter(|_| threads > 1 && cost > WORTH_WAKING) else {
+        for first in (0..rows).step_by(block) {
+            shared.block(block.min(rows - first), first, 0);
+        }
+        return;
+    };
+    if rows >= 2 * threads {
+        // Blocks are small enough that all threads end at about the same time.
+        let block = block.min(rows.div_ceil(2 * threads));
+        let next = AtomicUsize::new(0);
+        let whole = &shared;
+        pool.run(&|thread| {
+            while thread < threads {
+                let first = next.fetch_add(block, Ordering::Relaxed);
+                if first >= rows {
+                    return;
+                }
+                whole.block(block.min(rows - first), first, thread);
+            }
+        });
+        return;
+    }
+    for first in (0..rows).step_by(block) {
+        let rows = block.min(rows - first);
+        let team = Team { shared, rows, threads, progress: AtomicU64::new(0), done: AtomicUsize::new(0) };
+        pool.run(&|thread| {
+            if thread < threads {
+                let env = team.shared.env(rows, first, 0, thread);
+                if thread == 0 { team.lead(&env) } else { team.follow(&env) }
+            }
+        });
+    }
+}
+
+/// Threads that go through the steps together.
+struct Team<'a> {
+    shared: Shared<'a>,
+    rows: usize,
+    threads: usize,
+    /// The step that is shared now, counted from 1, and in the lower half its next share.
+    progress: AtomicU64,
+    /// Shares of that step that are complete.
+    done: AtomicUsize,
+}
+
+const END: u64 = u64::MAX;
+
+impl Team<'_> {
+    /// Into how many shares a step is cut; 1: the leader runs it alone.
+    fn shares(&self, step: &Step) -> usize {
+        let worth = (step.cost.saturating_mul(self.rows as u64) / SHARE).min(2 * self.threads as u64);
+        units(step, self.rows).min(worth as usize).max(1)
+    }
+
+    fn lead(&self, env: &Env<'_>) {
+        let _end = Ending(&self.progress);
+        for (index, step) in self.shared.steps.iter().enumerate() {
+            let count = self.shares(step);
+            if count == 1 {
+                // SAFETY: as in `Shared::block`; the followers have no share to run.
+                unsafe { exec::run(step, env, Share::ALL) };
+                continue;
+            }
+            self.done.store(0, Ordering::Relaxed);
+            self.progress.store((index as u64 + 1) << 32, Ordering::Release);
+            while self.take(index, count, env) {}
+            let mut spins = 0;
+            while self.done.load(Ordering::Acquire) < count {
+                wait(&mut spins);
+            }
+        }
+    }
+
+    fn follow(&self, env: &Env<'_>) {
+        let mut spins = 0;
+        loop {
+            let progress = self.progress.load(Ordering::Acquire);
+            if progress == END {
+                return;
+            }
+            let index = (progress >> 32) as usize;
+            let Some(step) = index.checked_sub(1).and_then(|index| self.shared.steps.get(index)) else {
+                wait(&mut spins);
+                continue;
+            };
+            if self.take(index - 1, self.shares(step), env) {
+                spins = 0;
+            } else {
+                wait(&mut spins);
+            }
+        }
+    }
+
+    /// Runs the next share of a step; `false` when none is left.
+    fn take(&self, index: usize, count: usize, env: &Env<'_>) -> bool {
+        let number = index as u64 + 1;
+        let mut progress = self.progress.load(Ordering::Acquire);
+        loop {
+            let share = (progress & u64::from(u32::MAX)) as usize;
+            if progress == END || progress >> 32 != number || share >= count {
+                return false;
+            }
+            let next =
+                self.progress.compare_exchange(progress, progress + 1, Ordering::AcqRel, Ordering::Acquire);
+            match next {
+                Ok(_) => {
+                    let _done = Done(&self.done);
+                    // SAFETY: as in `Shared::block`; the share is this thread's alone, and the steps before
+                    // are complete.
+                    unsafe { exec::run(&self.shared.steps[index], env, Share { index: share, count }) };
+                    return true;
+                }
+                Err(found) => progress = found,
+            }
+        }
+    }
+}
+
+/// Counts a share as complete, also when it panics: the pool reports that.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Sends the followers home, also when the leader panics.
+struct Ending<'a>(&'a AtomicU64);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(END, Ordering::Release);
+    }
+}

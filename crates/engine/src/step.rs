@@ -1,0 +1,165 @@
+//! The operations of a compiled program.
+
+use crate::buffer::Buffer;
+use crate::kernel::Act;
+use crate::layout::View;
+
+/// One operation with everything it needs but the data.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// The layers that it computes.
+    pub(crate) layers: Vec<String>,
+    pub(crate) work: Work,
+    /// Multiply–accumulates for one sample, as the specification counts them.
+    pub(crate) macs: u64,
+    /// Vector operations for one sample, estimated: what decides whether a second thread is worth waking.
+    pub(crate) cost: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// The zeros around a value.
+    Clear(View),
+    /// From an input of the caller, or from one layout to another.
+    Copy {
+        from: CopyFrom,
+        to: View,
+    },
+    /// To an output of the caller.
+    Export {
+        from: CopyFrom,
+        output: usize,
+    },
+    Gemm(Box<GemmStep>),
+    Winograd(Box<WinogradStep>),
+    Window(Box<WindowStep>),
+    GlobalPool {
+        from: View,
+        to: View,
+        maximum: bool,
+    },
+    Map(Box<MapStep>),
+    LayerNorm(Box<NormStep>),
+}
+
+/// What a copy reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CopyFrom {
+    /// The caller's input of this number, plane by plane.
+    Input(usize, [usize; 3]),
+    Value(View),
+}
+
+/// A dense layer or a direct convolution.
+#[derive(Clone, Debug)]
+pub(crate) struct GemmStep {
+    pub(crate) from: View,
+    pub(crate) to: View,
+    pub(crate) rest: Option<View>,
+    /// Dense: the positions are the rows of the batch. Otherwise they are the windows of one image.
+    pub(crate) dense: bool,
+    /// How far before the first pixel of the value the first window begins.
+    pub(crate) back: usize,
+    pub(crate) positions: Vec<u32>,
+    pub(crate) targets: Vec<u32>,
+    pub(crate) rests: Vec<u32>,
+    pub(crate) taps: Vec<u32>,
+    pub(crate) weights: Buffer,
+    pub(crate) bias: Buffer,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) panels: usize,
+    pub(crate) vectors: usize,
+    pub(crate) act: Act,
+    pub(crate) pooled: bool,
+}
+
+/// Where a group of channels begins, in floats.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Group {
+    pub(crate) source: usize,
+    pub(crate) target: usize,
+    pub(crate) weights: usize,
+    pub(crate) bias: usize,
+}
+
+/// A convolution by Winograd's algorithm.
+#[derive(Clone, Debug)]
+pub(crate) struct WinogradStep {
+    pub(crate) from: View,
+    pub(crate) to: View,
+    pub(crate) rest: Option<View>,
+    pub(crate) back: usize,
+    pub(crate) size: usize,
+    pub(crate) outputs: usize,
+    /// Tiles down and across.
+    pub(crate) tiles: [usize; 2],
+    /// Height and width of the convolution's outputs, after pooling.
+    pub(crate) written: [usize; 2],
+    /// How many tiles are in the workspace at once.
+    pub(crate) block: usize,
+    /// Floats between two rows of a tile in the transformed input and in the products.
+    pub(crate) steps: [usize; 2],
+    /// Channels of a tile in the transformed input and in the products, padded.
+    pub(crate) padded: [usize; 2],
+    pub(crate) positions: Vec<u32>,
+    pub(crate) targets: Vec<u32>,
+    pub(crate) taps: Vec<u32>,
+    /// `size²` times the panels of a product.
+    pub(crate) weights: Buffer,
+    pub(crate) bias: Buffer,
+    pub(crate) panels: usize,
+    pub(crate) vectors: usize,
+    pub(crate) act: Act,
+    pub(crate) pooled: bool,
+}
+
+impl WinogradStep {
+    /// The floats of workspace that a thread needs.
+    pub(crate) fn workspace(&self) -> usize {
+        self.size * self.size * (self.steps[0] + self.steps[1])
+    }
+}
+
+/// Pooling or a depthwise convolution.
+#[derive(Clone, Debug)]
+pub(crate) struct WindowStep {
+    pub(crate) from: View,
+    pub(crate) to: View,
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) padding: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+    pub(crate) padded: usize,
+    pub(crate) kind: WindowKind,
+    pub(crate) act: Act,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum WindowKind {
+    Max,
+    Average,
+    Depthwise { weights: Buffer, bias: Buffer },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct MapStep {
+    pub(crate) from: View,
+    pub(crate) to: View,
+    pub(crate) rest: Option<View>,
+    /// Both or none.
+    pub(crate) scale_shift: Option<(Buffer, Buffer)>,
+    pub(crate) padded: usize,
+    pub(crate) act: Act,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct NormStep {
+    pub(crate) from: View,
+    pub(crate) to: View,
+    pub(crate) gamma: Vec<f32>,
+    pub(crate) beta: Vec<f32>,
+    pub(crate) epsilon: f32,
+    pub(crate) padded: usize,
+    /// An image: over the width, channel by channel. Otherwise over rows of as many values as `gamma` has.
+    pub(crate) image: bool,
+}
