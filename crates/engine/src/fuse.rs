@@ -75,6 +75,11 @@ fn lay_onto(made: &mut [Node], node: Node, uses: &[usize]) -> Option<Node> {
             if !matches!(host.kind, Kind::Dense(_) | Kind::Conv(_) | Kind::Map { .. } | Kind::Pool { .. }) {
                 return Some(node);
             }
+            // A falling activation must not change places with the maximum.
+            let pooled = matches!(&host.kind, Kind::Conv(conv) if conv.pooled);
+            if pooled && node.act.is_linear() && !node.act.is_monotone() {
+                return Some(node);
+            }
             host.act = node.act;
             settle(host, node)
         }

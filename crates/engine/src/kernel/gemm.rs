@@ -119,8 +119,22 @@ unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const U
                 }
             }
         }
-        finish::<S, P, G, NV>(g, at, panel, &sums[0]);
+        finish::<S, P, G, NV>(g, at, panel, sums[0]);
     }
+}
+
+/// Changes every sum. The loops are short and have constant bounds, so that the sums never leave the registers:
+/// an index that is known only at run time would send all of them through memory.
+macro_rules! every {
+    ($sums:ident[$p:ident][$n:ident][$v:ident] => $value:expr) => {
+        for $p in 0..P {
+            for $n in 0..G {
+                for $v in 0..NV {
+                    $sums[$p][$n][$v] = $value;
+                }
+            }
+        }
+    };
 }
 
 /// The epilogue: addend, pooling, activation, store.
@@ -132,41 +146,55 @@ unsafe fn finish<S: Simd, const P: usize, const G: usize, const NV: usize>(
     g: &Gemm<'_>,
     at: usize,
     panel: usize,
-    sums: &[[[S::V; NV]; G]; P],
+    mut sums: [[[S::V; NV]; G]; P],
 ) {
     // SAFETY: passed on.
     unsafe {
         let width = NV * S::LANES;
+        let target = g.target.add(panel * width);
+        if !g.rest.is_null() {
+            let rest = g.rest.add(panel * width);
+            for p in 0..P {
+                let from = rest.add(*g.rests.get_unchecked(at + p) as usize);
+                for n in 0..G {
+                    for v in 0..NV {
+                        let value = S::load(from.add(n * width + v * S::LANES));
+                        sums[p][n][v] = S::add(sums[p][n][v], value);
+                    }
+                }
+            }
+        }
+        match g.act {
+            Act::Relu => every!(sums[p][n][v] => linear::<S>(Act::Relu, sums[p][n][v])),
+            Act::Leaky(slope) => every!(sums[p][n][v] => linear::<S>(Act::Leaky(slope), sums[p][n][v])),
+            _ => {}
+        }
+        let (targets, written) = if g.pooled { (at / 4, P / 4) } else { (at, P) };
         if g.pooled {
+            // Only activations that never fall change places with the maximum; the planner sees to it.
             for q in 0..P / 4 {
-                let to = g.target.add(*g.targets.get_unchecked(at / 4 + q) as usize + panel * width);
+                let to = target.add(*g.targets.get_unchecked(targets + q) as usize);
                 for n in 0..G {
                     for v in 0..NV {
                         let upper = S::max(sums[4 * q][n][v], sums[4 * q + 1][n][v]);
                         let lower = S::max(sums[4 * q + 2][n][v], sums[4 * q + 3][n][v]);
-                        let value = linear::<S>(g.act, S::max(upper, lower));
-                        S::store(to.add(n * width + v * S::LANES), value);
+                        S::store(to.add(n * width + v * S::LANES), S::max(upper, lower));
                     }
                 }
-                if !g.act.is_linear() {
-                    super::math::activate(g.isa, g.act, to, G * width);
+            }
+        } else {
+            for p in 0..P {
+                let to = target.add(*g.targets.get_unchecked(targets + p) as usize);
+                for n in 0..G {
+                    for v in 0..NV {
+                        S::store(to.add(n * width + v * S::LANES), sums[p][n][v]);
+                    }
                 }
             }
-            return;
         }
-        for p in 0..P {
-            let to = g.target.add(*g.targets.get_unchecked(at + p) as usize + panel * width);
-            for n in 0..G {
-                for v in 0..NV {
-                    let mut value = sums[p][n][v];
-                    if !g.rest.is_null() {
-                        let rest = g.rest.add(*g.rests.get_unchecked(at + p) as usize + panel * width);
-                        value = S::add(value, S::load(rest.add(n * width + v * S::LANES)));
-                    }
-                    S::store(to.add(n * width + v * S::LANES), linear::<S>(g.act, value));
-                }
-            }
-            if !g.act.is_linear() {
+        if !g.act.is_linear() {
+            for index in targets..targets + written {
+                let to = target.add(*g.targets.get_unchecked(index) as usize);
                 super::math::activate(g.isa, g.act, to, G * width);
             }
         }
@@ -196,8 +224,9 @@ unsafe fn panels_of<S: Simd, const NV: usize>(g: &Gemm<'_>) {
             let mut at = 0;
             while at < count {
                 let left = count - at;
+                // Twelve positions of two vectors would leave the compiler no register to spare, and it spills.
                 // 16 are two tiles of 8 and 13 to 15 begin with one, rather than leave a sliver.
-                let twelve = left >= 17 || left == 12;
+                let twelve = NV == 1 && (left >= 17 || left == 12);
                 at += if S::WIDE && twelve {
                     tile::<S, 12, 1, NV, 1>(g, at, panel);
                     12

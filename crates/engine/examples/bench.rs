@@ -1,0 +1,109 @@
+//! How fast compiled networks run: microseconds, images per second, and the share of the processor's f32 ceiling.
+//!
+//! `cargo run --release -p engine --example bench [-- NETWORK…]`. Every figure is the median of many runs, with
+//! the best beside it; threads and batches alternate, so that a disturbance hits all of them.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
+
+use std::time::{Duration, Instant};
+
+use engine::{Isa, Options, Pool, Program};
+use network::{Network, Tensor, Weights, preset};
+
+fn numbers(mut state: u64, count: usize) -> Vec<f32> {
+    let mut number = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| number()).collect()
+}
+
+fn weights(network: &Network) -> Weights {
+    let tensor = |(index, parameter): (usize, &network::Parameter)| {
+        let mut values = numbers(index as u64 + 1, parameter.len());
+        let fan_in = (parameter.len() / parameter.shape[0]).max(1);
+        let scale = (3.0 / fan_in as f32).sqrt();
+        let positive = parameter.role == network::Role::RunningVar;
+        values.iter_mut().for_each(|v| *v = if positive { 0.5 + v.abs() } else { *v * scale });
+        let tensor = Tensor::from_f32(parameter.shape.clone(), values).ok()?;
+        Some((parameter.key.clone(), tensor))
+    };
+    network.parameters().enumerate().filter_map(tensor).collect()
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let isa = Isa::from_environment()?;
+    let ceiling = engine::f32_ceiling(isa);
+    println!("{isa}: {ceiling:.1} GMAC/s per thread at most");
+    println!("network          batch threads   median µs     best µs    images/s    GMAC/s  of ceiling");
+    let networks: [(&str, &[usize]); 4] = [
+        ("lenet-300-100", &[1, 28, 28]),
+        ("lenet5", &[1, 28, 28]),
+        ("keras-cnn", &[3, 32, 32]),
+        ("resnet20", &[3, 32, 32]),
+    ];
+    for (name, input) in networks {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let network = Network::new(preset(name, input, 10)?)?;
+        let start = Instant::now();
+        let mut options = Options::default();
+        if let Ok(rows) = std::env::var("ROWS") {
+            options = options.with_block_rows(rows.parse()?);
+        }
+        options = options.with_direct(std::env::var("DIRECT").is_ok());
+        let program = Program::compile(&network, &weights(&network), options)?;
+        let compiled = start.elapsed();
+        let size: usize = input.iter().product();
+        let batch = numbers(5, 64 * size);
+        let pools = [Pool::new(1), Pool::new(2)];
+        let mut samples: Vec<Vec<f64>> = vec![Vec::new(); 4];
+        let mut scratch = program.scratch_for(2);
+        let mut output = vec![0.0; 64 * 10];
+        let cases = [(1, 0), (1, 1), (64, 0), (64, 1)];
+        for _ in 0..30 {
+            for (case, &(rows, pool)) in cases.iter().enumerate() {
+                let start = Instant::now();
+                let mut runs = 0;
+                while runs < 3 || start.elapsed() < Duration::from_millis(20) {
+                    let before = Instant::now();
+                    let input = std::hint::black_box(&batch[..rows * size]);
+                    let outputs = &mut [&mut output[..rows * 10]];
+                    program.run_all(Some(&pools[pool]), &mut scratch, &[input], rows, outputs)?;
+                    samples[case].push(before.elapsed().as_secs_f64());
+                    runs += 1;
+                }
+            }
+        }
+        for (case, &(rows, pool)) in cases.iter().enumerate() {
+            let times = &mut samples[case];
+            times.sort_by(f64::total_cmp);
+            let (median, best) = (times[times.len() / 2], times[0]);
+            let threads = pool + 1;
+            let rate = network.macs() as f64 * rows as f64 / median / 1e9;
+            println!(
+                "{name:16} {rows:5} {threads:7} {:11.1} {:11.1} {:11.0} {rate:9.1} {:10.0}%",
+                median * 1e6,
+                best * 1e6,
+                rows as f64 / median,
+                100.0 * rate / ceiling / threads as f64
+            );
+        }
+        println!(
+            "{name:16} compiled in {:.1} ms; weights {} KiB, scratch {} KiB per thread, blocks of {}",
+            compiled.as_secs_f64() * 1e3,
+            program.weight_bytes() / 1024,
+            program.scratch_bytes() / 1024,
+            program.block_rows()
+        );
+        if std::env::var("STEPS").is_ok() {
+            for step in program.steps() {
+                println!("    {:16} {:>12} MACs  {}", step.method, step.macs, step.layers.join(" + "));
+            }
+        }
+    }
+    Ok(())
+}
