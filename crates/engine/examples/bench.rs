@@ -100,8 +100,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             program.block_rows()
         );
         if std::env::var("STEPS").is_ok() {
-            for step in program.steps() {
-                println!("    {:16} {:>12} MACs  {}", step.method, step.macs, step.layers.join(" + "));
+            for rows in [1, program.block_rows()] {
+                for step in program.profile(rows, 300) {
+                    let micros = step.time.as_secs_f64() * 1e6 / rows as f64;
+                    let rate = step.macs as f64 / micros / 1e3;
+                    let (method, layers) = (&step.method, step.layers.join(" + "));
+                    println!(
+                        "    {rows:3} rows {micros:9.2} µs each {rate:8.1} GMAC/s  {method:14} {layers}"
+                    );
+                }
             }
         }
     }

@@ -21,7 +21,7 @@ pub(crate) struct Lowered {
 }
 
 /// How many floats of values the steps should keep in flight: about the second-level cache.
-const BLOCK_FLOATS: usize = 256 * 1024;
+const BLOCK_FLOATS: usize = 224 * 1024;
 /// The most samples in a block.
 const MOST_ROWS: usize = 32;
 

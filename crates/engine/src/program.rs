@@ -1,6 +1,7 @@
 //! A compiled network and how it is run.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use network::{Network, Weights};
 
@@ -9,7 +10,7 @@ use crate::error::{CompileError, RunError};
 use crate::graph::Graph;
 use crate::isa::Isa;
 use crate::pool::Pool;
-use crate::spread::{Run, spread};
+use crate::spread::{Run, spread, time};
 use crate::step::{Step, WindowKind, Work};
 use crate::{fuse, lower};
 
@@ -94,6 +95,8 @@ pub struct StepInfo {
     pub macs: u64,
     /// Bytes of packed weights.
     pub weight_bytes: usize,
+    /// The best time of [`Program::profile`]; zero elsewhere.
+    pub time: Duration,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -171,8 +174,32 @@ impl Program {
             method: method(&step.work),
             macs: step.macs,
             weight_bytes: weight_bytes(step),
+            time: Duration::ZERO,
         };
-        self.steps.iter().filter(|step| !step.layers.is_empty()).map(info).collect()
+        self.steps.iter().map(info).collect()
+    }
+
+    /// What runs how, with the best time of each step in `repeats` runs of one block of up to
+    /// [`Program::block_rows`] samples of zeros on this thread.
+    #[must_use]
+    pub fn profile(&self, rows: usize, repeats: usize) -> Vec<StepInfo> {
+        let rows = rows.clamp(1, self.rows);
+        let inputs: Vec<Vec<f32>> = self.inputs.iter().map(|port| vec![0.0; rows * port.values]).collect();
+        let mut outputs: Vec<Vec<f32>> =
+            self.outputs.iter().map(|port| vec![0.0; rows * port.values]).collect();
+        let sources: Vec<_> = inputs.iter().zip(&self.inputs).map(|(i, p)| (i.as_ptr(), p.values)).collect();
+        let targets: Vec<_> =
+            outputs.iter_mut().zip(&self.outputs).map(|(o, p)| (o.as_mut_ptr(), p.values)).collect();
+        let mut scratch = self.scratch();
+        let mut best = vec![Duration::MAX; self.steps.len()];
+        for _ in 0..repeats.max(1) {
+            let (steps, isa, block) = (self.steps.as_slice(), self.isa, self.rows);
+            let (inputs, outputs) = (sources.as_slice(), targets.as_slice());
+            time(&Run { steps, isa, block, rows, inputs, outputs, lanes: &mut scratch.lanes }, &mut best);
+        }
+        let mut steps = self.steps();
+        steps.iter_mut().zip(best).for_each(|(step, best)| step.time = best);
+        steps
     }
 
     /// Memory for runs on one thread.

@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "hands the memory to the steps that were planned for it")]
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::exec::{self, Env, Share, units};
 use crate::isa::Isa;
@@ -108,6 +109,19 @@ pub(crate) fn spread(run: &Run<'_>, pool: Option<&Pool>) {
                 if thread == 0 { team.lead(&env) } else { team.follow(&env) }
             }
         });
+    }
+}
+
+/// Runs one block on this thread and keeps the least time of each step.
+pub(crate) fn time(run: &Run<'_>, best: &mut [Duration]) {
+    let Run { steps, isa, inputs, outputs, .. } = *run;
+    let shared = Shared { steps, isa, inputs, outputs, lanes: run.lanes };
+    let env = shared.env(run.rows, 0, 0, 0);
+    for (step, best) in steps.iter().zip(best) {
+        let start = Instant::now();
+        // SAFETY: as in `Shared::block`.
+        unsafe { exec::run(step, &env, Share::ALL) };
+        *best = start.elapsed().min(*best);
     }
 }
 
