@@ -2,10 +2,10 @@
 
 use std::cell::UnsafeCell;
 
-/// Sixteen floats: a cache line.
+/// Sixteen floats, or 64 bytes of anything: a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+struct Line([u32; 16]);
 
 /// A fixed number of floats, aligned to 64 bytes.
 #[derive(Clone, Debug, Default)]
@@ -17,11 +17,21 @@ impl Buffer {
     /// The values, padded with zeros to whole lines.
     pub(crate) fn from_values(values: &[f32]) -> Self {
         let line = |chunk: &[f32]| {
-            let mut line = Line([0.0; 16]);
-            line.0[..chunk.len()].copy_from_slice(chunk);
+            let mut line = Line([0; 16]);
+            line.0.iter_mut().zip(chunk).for_each(|(word, value)| *word = value.to_bits());
             line
         };
         Self { lines: values.chunks(16).map(line).collect() }
+    }
+
+    /// The bytes, padded with zeros to whole lines.
+    pub(crate) fn from_bytes(bytes: &[i8]) -> Self {
+        let line = |chunk: &[i8]| {
+            let byte = |index: usize| chunk.get(index).map_or(0, |&byte| byte.cast_unsigned());
+            let word = |word: usize| u32::from_ne_bytes(std::array::from_fn(|part| byte(4 * word + part)));
+            Line(std::array::from_fn(word))
+        };
+        Self { lines: bytes.chunks(64).map(line).collect() }
     }
 
     pub(crate) fn as_ptr(&self) -> *const f32 {
@@ -43,7 +53,7 @@ pub(crate) struct Arena {
 impl Arena {
     /// Room for at least so many floats and one line more, zeroed.
     pub(crate) fn zeros(floats: usize) -> Self {
-        let lines = (0..floats.div_ceil(16) + 1).map(|_| UnsafeCell::new(Line([0.0; 16])));
+        let lines = (0..floats.div_ceil(16) + 1).map(|_| UnsafeCell::new(Line([0; 16])));
         Self { lines: lines.collect() }
     }
 

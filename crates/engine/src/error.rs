@@ -15,6 +15,14 @@ pub enum CompileError {
     Mismatch { key: String, expected: String, found: String },
     #[error("the record's tensor `{key}` belongs to no layer of the network")]
     Unused { key: String },
+    #[error("layer `{layer}` is to run in int8, but the plan has no range for `{value}`; it has {known}")]
+    Range { layer: String, value: String, known: String },
+    #[error("layer `{layer}` is to run in int8, but the plan gives {found} scales for {expected} outputs")]
+    Scales { layer: String, expected: usize, found: usize },
+    #[error(
+        "layer `{layer}` of the int8 plan is no layer of the network that has weights; those are {known}"
+    )]
+    Plan { layer: String, known: String },
     #[error("layer `{layer}`: a sample needs {floats} floats there; {limit} are the most")]
     TooLarge { layer: String, floats: u64, limit: u64 },
     #[error(transparent)]

@@ -1,14 +1,16 @@
 //! Running steps: from views and tables to calls of kernels.
 #![allow(unsafe_code, reason = "pointers into the arena, which the planner has laid out")]
 
+mod bytes;
+mod tiles;
+
 use crate::isa::Isa;
 use crate::kernel::copy::{self, Steps};
 use crate::kernel::gemm::{self, Gemm};
 use crate::kernel::map::{self, Map};
 use crate::kernel::window::{self, Reduce, Window};
-use crate::kernel::winograd::{self, TileIn, TileOut};
 use crate::layout::{Place, View};
-use crate::step::{CopyFrom, GemmStep, MapStep, NormStep, Step, WindowKind, WindowStep, WinogradStep, Work};
+use crate::step::{CopyFrom, GemmStep, MapStep, NormStep, Step, WindowKind, WindowStep, Work};
 
 /// The memory of one block of rows.
 #[derive(Clone, Copy)]
@@ -58,6 +60,20 @@ impl Env<'_> {
         }
     }
 
+    /// The first pixel of the first sample of a value in bytes.
+    ///
+    /// # Safety
+    /// As [`Env::source`]; the value is in the arena.
+    unsafe fn bytes(&self, view: &View) -> *mut u8 {
+        // SAFETY: passed on. Values in bytes are never the caller's.
+        unsafe {
+            match view.place {
+                Place::Input(_) => self.arena.cast::<u8>(),
+                Place::Arena(offset) => self.arena.add(offset).cast::<u8>().add(view.origin),
+            }
+        }
+    }
+
     /// # Safety
     /// As [`Env::source`]; the value is in the arena.
     unsafe fn target(&self, view: &View) -> *mut f32 {
@@ -71,6 +87,8 @@ pub(crate) fn units(step: &Step, rows: usize) -> usize {
     match &step.work {
         Work::Gemm(step) if step.dense => step.panels.div_ceil(2),
         Work::Gemm(step) => step.positions.len().div_ceil(16),
+        Work::Gemm8(step) if step.dense => step.panels.div_ceil(2),
+        Work::Gemm8(step) => step.positions.len().div_ceil(16),
         Work::Winograd(step) => rows * step.tiles[0] * step.tiles[1],
         Work::Window(step) => rows * step.to.size[1],
         Work::Map(step) => rows * step.to.size[1],
@@ -88,7 +106,9 @@ pub(crate) unsafe fn run(step: &Step, env: &Env<'_>, share: Share) {
     // SAFETY: passed on.
     unsafe {
         match &step.work {
-            Work::Clear(view) => clear(env, view),
+            Work::Clear(view, fill) => clear(env, view, *fill),
+            Work::Quantize { from, to, affine } => bytes::quantize(env, from, to, *affine),
+            Work::Gemm8(step) => bytes::product(step, env, share),
             Work::Copy { from, to } => {
                 for row in 0..env.rows {
                     copy_row(env, from, row, env.target(to).add(row * to.sample), to.steps);
@@ -105,7 +125,7 @@ pub(crate) unsafe fn run(step: &Step, env: &Env<'_>, share: Share) {
                 }
             }
             Work::Gemm(step) => product(step, env, share),
-            Work::Winograd(step) => filter(step, env, share),
+            Work::Winograd(step) => tiles::filter(step, env, share),
             Work::Window(step) => slide(step, env, share),
             Work::GlobalPool { from, to, maximum } => {
                 let (source, target) = (env.source(from), env.target(to));
@@ -123,6 +143,26 @@ pub(crate) unsafe fn run(step: &Step, env: &Env<'_>, share: Share) {
     }
 }
 
+/// Shows what a step has just written, if it is a value in f32 with a name.
+///
+/// # Safety
+/// As [`run`], which has just run the whole step.
+pub(crate) unsafe fn show(step: &Step, env: &Env<'_>, show: &mut dyn FnMut(&str, &[f32])) {
+    let (Some(name), Some(view)) = (step.layers.last(), step.work.target()) else { return };
+    if view.bytes || view.planar {
+        return;
+    }
+    let [channels, height, width] = view.size;
+    for row in 0..env.rows {
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            let at = row * view.sample + y * view.steps.row + x * view.steps.pixel;
+            // SAFETY: the pixel is part of the value.
+            let pixel = unsafe { std::slice::from_raw_parts(env.source(view).add(at), channels) };
+            show(name, pixel);
+        }
+    }
+}
+
 /// The steps of `[channels][height][width]` values without gaps.
 fn planes([_, height, width]: [usize; 3]) -> Steps {
     Steps { channel: height * width, row: width, pixel: 1 }
@@ -130,19 +170,22 @@ fn planes([_, height, width]: [usize; 3]) -> Steps {
 
 /// # Safety
 /// As [`run`].
-unsafe fn clear(env: &Env<'_>, view: &View) {
+unsafe fn clear(env: &Env<'_>, view: &View, fill: u8) {
     let [channels, height, width] = view.size;
     let [above, below, left, _] = view.frame;
     let (images, step, pixel) =
         if view.planar { (channels, view.steps.channel, 1) } else { (1, 0, view.steps.pixel) };
+    let size = if view.bytes { 1 } else { 4 };
     // SAFETY: passed on; the frame is part of the value.
     unsafe {
-        let start = env.target(view).sub(view.origin);
+        let first = if view.bytes { env.bytes(view) } else { env.target(view).cast() };
+        let start = first.sub(view.origin * size);
         for row in 0..env.rows {
             for image in 0..images {
-                let start = start.add(row * view.sample + image * step);
+                let start = start.add((row * view.sample + image * step) * size);
                 let rows = [above, height, below];
-                copy::clear_frame(start, view.pitch(), rows, left * pixel, width * pixel);
+                let (left, inner) = (left * pixel * size, width * pixel * size);
+                copy::fill_frame(start, view.pitch() * size, rows, left, inner, fill);
             }
         }
     }
@@ -221,92 +264,6 @@ unsafe fn product(step: &GemmStep, env: &Env<'_>, share: Share) {
                 }
                 gemm::gemm(env.isa, &gemm);
             }
-        }
-    }
-}
-
-/// # Safety
-/// As [`run`].
-unsafe fn filter(step: &WinogradStep, env: &Env<'_>, share: Share) {
-    // SAFETY: passed on; the workspace holds `size²` rows of a block's tiles, twice.
-    unsafe {
-        let (source, target) = (env.source(&step.from).sub(step.back), env.target(&step.to));
-        let rest = step.rest.as_ref().map(|rest| (env.source(rest), rest));
-        let elements = step.size * step.size;
-        let inputs = env.workspace;
-        let products = env.workspace.add(elements * step.steps[0]);
-        let per_image = step.tiles[0] * step.tiles[1];
-        let place = |tile: usize| {
-            let (row, tile) = (tile / per_image, tile % per_image);
-            (row, tile / step.tiles[1], tile % step.tiles[1])
-        };
-        let (from, to) = (step.from.strides(), step.to.strides());
-        let pooled = if step.pooled { 2 } else { 1 };
-        let stride = step.outputs / pooled;
-        let panel = step.weights.len() / elements;
-        let (first, last) = share.of(env.rows * per_image);
-        let mut start = first;
-        while start < last {
-            let count = step.block.min(last - start);
-            for index in 0..count {
-                let (row, y, x) = place(start + index);
-                let corner = y * step.outputs * from[0] + x * step.outputs * from[1];
-                let tile = TileIn {
-                    source: source.add(row * step.from.sample + corner),
-                    strides: from,
-                    target: inputs.add(index * step.padded[0]),
-                    step: step.steps[0],
-                    padded: step.padded[0],
-                    size: step.size,
-                };
-                winograd::tile_in(env.isa, &tile);
-            }
-            for element in 0..elements {
-                let gemm = Gemm {
-                    isa: env.isa,
-                    source: inputs.add(element * step.steps[0]),
-                    target: products.add(element * step.steps[1]),
-                    rest: std::ptr::null(),
-                    positions: &step.positions[..count],
-                    targets: &step.targets[..count],
-                    rests: &[],
-                    taps: &step.taps,
-                    weights: step.weights.as_ptr().add(element * panel),
-                    bias: std::ptr::null(),
-                    panels: (0, step.panels),
-                    vectors: step.vectors,
-                    act: crate::kernel::Act::Identity,
-                    pooled: false,
-                };
-                gemm::gemm(env.isa, &gemm);
-            }
-            for index in 0..count {
-                let (row, y, x) = place(start + index);
-                let corner = |strides: [usize; 2]| y * stride * strides[0] + x * stride * strides[1];
-                let valid = [y, x].map(|tile| tile * stride);
-                let tile = TileOut {
-                    isa: env.isa,
-                    source: products.add(index * step.padded[1]),
-                    step: step.steps[1],
-                    target: target.add(row * step.to.sample + corner(to)),
-                    strides: to,
-                    rest: rest.map_or(std::ptr::null(), |(rest, view)| {
-                        rest.add(row * view.sample + corner(view.strides()))
-                    }),
-                    rest_strides: rest.map_or([0; 2], |(_, view)| view.strides()),
-                    bias: step.bias.as_ptr(),
-                    padded: step.padded[1],
-                    size: step.size,
-                    outputs: step.outputs,
-                    valid: std::array::from_fn(|axis| {
-                        step.written[axis].saturating_sub(valid[axis]).min(stride)
-                    }),
-                    act: step.act,
-                    pooled: step.pooled,
-                };
-                winograd::tile_out(env.isa, &tile);
-            }
-            start += count;
         }
     }
 }

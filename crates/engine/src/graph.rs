@@ -10,6 +10,7 @@ use network::{Network, Weights};
 
 use crate::error::CompileError;
 use crate::kernel::Act;
+use crate::quantize::Affine;
 
 /// The number of a value.
 pub(crate) type ValueId = usize;
@@ -27,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) rest: Option<ValueId>,
     pub(crate) act: Act,
     pub(crate) output: ValueId,
+    /// Computed in bytes, with this scale per output; see [`crate::quantize`].
+    pub(crate) scales: Option<Vec<f32>>,
 }
 
 /// What an operation does.
@@ -54,6 +57,8 @@ pub(crate) enum Kind {
         maximum: bool,
     },
     Flatten,
+    /// From floats to bytes.
+    Quantize,
 }
 
 /// `[inputs][units]` weights.
@@ -89,6 +94,10 @@ pub(crate) struct Graph {
     /// The values of the inputs are the first ones, in order.
     pub(crate) inputs: Vec<String>,
     pub(crate) outputs: Vec<(String, ValueId)>,
+    /// The layer or input that each value is named after.
+    pub(crate) names: Vec<String>,
+    /// The values that are bytes, and what the bytes mean.
+    pub(crate) bytes: Vec<Option<Affine>>,
 }
 
 pub(crate) fn sides(pair: Pair) -> [usize; 2] {
@@ -105,6 +114,7 @@ impl Graph {
             layer_shapes: shapes.collect(),
             shapes: spec.inputs.iter().map(|input| input.shape.clone()).collect(),
             nodes: Vec::new(),
+            names: spec.inputs.iter().map(|input| input.name.clone()).collect(),
         };
         let names = spec.inputs.iter().enumerate().map(|(id, input)| (input.name.clone(), id));
         let mut scope: BTreeMap<String, ValueId> = names.collect();
@@ -117,8 +127,10 @@ impl Graph {
         Ok(Self {
             outputs: outputs.collect(),
             inputs: spec.inputs.iter().map(|input| input.name.clone()).collect(),
+            bytes: vec![None; builder.shapes.len()],
             shapes: builder.shapes,
             nodes: builder.nodes,
+            names: builder.names,
         })
     }
 
@@ -165,6 +177,7 @@ struct Builder<'a> {
     layer_shapes: BTreeMap<&'a str, &'a [usize]>,
     shapes: Vec<Vec<usize>>,
     nodes: Vec<Node>,
+    names: Vec<String>,
 }
 
 impl Builder<'_> {
@@ -266,7 +279,9 @@ impl Builder<'_> {
         let output = self.shapes.len();
         let shape = self.layer_shapes.get(name).map_or_else(|| self.shapes[input].clone(), |s| s.to_vec());
         self.shapes.push(shape);
-        self.nodes.push(Node { name: name.to_owned(), fused: Vec::new(), kind, input, rest, act, output });
+        self.names.push(name.to_owned());
+        let (name, fused) = (name.to_owned(), Vec::new());
+        self.nodes.push(Node { name, fused, kind, input, rest, act, output, scales: None });
         output
     }
 

@@ -17,7 +17,7 @@ pub(crate) enum Place {
     Arena(usize),
 }
 
-/// How to find a value's floats. Everything is counted in floats.
+/// How to find a value's elements. Everything is counted in them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View {
     pub(crate) place: Place,
@@ -32,6 +32,8 @@ pub(crate) struct View {
     pub(crate) frame: [usize; 4],
     /// Whether each channel is a plane of its own.
     pub(crate) planar: bool,
+    /// Whether the elements are bytes; everything is then counted in bytes, but the place.
+    pub(crate) bytes: bool,
 }
 
 impl View {
@@ -44,7 +46,12 @@ impl View {
         self.frame != [0; 4]
     }
 
-    /// The floats of a pixel row of the frame, and the planes that have one.
+    /// The floats that a sample takes in the arena.
+    pub(crate) fn floats(&self) -> usize {
+        if self.bytes { self.sample.div_ceil(4) } else { self.sample }
+    }
+
+    /// The elements of a pixel row of the frame, and the planes that have one.
     pub(crate) fn pitch(&self) -> usize {
         self.steps.row
     }
@@ -87,7 +94,9 @@ pub(crate) fn layouts(graph: &Graph, lanes: usize, winograd: bool) -> Vec<View> 
             _ => false,
         };
         let is_output = graph.outputs.iter().any(|(_, output)| *output == value);
-        let planar = is_input && !is_rest && !is_output && readers.iter().all(any_layout);
+        let is_bytes = graph.bytes[value].is_some();
+        let winograd = winograd && !is_bytes;
+        let planar = is_input && !is_bytes && !is_rest && !is_output && readers.iter().all(any_layout);
         let mut frame = [0; 4];
         for node in &readers {
             if let Kind::Conv(conv) = &node.kind {
@@ -96,9 +105,27 @@ pub(crate) fn layouts(graph: &Graph, lanes: usize, winograd: bool) -> Vec<View> 
                 frame = std::array::from_fn(|side| frame[side].max(needed[side]));
             }
         }
+        if is_bytes && is_narrow(graph, value, &readers) {
+            // Kernels read four neighbours at once, beyond the last column too.
+            frame[3] += 3;
+        }
         views.push(view(graph, value, lanes, planar, frame));
     }
     views
+}
+
+/// Whether the bytes of an image with one channel lie without gaps, so that a group of four is four neighbours in a
+/// row. Whoever writes it must write byte by byte.
+fn is_narrow(graph: &Graph, value: ValueId, readers: &[&Node]) -> bool {
+    let written = graph.nodes.iter().find(|node| node.output == value);
+    let by_byte = written.is_none_or(|node| matches!(node.kind, Kind::Quantize));
+    let is_rest = graph.nodes.iter().any(|node| node.rest == Some(value));
+    let dense = |node: &&Node| match &node.kind {
+        Kind::Conv(conv) => conv.dilation[1] == 1,
+        _ => true,
+    };
+    let shape = &graph.shapes[value];
+    shape.len() == 3 && shape[0] == 1 && by_byte && !is_rest && readers.iter().all(dense)
 }
 
 /// Height and width that a convolution gives, before pooling.
@@ -141,7 +168,8 @@ fn view(graph: &Graph, value: ValueId, lanes: usize, planar: bool, frame: [usize
         let place = if frame == [0; 4] { Place::Input(value) } else { Place::Arena(0) };
         let steps = Steps { channel: rows * columns, row: columns, pixel: 1 };
         let sample = channels * rows * columns;
-        return View { place, sample, origin: above * columns + left, steps, size, frame, planar };
+        let origin = above * columns + left;
+        return View { place, sample, origin, steps, size, frame, planar, bytes: false };
     }
     let maker = graph.nodes.iter().find(|node| node.output == value);
     let mut pixel = padded(channels, lanes);
@@ -153,10 +181,15 @@ fn view(graph: &Graph, value: ValueId, lanes: usize, planar: bool, frame: [usize
         let reach = (conv.groups - 1) * group + padded(group, lanes);
         pixel = pixel.max(reach.next_multiple_of(lanes));
     }
+    let bytes = graph.bytes[value].is_some();
+    let readers: Vec<&Node> = graph.nodes.iter().filter(|node| node.input == value).collect();
+    if bytes && is_narrow(graph, value, &readers) {
+        pixel = 1;
+    }
     let row = columns * pixel;
     let steps = Steps { channel: 1, row, pixel };
     let origin = above * row + left * pixel;
-    View { place: Place::Arena(0), sample: rows * row, origin, steps, size, frame, planar }
+    View { place: Place::Arena(0), sample: rows * row, origin, steps, size, frame, planar, bytes }
 }
 
 /// When a value is first written and last read, in steps.

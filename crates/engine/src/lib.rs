@@ -34,13 +34,16 @@ mod kernel;
 mod layout;
 mod lower;
 mod pack;
+mod pack8;
 mod pool;
 mod program;
+mod quantize;
 mod spread;
 mod step;
 
 pub use self::error::{CompileError, RunError};
 pub use self::isa::{ISA_VARIABLE, Isa, IsaError};
-pub use self::kernel::ceiling::f32_ceiling;
+pub use self::kernel::ceiling::{f32_ceiling, int8_ceiling};
 pub use self::pool::Pool;
 pub use self::program::{Options, Port, Program, Scratch, StepInfo};
+pub use self::quantize::{Affine, Plan};

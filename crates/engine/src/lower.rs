@@ -7,6 +7,7 @@ use crate::buffer::Buffer;
 use crate::error::CompileError;
 use crate::graph::{Graph, Kind, Node, ValueId};
 use crate::layout::{self, Life, Place, View, padded};
+use crate::quantize::Affine;
 use crate::step::{CopyFrom, MapStep, NormStep, Step, WindowKind, WindowStep, Work};
 
 /// The most floats that one sample's value may take: offsets are 32 bits.
@@ -46,7 +47,7 @@ pub(crate) fn lower(
     let mut lowering = Lowering { network, graph, views, lanes, winograd, rows, steps: Vec::new() };
     lowering.inputs();
     for node in &graph.nodes {
-        lowering.node(node);
+        lowering.node(node)?;
     }
     lowering.outputs();
     let workspace = lowering.steps.iter().map(|step| match &step.work {
@@ -89,7 +90,7 @@ fn lives(graph: &Graph, views: &[View]) -> Vec<Life> {
         if graph.outputs.iter().any(|(_, output)| *output == value) {
             last = end;
         }
-        lives.push(Life { value, first, last, floats: view.sample });
+        lives.push(Life { value, first, last, floats: view.floats() });
     }
     lives
 }
@@ -113,9 +114,13 @@ impl Lowering<'_> {
             if matches!(view.place, Place::Input(_)) || !used {
                 continue;
             }
-            self.clear(view);
+            self.clear(input);
             let from = CopyFrom::Input(input, view.size);
-            self.push(vec![self.graph.inputs[input].clone()], Work::Copy { from, to: view }, 0);
+            let work = match self.graph.bytes[input] {
+                Some(affine) => Work::Quantize { from, to: view, affine },
+                None => Work::Copy { from, to: view },
+            };
+            self.push(vec![self.graph.inputs[input].clone()], work, 0);
         }
     }
 
@@ -126,9 +131,11 @@ impl Lowering<'_> {
         }
     }
 
-    fn clear(&mut self, view: View) {
+    fn clear(&mut self, value: ValueId) {
+        let view = self.views[value];
         if view.has_frame() {
-            self.push(Vec::new(), Work::Clear(view), 0);
+            let zero = self.graph.bytes[value].map_or(0, |affine| affine.zero);
+            self.push(Vec::new(), Work::Clear(view, zero), 0);
         }
     }
 
@@ -136,11 +143,8 @@ impl Lowering<'_> {
         let macs = |name: &String| {
             self.network.layers().iter().find(|info| info.name == *name).map_or(0, |info| info.macs)
         };
-        let macs = if matches!(work, Work::Copy { .. } | Work::Export { .. }) {
-            0
-        } else {
-            layers.iter().map(macs).sum()
-        };
+        let copies = matches!(work, Work::Copy { .. } | Work::Export { .. } | Work::Quantize { .. });
+        let macs = if copies { 0 } else { layers.iter().map(macs).sum() };
         self.steps.push(Step { layers, work, macs, cost });
     }
 
@@ -150,13 +154,14 @@ impl Lowering<'_> {
         (padded(channels, self.lanes) / self.lanes * height * width) as u64
     }
 
-    fn node(&mut self, node: &Node) {
+    fn node(&mut self, node: &Node) -> Result<(), CompileError> {
         let (from, to) = (self.views[node.input], self.views[node.output]);
         let rest = node.rest.map(|value| self.views[value]);
-        self.clear(to);
+        self.clear(node.output);
         let channels = padded(to.size[0], self.lanes);
         let written = self.vectors(node.output);
         let (work, cost) = match &node.kind {
+            Kind::Dense(_) | Kind::Conv(_) if node.scales.is_some() => self.product8(node)?,
             Kind::Dense(dense) => self.dense(node, dense),
             Kind::Conv(conv) => {
                 let size = layout::conv_output(self.graph, node);
@@ -231,11 +236,17 @@ impl Lowering<'_> {
                 };
                 (Work::LayerNorm(Box::new(step)), 8 * written)
             }
+            Kind::Quantize => {
+                let from = CopyFrom::Value(from);
+                let affine = self.graph.bytes[node.output].unwrap_or(Affine { scale: 1.0, zero: 0 });
+                (Work::Quantize { from, to, affine }, written)
+            }
             Kind::Flatten => (Work::Copy { from: CopyFrom::Value(from), to }, 16 * written),
         };
         let mut layers = vec![node.name.clone()];
         layers.extend(node.fused.iter().cloned());
         self.push(layers, work, cost);
+        Ok(())
     }
 }
 

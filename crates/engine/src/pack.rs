@@ -28,7 +28,7 @@ fn panels(
 }
 
 /// The order of positions: row by row, or the four of each 2×2 window together.
-fn order(size: [usize; 2], pooled: bool) -> Vec<[usize; 2]> {
+pub(crate) fn order(size: [usize; 2], pooled: bool) -> Vec<[usize; 2]> {
     let [height, width] = size;
     let mut order = Vec::with_capacity(height * width);
     if !pooled {

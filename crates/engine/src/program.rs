@@ -10,9 +10,10 @@ use crate::error::{CompileError, RunError};
 use crate::graph::Graph;
 use crate::isa::Isa;
 use crate::pool::Pool;
-use crate::spread::{Run, spread, time};
+use crate::quantize::Plan;
+use crate::spread::{Run, observe, spread, time};
 use crate::step::{Step, WindowKind, Work};
-use crate::{fuse, lower};
+use crate::{fuse, lower, quantize};
 
 /// How to compile.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,12 +108,28 @@ impl Program {
     /// # Errors
     /// When a layer cannot be compiled, the weights are not those of the network, or the tier is not there.
     pub fn compile(network: &Network, weights: &Weights, options: Options) -> Result<Self, CompileError> {
+        Self::compile_int8(network, weights, &Plan::default(), options)
+    }
+
+    /// Compiles a network of which some layers run in int8. The weights are f32 all the same; those of an int8
+    /// layer are rounded to whole multiples of its scales, which brings weights that were stored as integers
+    /// back exactly.
+    ///
+    /// # Errors
+    /// As [`Program::compile`], and when the plan names a layer that is not there or lacks a range.
+    pub fn compile_int8(
+        network: &Network,
+        weights: &Weights,
+        plan: &Plan,
+        options: Options,
+    ) -> Result<Self, CompileError> {
         let isa = match options.isa {
             Some(isa) => isa.check()?,
             None => Isa::from_environment()?,
         };
         let mut graph = Graph::new(network, weights)?;
         fuse::fuse(&mut graph);
+        quantize::apply(&mut graph, plan)?;
         let lowered = lower::lower(network, &graph, isa.lanes(), !options.direct, options.block_rows)?;
         let port = |name: &String, value: usize| Port {
             name: name.clone(),
@@ -264,6 +281,36 @@ impl Program {
         Ok(())
     }
 
+    /// Runs `rows` samples of all inputs on this thread and shows what each layer gives, for the ranges of a
+    /// [`Plan`]: `show` gets the name of a layer (the last of those that are fused) or of an input, and some of
+    /// its values; it is called many times for each. Values inside fused operations are not seen, and need no
+    /// range.
+    ///
+    /// # Errors
+    /// When an input is missing or does not fit.
+    pub fn observe(
+        &self,
+        inputs: &[&[f32]],
+        rows: usize,
+        show: &mut dyn FnMut(&str, &[f32]),
+    ) -> Result<(), RunError> {
+        let mut outputs: Vec<Vec<f32>> =
+            self.outputs.iter().map(|port| vec![0.0; rows.saturating_mul(port.values)]).collect();
+        let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        let mut scratch = self.scratch();
+        self.check(&scratch, inputs, rows, &slices)?;
+        for (port, input) in self.inputs.iter().zip(inputs) {
+            show(&port.name, input);
+        }
+        let sources: Vec<_> = inputs.iter().zip(&self.inputs).map(|(i, p)| (i.as_ptr(), p.values)).collect();
+        let targets: Vec<_> =
+            slices.iter_mut().zip(&self.outputs).map(|(o, p)| (o.as_mut_ptr(), p.values)).collect();
+        let (steps, isa, block) = (self.steps.as_slice(), self.isa, self.rows);
+        let (inputs, outputs) = (sources.as_slice(), targets.as_slice());
+        observe(&Run { steps, isa, block, rows, inputs, outputs, lanes: &mut scratch.lanes }, show);
+        Ok(())
+    }
+
     fn check(
         &self,
         scratch: &Scratch,
@@ -315,6 +362,7 @@ impl Program {
 fn weight_bytes(step: &Step) -> usize {
     4 * match &step.work {
         Work::Gemm(step) => step.weights.len() + step.bias.len(),
+        Work::Gemm8(step) => step.weights.len() + step.bias.len() + step.scale.len(),
         Work::Winograd(step) => step.weights.len() + step.bias.len(),
         _ => 0,
     }
@@ -322,10 +370,13 @@ fn weight_bytes(step: &Step) -> usize {
 
 fn method(work: &Work) -> String {
     match work {
-        Work::Clear(_) => "clear".to_owned(),
+        Work::Clear(..) => "clear".to_owned(),
         Work::Copy { .. } | Work::Export { .. } => "copy".to_owned(),
         Work::Gemm(step) if step.dense => "dense".to_owned(),
         Work::Gemm(_) => "direct".to_owned(),
+        Work::Quantize { .. } => "quantize".to_owned(),
+        Work::Gemm8(step) if step.dense => "dense int8".to_owned(),
+        Work::Gemm8(_) => "direct int8".to_owned(),
         Work::Winograd(step) => format!("winograd {}x{}", step.outputs, step.outputs),
         Work::Window(step) => match step.kind {
             WindowKind::Max | WindowKind::Average => "pool".to_owned(),

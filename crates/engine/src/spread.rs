@@ -125,6 +125,22 @@ pub(crate) fn time(run: &Run<'_>, best: &mut [Duration]) {
     }
 }
 
+/// Runs on this thread and shows each value in f32 after the step that made it, pixel by pixel.
+pub(crate) fn observe(run: &Run<'_>, show: &mut dyn FnMut(&str, &[f32])) {
+    let Run { steps, isa, inputs, outputs, rows, block, .. } = *run;
+    let shared = Shared { steps, isa, inputs, outputs, lanes: run.lanes };
+    for first in (0..rows).step_by(block) {
+        let env = shared.env(block.min(rows - first), first, 0, 0);
+        for step in steps {
+            // SAFETY: as in `Shared::block`; the value is shown before another step may write over it.
+            unsafe {
+                exec::run(step, &env, Share::ALL);
+                exec::show(step, &env, show);
+            }
+        }
+    }
+}
+
 /// Threads that go through the steps together.
 struct Team<'a> {
     shared: Shared<'a>,

@@ -3,6 +3,7 @@
 use crate::buffer::Buffer;
 use crate::kernel::Act;
 use crate::layout::View;
+use crate::quantize::Affine;
 
 /// One operation with everything it needs but the data.
 #[derive(Clone, Debug)]
@@ -18,8 +19,8 @@ pub(crate) struct Step {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
-    /// The zeros around a value.
-    Clear(View),
+    /// What is around a value: zeros, or the byte that stands for zero.
+    Clear(View, u8),
     /// From an input of the caller, or from one layout to another.
     Copy {
         from: CopyFrom,
@@ -30,7 +31,14 @@ pub(crate) enum Work {
         from: CopyFrom,
         output: usize,
     },
+    /// From floats to bytes.
+    Quantize {
+        from: CopyFrom,
+        to: View,
+        affine: Affine,
+    },
     Gemm(Box<GemmStep>),
+    Gemm8(Box<Gemm8Step>),
     Winograd(Box<WinogradStep>),
     Window(Box<WindowStep>),
     GlobalPool {
@@ -40,6 +48,22 @@ pub(crate) enum Work {
     },
     Map(Box<MapStep>),
     LayerNorm(Box<NormStep>),
+}
+
+impl Work {
+    /// The value that it writes.
+    pub(crate) fn target(&self) -> Option<&View> {
+        match self {
+            Self::Clear(..) | Self::Export { .. } => None,
+            Self::Copy { to, .. } | Self::Quantize { to, .. } | Self::GlobalPool { to, .. } => Some(to),
+            Self::Gemm(step) => Some(&step.to),
+            Self::Gemm8(step) => Some(&step.to),
+            Self::Winograd(step) => Some(&step.to),
+            Self::Window(step) => Some(&step.to),
+            Self::Map(step) => Some(&step.to),
+            Self::LayerNorm(step) => Some(&step.to),
+        }
+    }
 }
 
 /// What a copy reads.
@@ -67,6 +91,31 @@ pub(crate) struct GemmStep {
     pub(crate) weights: Buffer,
     pub(crate) bias: Buffer,
     pub(crate) groups: Vec<Group>,
+    pub(crate) panels: usize,
+    pub(crate) vectors: usize,
+    pub(crate) act: Act,
+    pub(crate) pooled: bool,
+}
+
+/// A dense layer or a convolution in bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Gemm8Step {
+    pub(crate) from: View,
+    pub(crate) to: View,
+    pub(crate) rest: Option<View>,
+    pub(crate) rest_scale: f32,
+    pub(crate) rest_zero: u8,
+    pub(crate) dense: bool,
+    pub(crate) back: usize,
+    pub(crate) positions: Vec<u32>,
+    pub(crate) targets: Vec<u32>,
+    pub(crate) rests: Vec<u32>,
+    pub(crate) taps: Vec<u32>,
+    /// Bytes.
+    pub(crate) weights: Buffer,
+    pub(crate) bias: Vec<i32>,
+    pub(crate) scale: Vec<f32>,
+    pub(crate) zero: u8,
     pub(crate) panels: usize,
     pub(crate) vectors: usize,
     pub(crate) act: Act,

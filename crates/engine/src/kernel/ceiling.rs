@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::simd::Simd;
+use super::simd8::{Simd8, tiers8};
 use super::tiers;
 use crate::isa::Isa;
 
@@ -53,4 +54,48 @@ pub fn f32_ceiling(isa: Isa) -> f64 {
         std::hint::black_box(result);
     }
     (ROUNDS * SUMS * lanes) as f64 / best / 1e9
+}
+
+/// # Safety
+/// As [`Simd8`]; `result` is valid for a vector of sums.
+#[inline(always)]
+unsafe fn spin8<S: Simd8>(rounds: usize, result: *mut i32) {
+    // SAFETY: passed on.
+    unsafe {
+        let (x, w) = (S::load_inputs(result.cast()), S::load_weights(result.cast()));
+        let mut sums = [S::load_sums(result); SUMS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = S::dot(*sum, x, w);
+            }
+        }
+        let mut total = sums[0];
+        for sum in &sums[1..] {
+            total = S::add(total, *sum);
+        }
+        S::store_sums(result, total);
+    }
+}
+
+tiers8!(dot_loop = spin8(rounds: usize, result: *mut i32));
+
+/// The same for products of bytes, summed in 32 bits.
+///
+/// # Panics
+/// When the processor lacks the tier.
+#[must_use]
+pub fn int8_ceiling(isa: Isa) -> f64 {
+    assert!(isa.is_available(), "the processor lacks the tier {isa}");
+    const ROUNDS: usize = 50_000;
+    let lanes = isa.lanes();
+    let mut best = f64::INFINITY;
+    for _ in 0..200 {
+        let mut result = [1i32; 16];
+        let start = Instant::now();
+        // SAFETY: the tier is there, and the array holds its vector.
+        unsafe { dot_loop(isa, ROUNDS, std::hint::black_box(result.as_mut_ptr())) };
+        best = best.min(start.elapsed().as_secs_f64());
+        std::hint::black_box(result);
+    }
+    (ROUNDS * SUMS * lanes * 4) as f64 / best / 1e9
 }

@@ -38,26 +38,27 @@ pub(crate) unsafe fn image(source: *const f32, from: Steps, target: *mut f32, to
     }
 }
 
-/// Fills with zeros what surrounds `rows` rows of `inner` floats, each `pitch` floats from the next: `before`
-/// and `after` whole rows, and what is left of each row, `left` floats of it before the inner part.
+/// Fills what surrounds `rows` rows of `inner` bytes, each `pitch` bytes from the next: `before` and `after`
+/// whole rows, and what is left of each row, `left` bytes of it before the inner part.
 ///
 /// # Safety
-/// `start` is valid for `(before + rows + after) · pitch` floats.
-pub(crate) unsafe fn clear_frame(
-    start: *mut f32,
+/// `start` is valid for `(before + rows + after) · pitch` bytes.
+pub(crate) unsafe fn fill_frame(
+    start: *mut u8,
     pitch: usize,
     [before, rows, after]: [usize; 3],
     left: usize,
     inner: usize,
+    fill: u8,
 ) {
     // SAFETY: the loops stay inside.
     unsafe {
-        start.write_bytes(0, before * pitch);
+        start.write_bytes(fill, before * pitch);
         for y in before..before + rows {
             let row = start.add(y * pitch);
-            row.write_bytes(0, left);
-            row.add(left + inner).write_bytes(0, pitch - left - inner);
+            row.write_bytes(fill, left);
+            row.add(left + inner).write_bytes(fill, pitch - left - inner);
         }
-        start.add((before + rows) * pitch).write_bytes(0, after * pitch);
+        start.add((before + rows) * pitch).write_bytes(fill, after * pitch);
     }
 }

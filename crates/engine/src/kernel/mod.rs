@@ -7,9 +7,11 @@
 pub(crate) mod ceiling;
 pub(crate) mod copy;
 pub(crate) mod gemm;
+pub(crate) mod gemm8;
 pub(crate) mod map;
 pub(crate) mod math;
 pub(crate) mod simd;
+pub(crate) mod simd8;
 pub(crate) mod window;
 pub(crate) mod winograd;
 

@@ -1,5 +1,6 @@
 //! Compiled programs against the definitions, on every tier that the processor has.
 
+mod int8;
 mod presets;
 mod random_networks;
 mod reference;

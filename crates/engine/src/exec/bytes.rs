@@ -1,0 +1,130 @@
+//! Running the steps that compute in bytes.
+#![allow(unsafe_code, reason = "pointers into the arena, which the planner has laid out")]
+
+use super::{Env, Share, planes};
+use crate::kernel::gemm8::{self, Gemm8, Target};
+use crate::layout::View;
+use crate::quantize::Affine;
+use crate::step::{CopyFrom, Gemm8Step};
+
+/// Pixels that are quantized at once before they are spread over their channels.
+const CHUNK: usize = 256;
+
+/// # Safety
+/// As [`super::run`].
+pub(super) unsafe fn quantize(env: &Env<'_>, from: &CopyFrom, to: &View, affine: Affine) {
+    // SAFETY: passed on; the loops stay inside the image.
+    unsafe {
+        let zero = f32::from(affine.zero);
+        let [channels, height, width] = to.size;
+        let target = env.bytes(to);
+        for sample in 0..env.rows {
+            let (source, steps) = match from {
+                CopyFrom::Input(input, size) => {
+                    let (start, per_row) = env.inputs[*input];
+                    (start.add((env.first + sample) * per_row), planes(*size))
+                }
+                CopyFrom::Value(view) => (env.source(view).add(sample * view.sample), view.steps),
+            };
+            let target = target.add(sample * to.sample);
+            for y in 0..height {
+                let (row, place) = (source.add(y * steps.row), target.add(y * to.steps.row));
+                if steps.channel == 1 && steps.pixel == to.steps.pixel {
+                    // The channels lie together on both sides, their padding too, but behind the last pixel.
+                    let count = (width - 1) * steps.pixel + channels;
+                    gemm8::quantize(env.isa, row, place, count, affine.scale, zero);
+                    continue;
+                }
+                if steps.pixel != 1 {
+                    for x in 0..width {
+                        let (pixel, place) = (row.add(x * steps.pixel), place.add(x * to.steps.pixel));
+                        for c in 0..channels {
+                            let value = pixel.add(c * steps.channel);
+                            gemm8::quantize(env.isa, value, place.add(c), 1, affine.scale, zero);
+                        }
+                    }
+                    continue;
+                }
+                for c in 0..channels {
+                    let plane = row.add(c * steps.channel);
+                    let mut bytes = [0u8; CHUNK];
+                    for start in (0..width).step_by(CHUNK) {
+                        let count = CHUNK.min(width - start);
+                        gemm8::quantize(
+                            env.isa,
+                            plane.add(start),
+                            bytes.as_mut_ptr(),
+                            count,
+                            affine.scale,
+                            zero,
+                        );
+                        for (x, byte) in bytes[..count].iter().enumerate() {
+                            *place.add((start + x) * to.steps.pixel + c) = *byte;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`super::run`].
+pub(super) unsafe fn product(step: &Gemm8Step, env: &Env<'_>, share: Share) {
+    // SAFETY: passed on; the tables were made for these views.
+    unsafe {
+        let source = env.bytes(&step.from).sub(step.back).cast_const();
+        let target = |sample: usize| {
+            if step.to.bytes {
+                Target::Bytes(env.bytes(&step.to).add(sample * step.to.sample))
+            } else {
+                Target::Floats(env.target(&step.to).add(sample * step.to.sample))
+            }
+        };
+        let rest = |sample: usize| match &step.rest {
+            Some(view) => env.bytes(view).add(sample * view.sample).cast_const(),
+            None => std::ptr::null(),
+        };
+        let mut gemm = Gemm8 {
+            isa: env.isa,
+            source,
+            target: target(0),
+            rest: rest(0),
+            rest_scale: step.rest_scale,
+            rest_zero: f32::from(step.rest_zero),
+            positions: &step.positions,
+            targets: &step.targets,
+            rests: &step.rests,
+            taps: &step.taps,
+            weights: step.weights.as_ptr().cast(),
+            bias: step.bias.as_ptr(),
+            scale: step.scale.as_ptr(),
+            zero: f32::from(step.zero),
+            panels: (0, step.panels),
+            vectors: step.vectors,
+            act: step.act,
+            pooled: step.pooled,
+        };
+        if step.dense {
+            gemm.positions = &step.positions[..env.rows];
+            let (first, last) = share.of(step.panels.div_ceil(2));
+            gemm.panels = (2 * first, (2 * last).min(step.panels));
+            gemm8::gemm8(env.isa, &gemm);
+            return;
+        }
+        let (first, last) = share.of(step.positions.len().div_ceil(16));
+        let (first, last) = (16 * first, (16 * last).min(step.positions.len()));
+        let outputs = if step.pooled { 4 } else { 1 };
+        gemm.positions = &step.positions[first..last];
+        gemm.targets = &step.targets[first / outputs..last / outputs];
+        if step.rest.is_some() {
+            gemm.rests = &step.rests[first..last];
+        }
+        for sample in 0..env.rows {
+            gemm.source = source.add(sample * step.from.sample);
+            gemm.target = target(sample);
+            gemm.rest = rest(sample);
+            gemm8::gemm8(env.isa, &gemm);
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! The product in bytes: [`super::gemm`] with u8 activations, i8 weights and i32 sums.
+//!
+//! `sum[p][n] = bias[n] + Σ x[p + tap_k + j] · w[k][n][j]` over groups of four bytes; the activations' zero point
+//! is in the bias. Then, in f32 and in this order: `value = sum · scale[n]`, the addend
+//! `+ (rest − rest_zero) · rest_scale`, the greatest of four when pooled, the activation; and into bytes:
+//! `clamp(round(value) + zero, 0, 255)`, ties to even. No step is fused with another, so that every tier gives
+//! the same bytes.
+#![allow(unsafe_code, reason = "vector instructions and raw loads")]
+
+use super::Act;
+use super::math::linear;
+use super::simd::Simd;
+use super::simd8::{Simd8, tiers8};
+use crate::isa::Isa;
+
+/// Where the results go.
+#[derive(Clone, Copy)]
+pub(crate) enum Target {
+    Bytes(*mut u8),
+    Floats(*mut f32),
+}
+
+/// One product. Offsets are in bytes, those of the target in its elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Gemm8<'a> {
+    pub(crate) isa: Isa,
+    pub(crate) source: *const u8,
+    pub(crate) target: Target,
+    /// May be null.
+    pub(crate) rest: *const u8,
+    pub(crate) rest_scale: f32,
+    pub(crate) rest_zero: f32,
+    pub(crate) positions: &'a [u32],
+    pub(crate) targets: &'a [u32],
+    pub(crate) rests: &'a [u32],
+    /// The step to each group of four inputs.
+    pub(crate) taps: &'a [u32],
+    /// Panels of `[taps][vectors · lanes][4]`.
+    pub(crate) weights: *const i8,
+    pub(crate) bias: *const i32,
+    pub(crate) scale: *const f32,
+    pub(crate) zero: f32,
+    pub(crate) panels: (usize, usize),
+    pub(crate) vectors: usize,
+    pub(crate) act: Act,
+    pub(crate) pooled: bool,
+}
+
+/// # Safety
+/// As [`Simd8`]; every offset lies inside what its pointer points to, `P` positions are left from `at` on, and
+/// `G` panels from `panel` on.
+#[inline(always)]
+unsafe fn tile<S: Simd8, const P: usize, const G: usize, const NV: usize, const U: usize>(
+    g: &Gemm8<'_>,
+    at: usize,
+    panel: usize,
+) {
+    // SAFETY: passed on.
+    unsafe {
+        let lanes = S::F::LANES;
+        let width = NV * lanes;
+        let panel_size = g.taps.len() * width * 4;
+        let mut from = [g.source; P];
+        for p in 0..P {
+            from[p] = g.source.add(*g.positions.get_unchecked(at + p) as usize);
+        }
+        let none = [0i32; 16];
+        let mut sums = [[[[S::load_sums(none.as_ptr()); NV]; G]; P]; U];
+        for n in 0..G {
+            for v in 0..NV {
+                let bias = S::load_sums(g.bias.add((panel + n) * width + v * lanes));
+                for p in 0..P {
+                    sums[0][p][n][v] = bias;
+                }
+            }
+        }
+        let mut weights = g.weights.add(panel * panel_size);
+        let mut tap = g.taps.as_ptr();
+        let rounds = g.taps.len() / U;
+        for _ in 0..rounds {
+            for u in 0..U {
+                let step = *tap.add(u) as usize;
+                let first = S::load_weights(weights.add(u * width * 4));
+                let mut w = [[first; NV]; G];
+                for n in 0..G {
+                    for v in 0..NV {
+                        let place = n * panel_size + (u * width + v * lanes) * 4;
+                        w[n][v] = S::load_weights(weights.add(place));
+                    }
+                }
+                for p in 0..P {
+                    let x = S::load_inputs(from[p].add(step));
+                    for n in 0..G {
+                        for v in 0..NV {
+                            sums[u][p][n][v] = S::dot(sums[u][p][n][v], x, w[n][v]);
+                        }
+                    }
+                }
+            }
+            weights = weights.add(U * width * 4);
+            tap = tap.add(U);
+        }
+        if U > 1 {
+            for _ in rounds * U..g.taps.len() {
+                let step = *tap as usize;
+                for p in 0..P {
+                    let x = S::load_inputs(from[p].add(step));
+                    for n in 0..G {
+                        for v in 0..NV {
+                            let w = S::load_weights(weights.add(n * panel_size + v * lanes * 4));
+                            sums[0][p][n][v] = S::dot(sums[0][p][n][v], x, w);
+                        }
+                    }
+                }
+                weights = weights.add(width * 4);
+                tap = tap.add(1);
+            }
+            for u in 1..U {
+                for p in 0..P {
+                    for n in 0..G {
+                        for v in 0..NV {
+                            sums[0][p][n][v] = S::add(sums[0][p][n][v], sums[u][p][n][v]);
+                        }
+                    }
+                }
+            }
+        }
+        finish::<S, P, G, NV>(g, at, panel, sums[0]);
+    }
+}
+
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn finish<S: Simd8, const P: usize, const G: usize, const NV: usize>(
+    g: &Gemm8<'_>,
+    at: usize,
+    panel: usize,
+    sums: [[[S::I; NV]; G]; P],
+) {
+    // SAFETY: passed on. As in the product of floats, the loops are short and have constant bounds.
+    unsafe {
+        let lanes = S::F::LANES;
+        let width = NV * lanes;
+        let mut values = [[[S::F::splat(0.0); NV]; G]; P];
+        for n in 0..G {
+            for v in 0..NV {
+                let scale = S::F::load(g.scale.add((panel + n) * width + v * lanes));
+                for p in 0..P {
+                    values[p][n][v] = S::F::mul(S::to_float(sums[p][n][v]), scale);
+                }
+            }
+        }
+        if !g.rest.is_null() {
+            let (scale, zero) = (S::F::splat(g.rest_scale), S::F::splat(g.rest_zero));
+            let rest = g.rest.add(panel * width);
+            for p in 0..P {
+                let from = rest.add(*g.rests.get_unchecked(at + p) as usize);
+                for n in 0..G {
+                    for v in 0..NV {
+                        let rest = S::F::sub(S::load_bytes(from.add(n * width + v * lanes)), zero);
+                        values[p][n][v] = S::F::add(values[p][n][v], S::F::mul(rest, scale));
+                    }
+                }
+            }
+        }
+        if g.pooled {
+            for q in 0..P / 4 {
+                for n in 0..G {
+                    for v in 0..NV {
+                        let upper = S::F::max(values[4 * q][n][v], values[4 * q + 1][n][v]);
+                        let lower = S::F::max(values[4 * q + 2][n][v], values[4 * q + 3][n][v]);
+                        values[q][n][v] = S::F::max(upper, lower);
+                    }
+                }
+            }
+            let targets = g.targets.as_ptr().add(at / 4);
+            // `P / 4` cannot be a constant argument, so each case stands for itself.
+            match P {
+                12 => store::<S, P, G, NV, 3>(g, targets, panel, &values),
+                8 => store::<S, P, G, NV, 2>(g, targets, panel, &values),
+                _ => store::<S, P, G, NV, 1>(g, targets, panel, &values),
+            }
+        } else {
+            store::<S, P, G, NV, P>(g, g.targets.as_ptr().add(at), panel, &values);
+        }
+    }
+}
+
+/// Activates and writes the first `Q` positions.
+///
+/// # Safety
+/// As [`tile`]; `targets` is valid for `Q` offsets.
+#[inline(always)]
+unsafe fn store<S: Simd8, const P: usize, const G: usize, const NV: usize, const Q: usize>(
+    g: &Gemm8<'_>,
+    targets: *const u32,
+    panel: usize,
+    values: &[[[<S::F as Simd>::V; NV]; G]; P],
+) {
+    // SAFETY: passed on.
+    unsafe {
+        let lanes = S::F::LANES;
+        let width = NV * lanes;
+        let mut values = *values;
+        if g.act == Act::Relu {
+            for q in 0..Q {
+                for n in 0..G {
+                    for v in 0..NV {
+                        values[q][n][v] = S::F::max(S::F::splat(0.0), values[q][n][v]);
+                    }
+                }
+            }
+        } else if let Act::Leaky(_) = g.act {
+            for q in 0..Q {
+                for n in 0..G {
+                    for v in 0..NV {
+                        values[q][n][v] = linear::<S::F>(g.act, values[q][n][v]);
+                    }
+                }
+            }
+        }
+        match g.target {
+            Target::Bytes(target) => {
+                let (zero, least, most) = (S::F::splat(g.zero), S::F::splat(0.0), S::F::splat(255.0));
+                for q in 0..Q {
+                    let to = target.add(*targets.add(q) as usize + panel * width);
+                    for n in 0..G {
+                        for v in 0..NV {
+                            let value = S::F::add(S::F::round(values[q][n][v]), zero);
+                            let value = S::F::min(S::F::max(value, least), most);
+                            S::store_bytes(to.add(n * width + v * lanes), value);
+                        }
+                    }
+                }
+            }
+            Target::Floats(target) => {
+                for q in 0..Q {
+                    let to = target.add(*targets.add(q) as usize + panel * width);
+                    for n in 0..G {
+                        for v in 0..NV {
+                            S::F::store(to.add(n * width + v * lanes), values[q][n][v]);
+                        }
+                    }
+                }
+                if !g.act.is_linear() {
+                    for q in 0..Q {
+                        let to = target.add(*targets.add(q) as usize + panel * width);
+                        super::math::activate(g.isa, g.act, to, G * width);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`tile`], for all positions and panels.
+#[inline(always)]
+unsafe fn panels_of<S: Simd8, const NV: usize>(g: &Gemm8<'_>) {
+    // SAFETY: passed on; what is left is counted before every tile.
+    unsafe {
+        let wide = S::F::WIDE;
+        let count = g.positions.len();
+        let (mut panel, end) = g.panels;
+        if count == 1 {
+            while wide && end - panel >= 4 {
+                tile::<S, 1, 4, NV, 1>(g, 0, panel);
+                panel += 4;
+            }
+            while end - panel >= 2 {
+                tile::<S, 1, 2, NV, 2>(g, 0, panel);
+                panel += 2;
+            }
+        }
+        for panel in panel..end {
+            let mut at = 0;
+            while at < count {
+                let left = count - at;
+                let twelve = NV == 1 && (left >= 17 || left == 12);
+                at += if wide && twelve {
+                    tile::<S, 12, 1, NV, 1>(g, at, panel);
+                    12
+                } else if wide && left >= 8 {
+                    tile::<S, 8, 1, NV, 1>(g, at, panel);
+                    8
+                } else if left >= 4 {
+                    tile::<S, 4, 1, NV, 1>(g, at, panel);
+                    4
+                } else if left >= 2 {
+                    tile::<S, 2, 1, NV, 2>(g, at, panel);
+                    2
+                } else {
+                    tile::<S, 1, 1, NV, 4>(g, at, panel);
+                    1
+                };
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`tile`], for all positions and panels.
+#[inline(always)]
+unsafe fn product<S: Simd8>(g: &Gemm8<'_>) {
+    // SAFETY: passed on.
+    unsafe {
+        if g.vectors == 2 {
+            panels_of::<S, 2>(g);
+        } else {
+            panels_of::<S, 1>(g);
+        }
+    }
+}
+
+tiers8!(gemm8 = product(g: &Gemm8<'_>));
+
+/// `clamp(round(x / scale) + zero, 0, 255)`, ties to even, for values that lie together.
+///
+/// # Safety
+/// As [`Simd8`]; both pointers are valid for `count` elements.
+#[inline(always)]
+unsafe fn quantize_values<S: Simd8>(
+    source: *const f32,
+    target: *mut u8,
+    count: usize,
+    scale: f32,
+    zero: f32,
+) {
+    // SAFETY: the indices stay below `count`.
+    unsafe {
+        let (step, shift) = (S::F::splat(scale), S::F::splat(zero));
+        let (least, most) = (S::F::splat(0.0), S::F::splat(255.0));
+        macro_rules! quantize {
+            ($x:expr) => {{
+                let value = S::F::add(S::F::round(S::F::div($x, step)), shift);
+                S::F::min(S::F::max(value, least), most)
+            }};
+        }
+        let lanes = S::F::LANES;
+        let mut i = 0;
+        while i + lanes <= count {
+            S::store_bytes(target.add(i), quantize!(S::F::load(source.add(i))));
+            i += lanes;
+        }
+        if i < count {
+            let (mut values, mut bytes) = ([0.0f32; 16], [0u8; 16]);
+            for j in i..count {
+                values[j - i] = *source.add(j);
+            }
+            S::store_bytes(bytes.as_mut_ptr(), quantize!(S::F::load(values.as_ptr())));
+            for j in i..count {
+                *target.add(j) = bytes[j - i];
+            }
+        }
+    }
+}
+
+tiers8!(quantize = quantize_values(
+    source: *const f32,
+    target: *mut u8,
+    count: usize,
+    scale: f32,
+    zero: f32,
+));

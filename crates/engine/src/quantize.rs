@@ -1,0 +1,180 @@
+//! Which layers run in int8, and what their bytes mean.
+//!
+//! A value in bytes stands for `(byte − zero) · scale`; zero itself is a byte, so padding is exact. Weights are
+//! `integer · scale` with one scale per output, the integers in −127..=127. What becomes bytes where is decided
+//! here from the plan alone: a value whose readers are all int8 layers is bytes from the start, written so by
+//! the layer that makes it; any other value stays f32 and is quantized once for those that want bytes.
+
+use std::collections::BTreeMap;
+
+use crate::error::CompileError;
+use crate::fuse::is_depthwise;
+use crate::graph::{Graph, Kind, Node, ValueId};
+
+/// What the bytes of a value mean: `(byte − zero) · scale`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Affine {
+    /// The step between two bytes; above 0.
+    pub scale: f32,
+    /// The byte that stands for 0.
+    pub zero: u8,
+}
+
+impl Affine {
+    /// The finest steps that cover a range. The range is widened to hold 0, which is then exactly a byte.
+    #[must_use]
+    pub fn covering(least: f32, most: f32) -> Self {
+        let (least, most) = (f64::from(least.min(0.0)), f64::from(most.max(0.0)));
+        let scale = ((most - least) / 255.0) as f32;
+        if !(scale.is_normal() && scale > 0.0) {
+            return Self { scale: 1.0, zero: 0 };
+        }
+        let zero = (-least / f64::from(scale)).round_ties_even().clamp(0.0, 255.0);
+        Self { scale, zero: zero as u8 }
+    }
+}
+
+/// Which layers run in int8. Everything else runs in f32.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The dense and convolution layers that run in int8, with the scale of each output's weights; an empty list
+    /// stands for the greatest weight over 127. Batch normalisation that follows is part of the weights.
+    pub layers: BTreeMap<String, Vec<f32>>,
+    /// The values that such layers read or write, by the name of the layer (the last of those that are fused)
+    /// or of the input.
+    pub values: BTreeMap<String, Affine>,
+}
+
+/// Marks the layers and values of the plan in the graph, and adds what quantizes at the borders.
+pub(crate) fn apply(graph: &mut Graph, plan: &Plan) -> Result<(), CompileError> {
+    mark(graph, plan)?;
+    let is_int8 = |node: &Node| node.scales.is_some();
+    let mut native = vec![false; graph.shapes.len()];
+    for (value, native) in native.iter_mut().enumerate() {
+        let reads = |node: &&Node| node.input == value || node.rest == Some(value);
+        let maker = graph.nodes.iter().find(|node| node.output == value);
+        let made = match maker {
+            Some(node) => is_int8(node) && node.act.is_linear(),
+            None => value < graph.inputs.len(),
+        };
+        let is_output = graph.outputs.iter().any(|(_, output)| *output == value);
+        let mut readers = graph.nodes.iter().filter(reads).peekable();
+        *native = made && !is_output && readers.peek().is_some() && readers.all(is_int8);
+    }
+    let mut quantized: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    let nodes = std::mem::take(&mut graph.nodes);
+    for mut node in nodes {
+        if is_int8(&node) {
+            let name = node.name.clone();
+            for value in [Some(&mut node.input), node.rest.as_mut()].into_iter().flatten() {
+                let affine = range(graph, plan, &name, *value)?;
+                if native[*value] {
+                    graph.bytes[*value] = Some(affine);
+                    continue;
+                }
+                let source = *value;
+                *value = *quantized.entry(source).or_insert_with(|| {
+                    let copy = graph.shapes.len();
+                    graph.shapes.push(graph.shapes[source].clone());
+                    graph.names.push(graph.names[source].clone());
+                    graph.bytes.push(Some(affine));
+                    graph.nodes.push(quantizer(&graph.names[source], source, copy));
+                    copy
+                });
+            }
+        }
+        graph.nodes.push(node);
+    }
+    Ok(())
+}
+
+fn quantizer(name: &str, input: ValueId, output: ValueId) -> Node {
+    Node {
+        name: name.to_owned(),
+        fused: Vec::new(),
+        kind: Kind::Quantize,
+        input,
+        rest: None,
+        act: crate::kernel::Act::Identity,
+        output,
+        scales: None,
+    }
+}
+
+fn range(graph: &Graph, plan: &Plan, layer: &str, value: ValueId) -> Result<Affine, CompileError> {
+    let name = &graph.names[value];
+    let affine = plan.values.get(name).filter(|affine| affine.scale.is_normal() && affine.scale > 0.0);
+    affine.copied().ok_or_else(|| CompileError::Range {
+        layer: layer.to_owned(),
+        value: name.clone(),
+        known: list(plan.values.keys()),
+    })
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn mark(graph: &mut Graph, plan: &Plan) -> Result<(), CompileError> {
+    for (layer, scales) in &plan.layers {
+        let with_weights = |node: &&mut Node| matches!(node.kind, Kind::Dense(_) | Kind::Conv(_));
+        let found = graph.nodes.iter_mut().filter(with_weights).find(|node| node.name == *layer);
+        let Some(node) = found else {
+            let nodes = graph.nodes.iter().filter(|node| matches!(node.kind, Kind::Dense(_) | Kind::Conv(_)));
+            return Err(CompileError::Plan {
+                layer: layer.clone(),
+                known: list(nodes.map(|node| &node.name)),
+            });
+        };
+        let most = match &node.kind {
+            Kind::Conv(conv) if conv.groups > 1 || is_depthwise(&node.kind) => {
+                return Err(CompileError::Unsupported {
+                    layer: layer.clone(),
+                    kind: "conv2d",
+                    reason: "int8 convolutions have one group; leave it out of the plan".to_owned(),
+                });
+            }
+            Kind::Conv(conv) => greatest(conv.channels, |output| {
+                let size = conv.weight.len() / conv.channels;
+                conv.weight[output * size..][..size].iter().copied()
+            }),
+            Kind::Dense(dense) => {
+                greatest(dense.units, |output| dense.weight[output..].iter().step_by(dense.units).copied())
+            }
+            _ => Vec::new(),
+        };
+        let scales = if scales.is_empty() { most } else { scales.clone() };
+        let (expected, found) = (graph.shapes[node.output].first().copied().unwrap_or(0), scales.len());
+        if found != expected || !scales.iter().all(|scale| scale.is_normal() && *scale > 0.0) {
+            return Err(CompileError::Scales { layer: layer.clone(), expected, found });
+        }
+        node.scales = Some(scales);
+    }
+    Ok(())
+}
+
+/// The scale of each output: its greatest weight over 127, or 1 where all are zero.
+fn greatest<W: Iterator<Item = f64>>(outputs: usize, weights: impl Fn(usize) -> W) -> Vec<f32> {
+    let scale = |output: usize| {
+        let most = weights(output).fold(0.0f64, |most, weight| most.max(weight.abs()));
+        let scale = (most / 127.0) as f32;
+        if scale.is_normal() { scale } else { 1.0 }
+    };
+    (0..outputs).map(scale).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_is_a_byte_of_every_range() {
+        for (least, most) in [(-1.0, 1.0), (0.0, 6.0), (-3.0, -1.0), (2.0, 5.0), (-0.1, 100.0), (0.0, 0.0)] {
+            let affine = Affine::covering(least, most);
+            let value = |byte: f32| (byte - f32::from(affine.zero)) * affine.scale;
+            assert!(affine.scale > 0.0);
+            assert!(value(0.0) <= least.min(0.0) + affine.scale, "{least} {most}");
+            assert!(value(255.0) >= most.max(0.0) - affine.scale, "{least} {most}");
+        }
+    }
+}

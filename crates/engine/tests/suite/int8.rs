@@ -1,0 +1,200 @@
+//! int8: every tier gives the same bytes, and they are what the definition says.
+
+use std::collections::BTreeMap;
+
+use engine::{Affine, CompileError, Isa, Options, Plan, Program};
+use network::spec::{Conv2d, Dense, Empty, InputSpec, Layer, NetworkSpec, Op, Pair, Pool2d, Residual};
+use network::{Network, PRESETS, Weights, preset};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use crate::{busy_weights, numbers, run};
+
+/// The greatest and least value of everything that the f32 program gives, and every layer with weights.
+fn plan(network: &Network, weights: &Weights, batch: &[f32], rows: usize) -> Plan {
+    let program = Program::compile(network, weights, Options::default()).unwrap();
+    let mut ranges: BTreeMap<String, (f32, f32)> = BTreeMap::new();
+    let mut widen = |name: &str, values: &[f32]| {
+        let range = ranges.entry(name.to_owned()).or_insert((0.0, 0.0));
+        for &value in values {
+            *range = (range.0.min(value), range.1.max(value));
+        }
+    };
+    program.observe(&[batch], rows, &mut widen).unwrap();
+    let with_weights = network.layers().iter().filter(|info| matches!(info.type_name, "dense" | "conv2d"));
+    Plan {
+        layers: with_weights.map(|info| (info.name.clone(), Vec::new())).collect(),
+        values: ranges
+            .iter()
+            .map(|(name, &(low, high))| (name.clone(), Affine::covering(low, high)))
+            .collect(),
+    }
+}
+
+fn all_tiers_agree(network: &Network, rows: usize, tolerance: f32) {
+    let weights = busy_weights(network);
+    let size: usize = network.input_shape().iter().product();
+    let batch = numbers(9, rows * size);
+    let plan = plan(network, &weights, &batch, rows);
+    let exact = run(&Program::compile(network, &weights, Options::default()).unwrap(), &batch, rows);
+    let mut first: Option<Vec<f32>> = None;
+    for &isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
+        let options = Options::default().with_isa(isa);
+        let program = Program::compile_int8(network, &weights, &plan, options).unwrap();
+        let found = run(&program, &batch, rows);
+        let expected = first.get_or_insert_with(|| found.clone());
+        assert_eq!(&found, expected, "{isa}: {:?}", network.spec());
+    }
+    let most = exact.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let off = exact.iter().zip(first.unwrap()).fold(0.0f32, |off, (a, b)| off.max((a - b).abs()));
+    assert!(off <= tolerance * most, "off by {off} of {most}: {:?}", network.spec());
+}
+
+#[test]
+fn every_preset_runs_in_int8_and_stays_close() {
+    for name in PRESETS {
+        let input: &[usize] = match *name {
+            "mlp" => &[13],
+            "lenet-300-100" | "lenet5" => &[1, 28, 28],
+            "digits-cnn" => &[1, 8, 8],
+            "resnet32" | "resnet56" => continue,
+            _ => &[3, 32, 32],
+        };
+        let network = Network::new(preset(name, input, 10).unwrap()).unwrap();
+        all_tiers_agree(&network, 3, 0.15);
+    }
+}
+
+fn layer(op: Op) -> Layer {
+    Layer { name: String::new(), from: Vec::new(), op }
+}
+
+fn conv(channels: usize, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Op {
+    Op::Conv2d(Conv2d { channels, kernel, stride, padding, dilation, groups: 1, bias: true })
+}
+
+fn spec() -> impl Strategy<Value = NetworkSpec> {
+    let pair =
+        |low: usize, high: usize| (low..=high, low..=high).prop_map(|(height, width)| Pair { height, width });
+    let convolution = (1..40usize, pair(1, 5), pair(1, 2), pair(0, 2), pair(1, 2)).prop_map(
+        |(channels, kernel, stride, padding, dilation)| conv(channels, kernel, stride, padding, dilation),
+    );
+    let block = (1..24usize).prop_map(|channels| {
+        let three = conv(channels, Pair::both(3), Pair::both(1), Pair::both(1), Pair::both(1));
+        let one = conv(channels, Pair::both(1), Pair::both(1), Pair::both(0), Pair::both(1));
+        Op::Residual(Residual { body: vec![layer(three)], shortcut: vec![layer(one)] })
+    });
+    let pool = Pool2d { kernel: Pair::both(2), stride: None, padding: Pair::both(0) };
+    let image = prop_oneof![
+        4 => convolution,
+        2 => block,
+        2 => Just(Op::Relu(Empty {})),
+        1 => Just(Op::Residual(Residual { body: vec![layer(Op::Relu(Empty {}))], shortcut: Vec::new() })),
+        1 => Just(Op::MaxPool2d(pool)),
+    ];
+    let input = (1..7usize, 1..14usize, 1..14usize).prop_map(|(c, h, w)| vec![c, h, w]);
+    let tail = proptest::collection::vec((1..60usize, any::<bool>()), 1..3);
+    (input, proptest::collection::vec(image, 0..5), tail).prop_map(|(shape, images, tail)| {
+        let mut layers: Vec<Layer> = images.into_iter().chain([Op::Flatten(Empty {})]).map(layer).collect();
+        for (units, relu) in tail {
+            layers.push(layer(Op::Dense(Dense { units, bias: true })));
+            layers.extend(relu.then(|| layer(Op::Relu(Empty {}))));
+        }
+        NetworkSpec { inputs: vec![InputSpec { name: "x".to_owned(), shape }], layers, outputs: Vec::new() }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 200, rng_seed: RngSeed::Fixed(5), failure_persistence: None, ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn random_networks_give_the_same_bytes_on_every_tier(spec in spec(), rows in 1..10usize) {
+        let Ok(network) = Network::new(spec) else { return Ok(()) };
+        all_tiers_agree(&network, rows, 0.5);
+    }
+}
+
+/// The definition in plain loops: conv 3×3 with padding, relu, 2×2 maximum, dense.
+#[test]
+fn the_bytes_are_what_the_definition_says() {
+    let pool = Pool2d { kernel: Pair::both(2), stride: None, padding: Pair::both(0) };
+    let layers = vec![
+        conv(5, Pair::both(3), Pair::both(1), Pair::both(1), Pair::both(1)),
+        Op::Relu(Empty {}),
+        Op::MaxPool2d(pool),
+        Op::Flatten(Empty {}),
+        Op::Dense(Dense { units: 7, bias: true }),
+    ];
+    let inputs = vec![InputSpec { name: "x".to_owned(), shape: vec![3, 6, 5] }];
+    let layers = layers.into_iter().map(layer).collect();
+    let network = Network::new(NetworkSpec { inputs, layers, outputs: Vec::new() }).unwrap();
+    let weights = busy_weights(&network);
+    let sample = numbers(4, 90);
+    let plan = plan(&network, &weights, &sample, 1);
+    let program = Program::compile_int8(&network, &weights, &plan, Options::default()).unwrap();
+    let found = run(&program, &sample, 1);
+
+    let get = |key: &str| weights[key].as_f32().unwrap();
+    let (x, hidden) = (plan.values["x"], plan.values["max_pool2d1"]);
+    let byte = |value: f32, zero: u8| (value.round_ties_even() + f32::from(zero)).clamp(0.0, 255.0) as i64;
+    let bytes: Vec<i64> = sample.iter().map(|value| byte(value / x.scale, x.zero)).collect();
+    let scale_of = |weights: &[f32]| {
+        let most = weights.iter().fold(0.0f64, |most, w| most.max(f64::from(w.abs())));
+        (most / 127.0) as f32
+    };
+    let integer = |w: f32, scale: f32| (f64::from(w) / f64::from(scale)).round_ties_even() as i64;
+
+    let kernel = get("conv2d1.weight");
+    let mut pooled = vec![f32::NEG_INFINITY; 5 * 3 * 2];
+    for out in 0..5 {
+        let kernel = &kernel[out * 27..(out + 1) * 27];
+        let scale = scale_of(kernel);
+        let step = f64::from(x.scale) * f64::from(scale);
+        for y in 0..6usize {
+            for column in 0..4usize {
+                let mut sum = (f64::from(get("conv2d1.bias")[out]) / step).round_ties_even() as i64;
+                for (tap, &w) in kernel.iter().enumerate() {
+                    let (c, ky, kx) = (tap / 9, tap / 3 % 3, tap % 3);
+                    let (from_y, from_x) = (y + ky, column + kx);
+                    if (1..7).contains(&from_y) && (1..6).contains(&from_x) {
+                        let at = (c * 6 + from_y - 1) * 5 + from_x - 1;
+                        sum += (bytes[at] - i64::from(x.zero)) * integer(w, scale);
+                    }
+                }
+                let value = sum as f32 * (step / f64::from(hidden.scale)) as f32;
+                let place = &mut pooled[(out * 3 + y / 2) * 2 + column / 2];
+                *place = place.max(value);
+            }
+        }
+    }
+    let pooled: Vec<i64> = pooled.iter().map(|&value| byte(value.max(0.0), hidden.zero)).collect();
+    for unit in 0..7 {
+        let column: Vec<f32> = get("dense1.weight").iter().skip(unit).step_by(7).copied().collect();
+        let scale = scale_of(&column);
+        let step = f64::from(hidden.scale) * f64::from(scale);
+        let mut sum = (f64::from(get("dense1.bias")[unit]) / step).round_ties_even() as i64;
+        for (input, &w) in column.iter().enumerate() {
+            sum += (pooled[input] - i64::from(hidden.zero)) * integer(w, scale);
+        }
+        assert_eq!(found[unit], sum as f32 * step as f32, "unit {unit}");
+    }
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_refused() {
+    let network = Network::new(preset("mlp", &[4], 2).unwrap()).unwrap();
+    let weights = busy_weights(&network);
+    let whole = plan(&network, &weights, &numbers(1, 4), 1);
+    let compile = |plan: &Plan| Program::compile_int8(&network, &weights, plan, Options::default());
+    let mut unknown = whole.clone();
+    unknown.layers.insert("fc9".to_owned(), Vec::new());
+    assert!(matches!(compile(&unknown), Err(CompileError::Plan { layer, .. }) if layer == "fc9"));
+    let mut missing = whole.clone();
+    missing.values.remove("relu1");
+    assert!(matches!(compile(&missing), Err(CompileError::Range { value, .. }) if value == "relu1"));
+    let mut short = whole.clone();
+    short.layers.insert("fc1".to_owned(), vec![1.0; 3]);
+    assert!(matches!(compile(&short), Err(CompileError::Scales { expected: 64, found: 3, .. })));
+}
