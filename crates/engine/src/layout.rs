@@ -105,27 +105,35 @@ pub(crate) fn layouts(graph: &Graph, lanes: usize, winograd: bool) -> Vec<View> 
                 frame = std::array::from_fn(|side| frame[side].max(needed[side]));
             }
         }
-        if is_bytes && is_narrow(graph, value, &readers) {
+        if is_bytes && narrow_pixel(graph, value) == Some(1) {
             // Kernels read four neighbours at once, beyond the last column too.
-            frame[3] += 3;
+            let width = graph.shapes[value].get(2).copied().unwrap_or(1);
+            let whole = |node: &&Node| matches!(node.kind, Kind::Dense(_)) && width.is_multiple_of(4);
+            frame[3] += if readers.iter().all(whole) { 0 } else { 3 };
         }
         views.push(view(graph, value, lanes, planar, frame));
     }
     views
 }
 
-/// Whether the bytes of an image with one channel lie without gaps, so that a group of four is four neighbours in a
-/// row. Whoever writes it must write byte by byte.
-fn is_narrow(graph: &Graph, value: ValueId, readers: &[&Node]) -> bool {
+/// The bytes of a pixel of an image with few channels, if they need not be whole vectors: that is so where no
+/// kernel writes vectors of channels. With one channel they lie without gaps, so that a group of four is four
+/// neighbours in a row; otherwise a pixel is a group of four.
+fn narrow_pixel(graph: &Graph, value: ValueId) -> Option<usize> {
     let written = graph.nodes.iter().find(|node| node.output == value);
     let by_byte = written.is_none_or(|node| matches!(node.kind, Kind::Quantize));
     let is_rest = graph.nodes.iter().any(|node| node.rest == Some(value));
-    let dense = |node: &&Node| match &node.kind {
+    let gapless = |node: &Node| match &node.kind {
         Kind::Conv(conv) => conv.dilation[1] == 1,
         _ => true,
     };
-    let shape = &graph.shapes[value];
-    shape.len() == 3 && shape[0] == 1 && by_byte && !is_rest && readers.iter().all(dense)
+    let mut readers = graph.nodes.iter().filter(|node| node.input == value);
+    match graph.shapes[value].as_slice() {
+        _ if !by_byte || is_rest => None,
+        [1, _, _] if readers.all(gapless) => Some(1),
+        [1..=4, _, _] => Some(4),
+        _ => None,
+    }
 }
 
 /// Height and width that a convolution gives, before pooling.
@@ -182,9 +190,8 @@ fn view(graph: &Graph, value: ValueId, lanes: usize, planar: bool, frame: [usize
         pixel = pixel.max(reach.next_multiple_of(lanes));
     }
     let bytes = graph.bytes[value].is_some();
-    let readers: Vec<&Node> = graph.nodes.iter().filter(|node| node.input == value).collect();
-    if bytes && is_narrow(graph, value, &readers) {
-        pixel = 1;
+    if bytes && let Some(narrow) = narrow_pixel(graph, value) {
+        pixel = narrow;
     }
     let row = columns * pixel;
     let steps = Steps { channel: 1, row, pixel };

@@ -172,7 +172,10 @@ impl Lowering<'_> {
             conv.weight.chunks(area).map(|kernel| transform_kernel(kernel, conv.kernel[0], tile)).collect();
         let mut weights = Vec::new();
         for element in 0..tile * tile {
-            let weight = |input: usize, output: usize| kernels[output * read + input][element];
+            let weight = |input: usize, output: usize| {
+                let kernel: &[f64] = &kernels[output * read + input];
+                kernel[element]
+            };
             weights.extend(panels(read, channels, width, count, weight));
         }
         let padded = [padded(read, self.lanes), count * width];

@@ -79,13 +79,14 @@ impl Lowering<'_> {
         let mut bytes = weights.iter_mut();
         for panel in 0..panels {
             for (_, elements) in &taps {
-                for output in panel * width..(panel + 1) * width {
+                for (lane, sum) in sums[panel * width..][..width].iter_mut().enumerate() {
+                    let output = panel * width + lane;
                     for (element, byte) in elements.iter().zip(bytes.by_ref()) {
                         if let Some(index) = element
                             && output < outputs
                         {
                             *byte = integer(*index, output);
-                            sums[output] += i64::from(*byte);
+                            *sum += i64::from(*byte);
                         }
                     }
                 }

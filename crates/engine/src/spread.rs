@@ -90,7 +90,10 @@ pub(crate) fn spread(run: &Run<'_>, pool: Option<&Pool>) {
         let next = AtomicUsize::new(0);
         let whole = &shared;
         pool.run(&|thread| {
-            while thread < threads {
+            if thread >= threads {
+                return;
+            }
+            loop {
                 let first = next.fetch_add(block, Ordering::Relaxed);
                 if first >= rows {
                     return;

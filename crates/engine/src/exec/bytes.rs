@@ -7,17 +7,17 @@ use crate::layout::View;
 use crate::quantize::Affine;
 use crate::step::{CopyFrom, Gemm8Step};
 
-/// Pixels that are quantized at once before they are spread over their channels.
-const CHUNK: usize = 256;
-
 /// # Safety
 /// As [`super::run`].
 pub(super) unsafe fn quantize(env: &Env<'_>, from: &CopyFrom, to: &View, affine: Affine) {
     // SAFETY: passed on; the loops stay inside the image.
     unsafe {
-        let zero = f32::from(affine.zero);
+        let (inverse, zero) = (1.0 / affine.scale, f32::from(affine.zero));
         let [channels, height, width] = to.size;
         let target = env.bytes(to);
+        let quantize = |from: *const f32, to: *mut u8, count: usize| {
+            gemm8::quantize(env.isa, from, to, count, inverse, zero);
+        };
         for sample in 0..env.rows {
             let (source, steps) = match from {
                 CopyFrom::Input(input, size) => {
@@ -27,40 +27,28 @@ pub(super) unsafe fn quantize(env: &Env<'_>, from: &CopyFrom, to: &View, affine:
                 CopyFrom::Value(view) => (env.source(view).add(sample * view.sample), view.steps),
             };
             let target = target.add(sample * to.sample);
+            let alike = (steps.channel == 1 || channels == 1) && steps.pixel == to.steps.pixel;
+            if alike && steps.row == to.steps.row && !to.has_frame() {
+                // One run of values, the padding of the channels too, but behind the last pixel.
+                quantize(source, target, (height - 1) * steps.row + (width - 1) * steps.pixel + channels);
+                continue;
+            }
             for y in 0..height {
                 let (row, place) = (source.add(y * steps.row), target.add(y * to.steps.row));
-                if steps.channel == 1 && steps.pixel == to.steps.pixel {
-                    // The channels lie together on both sides, their padding too, but behind the last pixel.
-                    let count = (width - 1) * steps.pixel + channels;
-                    gemm8::quantize(env.isa, row, place, count, affine.scale, zero);
-                    continue;
-                }
-                if steps.pixel != 1 {
+                if alike {
+                    quantize(row, place, (width - 1) * steps.pixel + channels);
+                } else if steps.pixel == 1 && to.steps.pixel == 4 && channels < 4 && width >= env.isa.lanes()
+                {
+                    let plane = steps.channel;
+                    gemm8::quantize_pixels(env.isa, row, plane, channels, place, width, inverse, zero);
+                } else if steps.channel == 1 {
                     for x in 0..width {
-                        let (pixel, place) = (row.add(x * steps.pixel), place.add(x * to.steps.pixel));
-                        for c in 0..channels {
-                            let value = pixel.add(c * steps.channel);
-                            gemm8::quantize(env.isa, value, place.add(c), 1, affine.scale, zero);
-                        }
+                        quantize(row.add(x * steps.pixel), place.add(x * to.steps.pixel), channels);
                     }
-                    continue;
-                }
-                for c in 0..channels {
-                    let plane = row.add(c * steps.channel);
-                    let mut bytes = [0u8; CHUNK];
-                    for start in (0..width).step_by(CHUNK) {
-                        let count = CHUNK.min(width - start);
-                        gemm8::quantize(
-                            env.isa,
-                            plane.add(start),
-                            bytes.as_mut_ptr(),
-                            count,
-                            affine.scale,
-                            zero,
-                        );
-                        for (x, byte) in bytes[..count].iter().enumerate() {
-                            *place.add((start + x) * to.steps.pixel + c) = *byte;
-                        }
+                } else {
+                    for (x, c) in (0..width).flat_map(|x| (0..channels).map(move |c| (x, c))) {
+                        let value = row.add(x * steps.pixel + c * steps.channel);
+                        quantize(value, place.add(x * to.steps.pixel + c), 1);
                     }
                 }
             }

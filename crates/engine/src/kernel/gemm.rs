@@ -7,6 +7,10 @@
 //! serves every stride, dilation, group and layout. The vectors run along the outputs, whose weights are packed
 //! into panels of one or two vectors; a tile is up to 12 positions × 2 vectors in registers.
 #![allow(unsafe_code, reason = "vector instructions and raw loads")]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over registers are written alike, whichever array they index"
+)]
 
 use super::math::linear;
 use super::simd::Simd;

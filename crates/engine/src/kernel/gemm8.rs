@@ -6,6 +6,10 @@
 //! `clamp(round(value) + zero, 0, 255)`, ties to even. No step is fused with another, so that every tier gives
 //! the same bytes.
 #![allow(unsafe_code, reason = "vector instructions and raw loads")]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over registers are written alike, whichever array they index"
+)]
 
 use super::Act;
 use super::math::linear;
@@ -315,7 +319,15 @@ unsafe fn product<S: Simd8>(g: &Gemm8<'_>) {
 
 tiers8!(gemm8 = product(g: &Gemm8<'_>));
 
-/// `clamp(round(x / scale) + zero, 0, 255)`, ties to even, for values that lie together.
+/// `clamp(round(x · inverse) + zero, 0, 255)`, ties to even; what is not a number becomes 0.
+macro_rules! byte_of {
+    ($x:expr, $inverse:ident, $zero:ident) => {{
+        let value = S::F::add(S::F::round(S::F::mul($x, $inverse)), $zero);
+        S::F::min(S::F::max(value, S::F::splat(0.0)), S::F::splat(255.0))
+    }};
+}
+
+/// Quantizes values that lie together.
 ///
 /// # Safety
 /// As [`Simd8`]; both pointers are valid for `count` elements.
@@ -324,35 +336,26 @@ unsafe fn quantize_values<S: Simd8>(
     source: *const f32,
     target: *mut u8,
     count: usize,
-    scale: f32,
+    inverse: f32,
     zero: f32,
 ) {
     // SAFETY: the indices stay below `count`.
     unsafe {
-        let (step, shift) = (S::F::splat(scale), S::F::splat(zero));
-        let (least, most) = (S::F::splat(0.0), S::F::splat(255.0));
-        macro_rules! quantize {
-            ($x:expr) => {{
-                let value = S::F::add(S::F::round(S::F::div($x, step)), shift);
-                S::F::min(S::F::max(value, least), most)
-            }};
-        }
+        let (inverse, zero) = (S::F::splat(inverse), S::F::splat(zero));
         let lanes = S::F::LANES;
-        let mut i = 0;
-        while i + lanes <= count {
-            S::store_bytes(target.add(i), quantize!(S::F::load(source.add(i))));
-            i += lanes;
-        }
-        if i < count {
+        if count < lanes {
             let (mut values, mut bytes) = ([0.0f32; 16], [0u8; 16]);
-            for j in i..count {
-                values[j - i] = *source.add(j);
-            }
-            S::store_bytes(bytes.as_mut_ptr(), quantize!(S::F::load(values.as_ptr())));
-            for j in i..count {
-                *target.add(j) = bytes[j - i];
-            }
+            source.copy_to_nonoverlapping(values.as_mut_ptr(), count);
+            S::store_bytes(bytes.as_mut_ptr(), byte_of!(S::F::load(values.as_ptr()), inverse, zero));
+            target.copy_from_nonoverlapping(bytes.as_ptr(), count);
+            return;
         }
+        for i in (0..count - lanes).step_by(lanes) {
+            S::store_bytes(target.add(i), byte_of!(S::F::load(source.add(i)), inverse, zero));
+        }
+        // The last vector may cover some values a second time.
+        let last = count - lanes;
+        S::store_bytes(target.add(last), byte_of!(S::F::load(source.add(last)), inverse, zero));
     }
 }
 
@@ -360,6 +363,56 @@ tiers8!(quantize = quantize_values(
     source: *const f32,
     target: *mut u8,
     count: usize,
-    scale: f32,
+    inverse: f32,
+    zero: f32,
+));
+
+/// Quantizes `count` pixels of two or three planes, `plane` floats apart, into pixels of four bytes.
+///
+/// # Safety
+/// As [`Simd8`]; `source` is valid for the planes, `target` for the pixels, and there are at least as many as
+/// lanes.
+#[inline(always)]
+unsafe fn quantize_planes<S: Simd8>(
+    source: *const f32,
+    plane: usize,
+    planes: usize,
+    target: *mut u8,
+    count: usize,
+    inverse: f32,
+    zero: f32,
+) {
+    // SAFETY: the indices stay below `count`.
+    unsafe {
+        let (inverse, zero) = (S::F::splat(inverse), S::F::splat(zero));
+        let lanes = S::F::LANES;
+        let mut start = 0;
+        loop {
+            // The last vector may cover some pixels a second time.
+            let i = start.min(count - lanes);
+            let mut pixel = byte_of!(S::F::load(source.add(i)), inverse, zero);
+            let mut place = 256.0;
+            for c in 1..planes {
+                // Three bytes make a whole number below 2^24, which a float holds exactly.
+                let byte = byte_of!(S::F::load(source.add(c * plane + i)), inverse, zero);
+                pixel = S::F::add(pixel, S::F::mul(byte, S::F::splat(place)));
+                place *= 256.0;
+            }
+            S::store_sums(target.add(4 * i).cast(), S::to_whole(pixel));
+            start += lanes;
+            if start >= count {
+                return;
+            }
+        }
+    }
+}
+
+tiers8!(quantize_pixels = quantize_planes(
+    source: *const f32,
+    plane: usize,
+    planes: usize,
+    target: *mut u8,
+    count: usize,
+    inverse: f32,
     zero: f32,
 ));

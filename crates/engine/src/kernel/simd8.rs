@@ -30,6 +30,8 @@ pub(crate) trait Simd8: Copy {
     unsafe fn dot(sum: Self::I, x: Self::X, w: Self::W) -> Self::I;
     unsafe fn add(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn to_float(sum: Self::I) -> <Self::F as Simd>::V;
+    /// Whole floats, as integers.
+    unsafe fn to_whole(values: <Self::F as Simd>::V) -> Self::I;
     /// One byte per lane, as floats.
     unsafe fn load_bytes(from: *const u8) -> <Self::F as Simd>::V;
     /// One byte per lane, from whole floats in 0..=255.
@@ -78,6 +80,10 @@ impl Simd8 for Plain {
     #[inline(always)]
     unsafe fn to_float(sum: Self::I) -> [f32; 8] {
         sum.map(|sum| sum as f32)
+    }
+    #[inline(always)]
+    unsafe fn to_whole(values: [f32; 8]) -> Self::I {
+        values.map(|value| value as i32)
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> [f32; 8] {
@@ -157,6 +163,11 @@ mod x86 {
             unsafe { _mm256_cvtepi32_ps(sum) }
         }
         #[inline(always)]
+        unsafe fn to_whole(values: __m256) -> Self::I {
+            // SAFETY: passed on.
+            unsafe { _mm256_cvtps_epi32(values) }
+        }
+        #[inline(always)]
         unsafe fn load_bytes(from: *const u8) -> __m256 {
             // SAFETY: passed on.
             unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
@@ -198,6 +209,11 @@ mod x86 {
             unsafe fn to_float(sum: Self::I) -> __m512 {
                 // SAFETY: passed on.
                 unsafe { _mm512_cvtepi32_ps(sum) }
+            }
+            #[inline(always)]
+            unsafe fn to_whole(values: __m512) -> Self::I {
+                // SAFETY: passed on.
+                unsafe { _mm512_cvtps_epi32(values) }
             }
             #[inline(always)]
             unsafe fn load_bytes(from: *const u8) -> __m512 {
@@ -273,6 +289,7 @@ macro_rules! tiers8 {
         ///
         /// # Safety
         /// The processor has the tier, and what the kernel itself demands.
+        #[allow(clippy::too_many_arguments, reason = "the kernel's own arguments")]
         pub(crate) unsafe fn $name(isa: $crate::isa::Isa, $($argument: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]

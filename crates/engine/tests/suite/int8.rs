@@ -120,7 +120,7 @@ proptest! {
 #[test]
 fn the_bytes_are_what_the_definition_says() {
     let pool = Pool2d { kernel: Pair::both(2), stride: None, padding: Pair::both(0) };
-    let layers = vec![
+    let layers = [
         conv(5, Pair::both(3), Pair::both(1), Pair::both(1), Pair::both(1)),
         Op::Relu(Empty {}),
         Op::MaxPool2d(pool),
@@ -139,7 +139,7 @@ fn the_bytes_are_what_the_definition_says() {
     let get = |key: &str| weights[key].as_f32().unwrap();
     let (x, hidden) = (plan.values["x"], plan.values["max_pool2d1"]);
     let byte = |value: f32, zero: u8| (value.round_ties_even() + f32::from(zero)).clamp(0.0, 255.0) as i64;
-    let bytes: Vec<i64> = sample.iter().map(|value| byte(value / x.scale, x.zero)).collect();
+    let bytes: Vec<i64> = sample.iter().map(|value| byte(value * (1.0 / x.scale), x.zero)).collect();
     let scale_of = |weights: &[f32]| {
         let most = weights.iter().fold(0.0f64, |most, w| most.max(f64::from(w.abs())));
         (most / 127.0) as f32
@@ -147,7 +147,7 @@ fn the_bytes_are_what_the_definition_says() {
     let integer = |w: f32, scale: f32| (f64::from(w) / f64::from(scale)).round_ties_even() as i64;
 
     let kernel = get("conv2d1.weight");
-    let mut pooled = vec![f32::NEG_INFINITY; 5 * 3 * 2];
+    let mut pooled = [f32::NEG_INFINITY; 5 * 3 * 2];
     for out in 0..5 {
         let kernel = &kernel[out * 27..(out + 1) * 27];
         let scale = scale_of(kernel);
@@ -170,7 +170,7 @@ fn the_bytes_are_what_the_definition_says() {
         }
     }
     let pooled: Vec<i64> = pooled.iter().map(|&value| byte(value.max(0.0), hidden.zero)).collect();
-    for unit in 0..7 {
+    for (unit, &found) in found.iter().enumerate() {
         let column: Vec<f32> = get("dense1.weight").iter().skip(unit).step_by(7).copied().collect();
         let scale = scale_of(&column);
         let step = f64::from(hidden.scale) * f64::from(scale);
@@ -178,7 +178,7 @@ fn the_bytes_are_what_the_definition_says() {
         for (input, &w) in column.iter().enumerate() {
             sum += (pooled[input] - i64::from(hidden.zero)) * integer(w, scale);
         }
-        assert_eq!(found[unit], sum as f32 * step as f32, "unit {unit}");
+        assert_eq!(found, sum as f32 * step as f32, "unit {unit}");
     }
 }
 
