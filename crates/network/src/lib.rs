@@ -12,24 +12,23 @@
 pub mod postprocess;
 pub mod preprocess;
 mod preset;
+pub mod quantization;
 mod raw;
 pub mod shape;
 pub mod signature;
 pub mod spec;
 mod summary;
 mod tensor;
-
-use std::collections::BTreeMap;
+mod weights;
 
 pub use self::postprocess::{Postprocess, Prediction, Task};
 pub use self::preprocess::{Preprocess, PreprocessError};
 pub use self::preset::{PRESETS, PresetError, preset};
+pub use self::quantization::{Affine, Calibration, CalibrationMethod, Quantization, QuantizationError};
 pub use self::raw::{Bitmap, Cell, RawInput, Row};
 pub use self::shape::{LayerInfo, Network, Parameter, Role, ShapeError};
 pub use self::signature::{Dim, Signature, SignatureError, TensorSpec};
 pub use self::spec::NetworkSpec;
 pub use self::summary::summary;
 pub use self::tensor::{DType, Elements, LengthError, NamedTensor, Tensor, element_count};
-
-/// The parameters of a network by the key `<layer>.<parameter>`: a record as host tensors.
-pub type Weights = BTreeMap<String, Tensor>;
+pub use self::weights::{Weights, WeightsError};
