@@ -9,6 +9,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod fold;
 pub mod postprocess;
 pub mod preprocess;
 mod preset;
