@@ -1,6 +1,7 @@
 //! A network as data, without any tensor library: [`spec::NetworkSpec`] and its presets, shape inference
-//! ([`Network`]), the way in ([`preprocess`]) and the way out ([`postprocess`]), the signature, and host
-//! tensors. It deliberately cannot run a network; `model` and the CPU engine do, from the same description.
+//! ([`Network`]), the way in ([`preprocess`]) and the way out ([`postprocess`]), the signature, host tensors, and
+//! what a network is whose layers compute in int8 ([`quantization`], [`fold`]). It deliberately cannot run a
+//! network; `model` and the CPU engine do, from the same description.
 //!
 //! ```
 //! let spec = network::preset("lenet5", &[1, 28, 28], 10)?;
@@ -30,6 +31,6 @@ pub use self::raw::{Bitmap, Cell, RawInput, Row};
 pub use self::shape::{LayerInfo, Network, Parameter, Role, ShapeError};
 pub use self::signature::{Dim, Signature, SignatureError, TensorSpec};
 pub use self::spec::NetworkSpec;
-pub use self::summary::summary;
+pub use self::summary::{summary, summary_with_precision};
 pub use self::tensor::{DType, Elements, LengthError, NamedTensor, Tensor, element_count};
 pub use self::weights::{Weights, WeightsError};

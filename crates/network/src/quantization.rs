@@ -141,6 +141,11 @@ fn is_scale(scale: f32) -> bool {
     scale.is_normal() && scale > 0.0
 }
 
+/// The greatest weight of a scale.
+fn reaches(scale: f32) -> f32 {
+    scale * f32::from(GREATEST)
+}
+
 impl Quantization {
     /// Checks the plan against a network: its layers exist, can compute in int8 and are in order; its activations
     /// are values of the network with usable scales.
@@ -258,6 +263,8 @@ pub fn quantize_weights(
         }
         let scale = |&greatest: &f32| {
             let scale = (f64::from(greatest) / f64::from(GREATEST)) as f32;
+            // The greatest floats are a multiple of no scale: the quotient may be rounded beyond them.
+            let scale = if reaches(scale).is_finite() { scale } else { scale.next_down() };
             if is_scale(scale) { scale } else { 1.0 }
         };
         let scales: Vec<f32> = greatest.iter().map(scale).collect();
@@ -305,7 +312,7 @@ impl Int8Layer<'_> {
         let integers = weights::bytes(weights, &self.weight.key, &self.weight.shape)?;
         let key = self.key(SCALE);
         let scales = weights::floats(weights, &key, &[self.outputs])?;
-        let usable = |scale: f32| is_scale(scale) && (scale * f32::from(GREATEST)).is_finite();
+        let usable = |scale: f32| is_scale(scale) && reaches(scale).is_finite();
         match scales.iter().position(|&scale| !usable(scale)) {
             Some(index) => Err(QuantizationError::Scale { key, index, scale: scales[index] }),
             None => Ok((integers, scales)),

@@ -1,16 +1,37 @@
 //! The table that shows a network to a person.
 
-use crate::shape::Network;
+use std::collections::HashSet;
+
+use crate::quantization::Quantization;
+use crate::shape::{LayerInfo, Network};
 
 /// One line per layer (name, type, output shape, parameters, multiply–accumulates) and the totals.
 #[must_use]
 pub fn summary(network: &Network) -> String {
-    let mut rows = vec![["layer", "type", "output", "parameters", "MACs"].map(str::to_owned)];
+    table(network, None)
+}
+
+/// As [`summary`], with the precision in which each layer with weights computes: `int8` or `f32`.
+#[must_use]
+pub fn summary_with_precision(network: &Network, quantization: &Quantization) -> String {
+    let int8: HashSet<&str> = quantization.layers.iter().map(String::as_str).collect();
+    let precision = |layer: &LayerInfo| match layer.macs {
+        0 => "",
+        _ if int8.contains(layer.name.as_str()) => "int8",
+        _ => "f32",
+    };
+    table(network, Some(&precision))
+}
+
+fn table(network: &Network, precision: Option<&dyn Fn(&LayerInfo) -> &'static str>) -> String {
+    let last = if precision.is_some() { "precision" } else { "" };
+    let mut rows = vec![["layer", "type", "output", "parameters", "MACs", last].map(str::to_owned)];
     for input in &network.spec().inputs {
         rows.push([
             input.name.clone(),
             "input".to_owned(),
             shape(&input.shape),
+            String::new(),
             String::new(),
             String::new(),
         ]);
@@ -24,11 +45,12 @@ pub fn summary(network: &Network) -> String {
             shape(&layer.output),
             number(count as u64),
             number(layer.macs),
+            precision.map(|precision| precision(layer)).unwrap_or_default().to_owned(),
         ]);
     }
-    let total = [thousands(network.parameter_count()), thousands(network.macs())];
-    rows.push(["total".to_owned(), String::new(), String::new(), total[0].clone(), total[1].clone()]);
-    let mut widths = [0usize; 5];
+    let [parameters, macs] = [network.parameter_count(), network.macs()].map(thousands);
+    rows.push(["total".to_owned(), String::new(), String::new(), parameters, macs, String::new()]);
+    let mut widths = [0usize; 6];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -41,7 +63,7 @@ pub fn summary(network: &Network) -> String {
             let fill = " ".repeat(width - cell.chars().count());
             let separator = if column == 0 { "" } else { "  " };
             // Numbers stand to the right, names to the left.
-            if column >= 3 {
+            if column == 3 || column == 4 {
                 line += &format!("{separator}{fill}{cell}");
             } else {
                 line += &format!("{separator}{cell}{fill}");

@@ -1,6 +1,8 @@
 //! Folding changes the network, not what it computes. The judge is a second forward pass, slow and in 64 bits,
 //! that knows nothing of folding.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod common;
 
 use std::collections::BTreeMap;
