@@ -142,7 +142,13 @@ fn refusals_name_what_was_wrong() {
             2,
             &["`gpu` is not a device; known are cpu, flex, ndarray"],
         ),
-        (&["animals", "-", "--device", "cuda:1"], b"", 2, &["`cuda:1` is not part of Brazier yet"]),
+        (&["animals", "-", "--device", "cuda:77"], b"", 2, &["the device `cuda:77` is not"]),
+        (
+            &["animals", "-", "--precision", "fp16"],
+            b"",
+            2,
+            &["`fp16` is not a precision; known are f32, f16 and bf16"],
+        ),
         (&["animals", "-", "--top", "0"], b"", 2, &["--top"]),
         (&["animals", "-", "-"], b"", 2, &["can be given once"]),
         (&["animals", "missing.png"], b"", 2, &["cannot read `missing.png`"]),
@@ -184,6 +190,23 @@ fn refusals_name_what_was_wrong() {
 }
 
 #[test]
+fn devices_and_precisions() {
+    let directory = registry();
+    let path = directory.path();
+    let pixels = pixels(0);
+    let exact = json(&run(path, &["animals", "-", "--json"], pixels.as_bytes()));
+    assert_eq!((&exact["device"], &exact["precision"]), (&"cpu".into(), &"f32".into()));
+    let half = json(&run(path, &["animals", "-", "--json", "--precision", "bf16"], pixels.as_bytes()));
+    assert_eq!(half["precision"], "bf16");
+    assert_eq!(half["predictions"][0]["class"], exact["predictions"][0]["class"]);
+    assert_ne!(half["predictions"][0]["logits"], exact["predictions"][0]["logits"]);
+    // What `auto` takes depends on the machine; that it says so does not.
+    let taken = run(path, &["animals", "-", "--device", "auto"], pixels.as_bytes());
+    assert_eq!(taken.code, 0, "{}", taken.err);
+    assert!(taken.err.contains("auto takes "), "{}", taken.err);
+}
+
+#[test]
 fn a_damaged_package_is_refused() {
     let directory = registry();
     let path = directory.path();
@@ -202,7 +225,12 @@ fn help_shows_examples() {
     let directory = tempfile::tempdir().unwrap();
     let ran = run(directory.path(), &["--help"], b"");
     assert_eq!(ran.code, 0);
-    for part in ["Examples:", "predict digits@production seven.png", "BRAZIER_PREDICT_DEVICE"] {
+    for part in [
+        "Examples:",
+        "predict digits@production seven.png",
+        "BRAZIER_PREDICT_DEVICE",
+        "BRAZIER_PREDICT_PRECISION",
+    ] {
         assert!(ran.out.contains(part), "{}", ran.out);
     }
 }
