@@ -116,22 +116,30 @@ mod graphics {
         block_on(instance.enumerate_adapters(backends)).iter().map(|adapter| adapter.get_info()).collect()
     }
 
-    /// Numbers the adapters: discrete GPUs first, then integrated and virtual ones, then a processor that
-    /// pretends. CubeCL counts each type from zero, and can name one processor only.
+    /// Numbers the adapters: discrete GPUs first, then integrated, virtual and other ones, then a processor
+    /// that pretends. CubeCL counts each type from zero, and can name one processor only.
     fn number(found: &[AdapterInfo], spec: fn(usize) -> DeviceSpec, api: WgpuBackend) -> Vec<Adapter> {
-        let types: [(DeviceType, fn(usize) -> WgpuDeviceKind); 4] = [
-            (DeviceType::DiscreteGpu, WgpuDeviceKind::DiscreteGpu),
-            (DeviceType::IntegratedGpu, WgpuDeviceKind::IntegratedGpu),
-            (DeviceType::VirtualGpu, WgpuDeviceKind::VirtualGpu),
-            (DeviceType::Cpu, |_| WgpuDeviceKind::Cpu),
+        let kind = |device_type, index| match device_type {
+            DeviceType::DiscreteGpu => WgpuDeviceKind::DiscreteGpu(index),
+            DeviceType::IntegratedGpu => WgpuDeviceKind::IntegratedGpu(index),
+            DeviceType::VirtualGpu => WgpuDeviceKind::VirtualGpu(index),
+            DeviceType::Cpu => WgpuDeviceKind::Cpu,
+            DeviceType::Other => WgpuDeviceKind::Other(index),
+        };
+        let types = [
+            DeviceType::DiscreteGpu,
+            DeviceType::IntegratedGpu,
+            DeviceType::VirtualGpu,
+            DeviceType::Other,
+            DeviceType::Cpu,
         ];
         let mut adapters = Vec::new();
-        for (device_type, kind) in types {
+        for device_type in types {
             let software = device_type == DeviceType::Cpu;
             let alike = found.iter().filter(|info| info.device_type == device_type);
             for (index, info) in alike.enumerate().take(if software { 1 } else { usize::MAX }) {
                 let driver = format!("{} {}", info.driver, info.driver_info);
-                let gpu = Gpu::Wgpu(WgpuDevice::new(kind(index)).on(api));
+                let gpu = Gpu::Wgpu(WgpuDevice::new(kind(device_type, index)).on(api));
                 adapters.push(Adapter {
                     spec: spec(adapters.len()),
                     name: Some(info.name.clone()).filter(|name| !name.is_empty()),
