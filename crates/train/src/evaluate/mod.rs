@@ -9,6 +9,7 @@ mod calibration;
 mod classes;
 mod labels;
 mod mistakes;
+mod precision;
 mod ranking;
 mod regression;
 
@@ -21,6 +22,7 @@ pub use self::align::{AlignError, align, data_config_for};
 pub use self::calibration::{Bin, Calibration};
 pub use self::classes::{ClassScore, Interval, wilson};
 pub use self::mistakes::Mistake;
+pub use self::precision::{MetricChange, PrecisionReport, Scored, compare_precisions};
 pub use self::ranking::auroc;
 pub use self::regression::TargetScore;
 use crate::data::{DataError, DataSet, SplitRecord, Target};
@@ -151,11 +153,25 @@ pub fn evaluate(
     indices: &[usize],
     progress: &mut dyn FnMut(usize),
 ) -> Result<Evaluation, EvaluateError> {
+    Ok(evaluate_outcomes(predictor, data, split, indices, progress)?.0)
+}
+
+/// [`evaluate`], with the answers that were scored.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_outcomes(
+    predictor: &predict::Predictor,
+    data: &DataSet,
+    split: &str,
+    indices: &[usize],
+    progress: &mut dyn FnMut(usize),
+) -> Result<(Evaluation, Vec<Outcome>), EvaluateError> {
     let outcomes = outcomes(predictor, data, indices, progress)?;
     let mut evaluation = score(predictor.postprocess(), split, &outcomes)?;
     let (name, sha256) = (data.name.clone(), data.sha256.clone());
     evaluation.data = Some(DataFacts { name, sha256, split: data.splits.record.clone() });
-    Ok(evaluation)
+    Ok((evaluation, outcomes))
 }
 
 /// Predicts the samples `indices` of `data`.
