@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use network::{Prediction, RawInput};
-use predict::Predictor;
+use predict::{PredictError, Predictor};
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
@@ -22,7 +22,8 @@ pub struct Timing {
 /// Predicts every input.
 ///
 /// # Errors
-/// 400 for an input that does not fit the model, with its place in the list; 500 when the network fails.
+/// 400 for an input that does not fit the model or its precision, with its place in the list; 500 when the network
+/// or its device fails.
 pub fn predict(predictor: &Predictor, inputs: &Inputs, timing: &mut Timing) -> Result<Vec<Prediction>> {
     let mut predictions = Vec::with_capacity(inputs.rows.len());
     // As many at once as the predictor runs in one pass, so that memory does not grow with the list.
@@ -53,7 +54,14 @@ fn batch(
     timing.prepare += start.elapsed();
     let start = Instant::now();
     let outputs = predictor.infer(std::slice::from_ref(&prepared));
-    let outputs = outputs.map_err(|error| Failed::Model(ServeError::internal(error)))?;
+    let outputs = outputs.map_err(|error| match error {
+        // What overflows in 16 bits depends on the values that were sent; a model that always does is not served.
+        PredictError::Overflow { row, precision } => Failed::Input(
+            row,
+            format!("its values are too large for the precision of this server, {precision}"),
+        ),
+        error => Failed::Model(ServeError::internal(error)),
+    })?;
     timing.infer += start.elapsed();
     predictor.finish(&outputs).map_err(|error| Failed::Model(ServeError::internal(error)))
 }

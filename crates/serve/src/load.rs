@@ -5,13 +5,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use artifact::registry::ModelEntry;
 use artifact::{ModelRef, Registry, Selector};
-use predict::{DeviceSpec, Predictor};
+use predict::{Placement, Predictor, WarmUp};
 
 use crate::error::suggestion;
 use crate::state::{Model, State, Version};
+
+/// How models are opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where they run, and in which precision.
+    pub placement: Placement,
+    /// On a GPU the sizes of passes; empty for the predictor's own rule.
+    pub batch_sizes: Vec<usize>,
+}
 
 /// A registry from which nothing can be served.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +79,7 @@ pub fn discover(state: &State, registry: &Registry, default: Option<ModelRef>) -
 ///
 /// # Errors
 /// When not one package could be loaded.
-pub fn load(state: &State, registry: &Registry, device: &DeviceSpec) -> Result<(), LoadError> {
+pub fn load(state: &State, registry: &Registry, options: &Options) -> Result<(), LoadError> {
     let found = state.catalog();
     let all = found
         .models
@@ -78,10 +88,10 @@ pub fn load(state: &State, registry: &Registry, device: &DeviceSpec) -> Result<(
     let (mut loaded, mut count) = (0usize, 0usize);
     for (name, number) in all {
         count += 1;
-        let version = match open(registry, name, number, device) {
-            Ok(predictor) => {
+        let version = match open(registry, name, number, options) {
+            Ok((predictor, warm)) => {
                 loaded += 1;
-                tracing::info!(model = %name, version = number, "loaded");
+                report(&predictor, &warm);
                 Version::Ready(Arc::new(predictor))
             }
             Err(error) => {
@@ -102,23 +112,49 @@ pub fn load(state: &State, registry: &Registry, device: &DeviceSpec) -> Result<(
     Ok(())
 }
 
-/// Opens one version and runs its self-check, which also warms it up.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Opens one version and compares it with its packed answers at every size of a pass, which also warms it up.
 fn open(
     registry: &Registry,
     name: &str,
     number: u64,
-    device: &DeviceSpec,
-) -> Result<Predictor, Box<dyn std::error::Error + Send + Sync>> {
+    options: &Options,
+) -> Result<(Predictor, Vec<WarmUp>), Failure> {
     // A hostile package must not take the server down, whatever it makes a library do.
-    let open = || -> Result<Predictor, Box<dyn std::error::Error + Send + Sync>> {
+    let open = || -> Result<(Predictor, Vec<WarmUp>), Failure> {
         let reference = ModelRef { name: name.to_owned(), selector: Selector::Version(number) };
-        let predictor = Predictor::open(registry, &reference, device)?;
-        predictor.self_check()?;
-        Ok(predictor)
+        let mut predictor = Predictor::open(registry, &reference, options.placement)?;
+        // A CPU takes batches as they come; filling them up would only cost time.
+        if predictor.device().is_gpu() {
+            predictor = predictor.with_batch_sizes(&options.batch_sizes);
+        }
+        let warm = predictor.warm_up()?;
+        Ok((predictor, warm))
     };
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).unwrap_or_else(|panic| {
         Err(format!("loading it panicked: {}", crate::pool::panic_message(panic.as_ref())).into())
     })
+}
+
+/// Logs what was loaded, and how long it took to warm up.
+fn report(predictor: &Predictor, warm: &[WarmUp]) {
+    let (model, version) = (predictor.name(), predictor.version());
+    for WarmUp { rows, check, first, again } in warm {
+        tracing::debug!(model, version, rows, ?check, ?first, ?again, "warmed up");
+    }
+    let took: Duration = warm.iter().map(|warm| warm.first + warm.again.unwrap_or_default()).sum();
+    tracing::info!(
+        model,
+        version,
+        device = %predictor.device(),
+        precision = %predictor.precision(),
+        batch_sizes = ?predictor.batch_sizes(),
+        samples = warm.iter().map(|warm| warm.check.samples).max().unwrap_or(0),
+        largest_difference = warm.iter().map(|warm| warm.check.largest_difference).fold(0.0, f32::max),
+        warm_up_ms = took.as_millis(),
+        "loaded"
+    );
 }
 
 /// An error with its causes on one line.

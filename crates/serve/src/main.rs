@@ -1,15 +1,17 @@
 //! `serve`: the server's command line.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use artifact::{ModelRef, Registry};
 use clap::Parser;
 use cli::config::{Layers, Resolved};
 use cli::{ErrorExt as _, ExitStatus};
-use predict::{DeviceError, DeviceSpec};
+use model::{Lane, PrecisionError};
+use predict::{DeviceError, DeviceSpec, Placement, Precision};
 use serve::config::Config;
-use serve::load::LoadError;
+use serve::load::{LoadError, Options};
 use serve::run::{RunError, run};
 
 /// Serves every model of a registry over HTTP, with a playground at `/`.
@@ -35,9 +37,14 @@ struct Args {
     #[arg(long, value_name = "MODEL")]
     default_model: Option<String>,
 
-    /// Where the models run: cpu, flex, … [default: cpu] [env: BRAZIER_SERVE_DEVICE]
+    /// Where the models run: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX], cuda[:INDEX], or auto for the best
+    /// there is [default: cpu] [env: BRAZIER_SERVE_DEVICE]
     #[arg(long)]
     device: Option<String>,
+
+    /// What they compute in: f32, or f16 or bf16 where the device can [default: f32] [env: BRAZIER_SERVE_PRECISION]
+    #[arg(long)]
+    precision: Option<String>,
 
     /// Threads that compute; 0 takes one per processor [default: 0] [env: BRAZIER_SERVE_THREADS]
     #[arg(long, value_name = "N")]
@@ -96,6 +103,7 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
         .flag("port", "--port", args.port)?
         .flag("default_model", "--default-model", args.default_model.as_ref())?
         .flag("device", "--device", args.device.as_ref())?
+        .flag("precision", "--precision", args.precision.as_ref())?
         .flag("threads", "--threads", args.threads)?
         .flag("limits.max_body_bytes", "--max-body-bytes", args.max_body_bytes)?;
     let resolved = layers.resolve::<Config>()?;
@@ -114,10 +122,8 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
             Some(parsed.map_err(|error| resolved.refuse("default_model", error.to_string()))?)
         }
     };
-    let device: DeviceSpec =
-        config.device.parse().map_err(|error: DeviceError| resolved.refuse("device", error.to_string()))?;
-    // A device that this build lacks is known before any model is read.
-    device.open().map_err(|error| resolved.refuse("device", error.to_string()))?;
+    // Held until the end, so that the device stays open whatever becomes of the models.
+    let (_lane, options) = place(&resolved)?;
     if !config.models.is_dir() {
         return Err(anyhow::anyhow!("there is no registry at {}", config.models.display()))
             .hint(NO_MODELS)
@@ -137,7 +143,7 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
             tracing::warn!(%error, "the address could not be printed");
         }
     };
-    let running = run(config, registry, default, device, threads, started);
+    let running = run(config, registry, default, options, threads, started);
     let result = actix_web::rt::System::new().block_on(running);
     match result {
         Ok(()) => Ok(ExitStatus::Success),
@@ -148,6 +154,46 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
         }
         Err(error @ RunError::Listen { .. }) => Err(error).hint("choose another port with --port"),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens the device. What this build or this machine lacks is known before any model is read.
+fn place(resolved: &Resolved<Config>) -> anyhow::Result<(Arc<Lane>, Options)> {
+    let config = &resolved.config;
+    let refused = |error: DeviceError| match error {
+        DeviceError::Precision { .. } => resolved.refuse("precision", error.to_string()),
+        error => resolved.refuse("device", error.to_string()),
+    };
+    let precision: Result<Precision, PrecisionError> = config.precision.parse();
+    let precision = precision.map_err(|error| resolved.refuse("precision", error.to_string()))?;
+    let asked: DeviceSpec = config.device.parse().map_err(refused)?;
+    let device = asked.resolve().map_err(refused)?;
+    if asked == DeviceSpec::Auto {
+        tell(device);
+    }
+    if device.is_gpu() {
+        model::device::set_kernel_cache(&config.kernel_cache);
+    } else if !config.batch_sizes.is_empty() {
+        tracing::warn!(%device, "`batch_sizes` is for GPUs; this device takes batches as they come");
+    }
+    let lane = Lane::open(&device).map_err(refused)?;
+    lane.supports(precision).map_err(refused)?;
+    let placement = Placement { device, precision };
+    Ok((lane, Options { placement, batch_sizes: config.batch_sizes.clone() }))
+}
+
+/// Logs what `auto` takes, and why nothing better.
+fn tell(device: DeviceSpec) {
+    tracing::info!(%device, "auto takes this device");
+    // The best first, as they are taken.
+    let kinds = model::device::inventory();
+    for name in ["cuda", "vulkan", "wgpu"] {
+        let Some(kind) = kinds.iter().find(|kind| kind.name == name) else { continue };
+        if kind.found.iter().any(|found| found.device == device) {
+            break;
+        }
+        let reason = kind.missing.as_deref().unwrap_or("only a processor that pretends to be a GPU is found");
+        tracing::info!(device = name, reason, "not taken by auto");
     }
 }
 
