@@ -1,7 +1,7 @@
 //! Loading: every version of every model in the registry, each checked before it serves.
 //!
-//! A package that is damaged is logged and skipped; the others serve. What the log says stays in the log,
-//! for it names paths.
+//! A package that is damaged, or whose answers on this device are not those that were packed, is logged and
+//! skipped; the others serve. What the log says stays in the log, for it names paths.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,10 @@
 //! Threads that compute, behind a bounded queue.
 //!
 //! Reading a body is asynchronous; parsing, preprocessing and the network are not, so they run here and the
-//! HTTP workers stay free to answer health checks. A full queue is an answer (503), not a longer wait, and
-//! the work of a client that went away is skipped. A panic in a job is that job's failure alone.
+//! HTTP workers stay free to answer health checks. With a GPU they parse and preprocess here and then wait for
+//! the device's own thread, which runs one pass after the other ([`model::Lane`]). A full queue is an answer
+//! (503), not a longer wait, and the work of a client that went away is skipped. A panic in a job is that job's
+//! failure alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
