@@ -167,13 +167,13 @@ fn place(resolved: &Resolved<Config>) -> anyhow::Result<(Arc<Lane>, Options)> {
     let precision: Result<Precision, PrecisionError> = config.precision.parse();
     let precision = precision.map_err(|error| resolved.refuse("precision", error.to_string()))?;
     let asked: DeviceSpec = config.device.parse().map_err(refused)?;
+    // Before anything opens a GPU, which asking it for its name does too.
+    model::device::set_kernel_cache(&config.kernel_cache);
     let device = asked.resolve().map_err(refused)?;
     if asked == DeviceSpec::Auto {
         tell(device);
     }
-    if device.is_gpu() {
-        model::device::set_kernel_cache(&config.kernel_cache);
-    } else if !config.batch_sizes.is_empty() {
+    if !device.is_gpu() && !config.batch_sizes.is_empty() {
         tracing::warn!(%device, "`batch_sizes` is for GPUs; this device takes batches as they come");
     }
     let lane = Lane::open(&device).map_err(refused)?;
