@@ -53,7 +53,7 @@ pub(crate) struct EvaluateArguments {
     split: SplitName,
 
     /// Where to compute: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX], cuda[:INDEX], or auto for the best there
-    /// is; a GPU's compiled kernels are kept in BRAZIER_KERNEL_CACHE [default: kernel-cache beside the packages].
+    /// is.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: DeviceSpec,
 
@@ -77,7 +77,10 @@ const EXAMPLES: &str = "Examples:
   train evaluate digits@1
   train evaluate digits@production --device flex --json
   train evaluate digits@production --device auto --precision f16
-  train evaluate tumours@2 --data new-patients.csv";
+  train evaluate tumours@2 --data new-patients.csv
+
+A GPU's compiled kernels are kept in the folder kernel-cache beside the packages, or where the environment variable
+BRAZIER_KERNEL_CACHE says.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum SplitName {

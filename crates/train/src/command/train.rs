@@ -35,7 +35,7 @@ pub(crate) struct TrainArguments {
     set: Vec<String>,
 
     /// Where to train: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX], cuda[:INDEX], or auto for the best there
-    /// is; a GPU's compiled kernels are kept in BRAZIER_KERNEL_CACHE [default: kernel-cache beside the packages].
+    /// is.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 
@@ -91,8 +91,11 @@ const EXAMPLES: &str = "Examples:
   train train --config configs/train/digits.toml
   train train --config configs/train/mnist-lenet5.toml --set optimizer.learning_rate=3e-4 --seed 7
   train train --config configs/train/own-csv.toml --set data.path=my.csv --dry-run
-  train train --config configs/train/cifar10-resnet20.toml --device auto
-  train train --resume digits-3";
+  train train --config configs/train/cifar10-keras-cnn.toml --device auto
+  train train --resume digits-3
+
+A GPU's compiled kernels are kept in the folder kernel-cache beside the packages, or where the environment variable
+BRAZIER_KERNEL_CACHE says.";
 
 /// What is printed at the end.
 #[derive(Serialize)]

@@ -191,3 +191,27 @@ fn has_checkpoint(run: &Path) -> bool {
         .unwrap()
         .any(|entry| entry.unwrap().path().join("state.json").is_file())
 }
+
+#[test]
+fn a_run_on_the_automatic_device_goes_on_where_it_began() {
+    let place = Place::new();
+    let output = place.run(&["train", "--config", "config.toml", "--device", "auto", "--no-pack", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let taken = json(&output)["device"].as_str().unwrap().to_owned();
+    assert_ne!(taken, "auto");
+    let run = place.path("artifacts/runs/digits-1");
+    let resolved = std::fs::read_to_string(run.join("config.resolved.toml")).unwrap();
+    assert!(resolved.contains("device = \"auto\""), "{resolved}");
+    // The run was begun on a device that `auto` would not take.
+    let record = std::fs::read_to_string(run.join("run.json")).unwrap();
+    assert!(record.contains(&format!("\"device\": \"{taken}\"")), "{record}");
+    let record = record.replace(&format!("\"device\": \"{taken}\""), "\"device\": \"flex\"");
+    std::fs::write(run.join("run.json"), record).unwrap();
+    let output = place.run(&["train", "--resume", "digits-1", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(json(&output)["device"], "flex");
+    // A device that is asked for by name is another device.
+    let output = place.run(&["train", "--resume", "digits-1", "--device", "cpu"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("train.device"), "{}", text(&output.stderr));
+}
