@@ -18,18 +18,19 @@ const MADE_UP: usize = 4;
 /// How far an output may be from the expected one in a self-check, as a share of the sample's largest output (at
 /// least 1).
 ///
-/// It must pass every way to round and no wrong kernel. The figures in the source are the largest differences
-/// between a CPU's 32 bits and the precision, over all presets.
+/// It must pass every way to round and no wrong kernel. The figures in the source are the largest differences to a
+/// CPU's 32 bits that were seen over all presets, on CPUs and on Mesa's software Vulkan.
 #[must_use]
 pub fn tolerance(placement: Placement) -> f32 {
     match (placement.device, placement.precision) {
-        // 8 significant bits; seen were 0.011.
+        // 8 significant bits; seen were 0.011 (on CPUs alone, for lack of other devices that can).
         (_, Precision::Bf16) => 0.05,
-        // 11 significant bits; seen were 0.0022.
-        (_, Precision::F16) => 0.01,
-        // Burn's kernels for NVIDIA's tensor cores round the factors of 32-bit products to 11 bits (TF32).
+        // 11 significant bits; seen were 0.0022 on CPUs and 0.0036 on Vulkan, which has other kernels.
+        (_, Precision::F16) => 0.02,
+        // Burn's kernels for NVIDIA's tensor cores round the factors of 32-bit products to 11 bits (TF32). From
+        // their source; not measured.
         (DeviceSpec::Cuda(_), _) => 0.01,
-        // Devices add in different orders; 32-bit floats then differ in the sixth digit or so.
+        // Devices add in different orders; 32-bit floats then differ in the sixth digit or so: seen were 0.0000015.
         _ => 0.001,
     }
 }

@@ -15,15 +15,16 @@ use predict::{Parts, Placement, Precision, Predictor};
 use tempfile::TempDir;
 
 /// How far outputs may be from those of the CPU in 32 bits, as a share of the row's largest output (at least 1).
-/// The worst that was seen over all presets below, with six seeds each, stands beside it.
+/// The worst that was seen over all presets below stands beside it: on the CPU with six seeds each, on lavapipe (Mesa's
+/// software Vulkan, as `wgpu`) with one.
 fn allowed(placement: Placement) -> f32 {
     match (placement.device, placement.precision) {
-        // TF32: Burn's kernels for tensor cores round the factors of 32-bit products to 11 significant bits.
+        // TF32: Burn's kernels for tensor cores round the factors of 32-bit products to 11 significant bits. Not run.
         (DeviceSpec::Cuda(_), Precision::F32) => 1e-2,
-        // 32 bits, sums in another order: 2e-6 on lavapipe.
+        // 32 bits, sums in another order: 1.5e-6 on lavapipe (keras-cnn).
         (_, Precision::F32) => 1e-4,
-        // 11 significant bits: 2.2e-3 on the CPU (keras-cnn).
-        (_, Precision::F16) => 1e-2,
+        // 11 significant bits: 2.2e-3 on the CPU, 3.6e-3 on lavapipe (keras-cnn on both).
+        (_, Precision::F16) => 2e-2,
         // 8 significant bits: 1.1e-2 on the CPU (keras-cnn, mlp).
         (_, Precision::Bf16) => 5e-2,
         other => panic!("no tolerance for {other:?}"),
