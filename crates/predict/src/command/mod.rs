@@ -107,9 +107,7 @@ fn placement(args: &Args, printer: &Printer) -> anyhow::Result<Placement> {
         ));
     }
     if device.is_gpu() {
-        // Beside the registry, where training and the server keep theirs.
-        let artifacts = args.models.parent().unwrap_or(&args.models);
-        model::device::set_kernel_cache(&artifacts.join("kernel-cache"));
+        model::device::set_kernel_cache(&cli::kernel_cache(&args.models));
     }
     Ok(Placement { device, precision })
 }

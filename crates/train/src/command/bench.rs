@@ -72,7 +72,7 @@ pub(crate) fn run(command: BenchCommand) -> anyhow::Result<ExitStatus> {
     }
     let threads = model::device::threads();
     let spec = device::choose(command.device, &printer)?;
-    device::keep_kernels(Path::new("artifacts/models"));
+    model::device::set_kernel_cache(&cli::kernel_cache(Path::new("artifacts/models")));
     let device = spec.open().map_err(failure::explain_device)?;
     let python = match &command.python {
         Some(python) => Some(python.clone()),

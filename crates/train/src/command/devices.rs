@@ -1,6 +1,7 @@
 //! `train devices`: what is compiled in, what this machine has, and why something is missing.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use clap::Args;
 use cli::{ExitStatus, Table};
@@ -40,6 +41,8 @@ struct DevicesResult<'a> {
 
 pub(crate) fn run(arguments: &DevicesArguments) -> anyhow::Result<ExitStatus> {
     let printer = arguments.common.start(tracing::Level::WARN);
+    // Asking a GPU opens it, and what is compiled for that belongs where the other commands look.
+    model::device::set_kernel_cache(&cli::kernel_cache(Path::new("artifacts/models")));
     let kinds = inventory();
     let auto = DeviceSpec::Auto.resolve().ok();
     printer.result(&DevicesResult { devices: &kinds, auto }, || human(&kinds, auto))?;

@@ -141,7 +141,7 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
     let printer = arguments.common.start(tracing::Level::WARN);
     model::device::set_threads(arguments.threads).usage()?;
     let device = device::choose(arguments.device, &printer)?;
-    device::keep_kernels(&arguments.models);
+    model::device::set_kernel_cache(&cli::kernel_cache(&arguments.models));
     let registry = Registry::open(&arguments.models)?;
     let package = registry.package(&arguments.model).map_err(failure::explain_registry)?;
     let manifest = package.manifest().clone();

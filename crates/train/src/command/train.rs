@@ -134,7 +134,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<ExitStatus> {
     };
     resolved.config.check().map_err(|error| resolve::refusal(&resolved, &error))?;
     model::device::set_threads(resolved.config.train.threads.unwrap_or(0)).usage()?;
-    device::keep_kernels(&arguments.models);
+    model::device::set_kernel_cache(&cli::kernel_cache(&arguments.models));
     if arguments.print_network {
         return print_network(arguments, &resolved, &printer);
     }
