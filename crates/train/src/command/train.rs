@@ -17,7 +17,7 @@ use train::run::{REPORT_FILE, RunDirectory};
 use super::narrator::Narrator;
 use super::progress::{self, Display, ProgressKind};
 use super::resolve::{self, Overrides};
-use super::{clock, device, failure, summary};
+use super::{clock, failure, summary};
 
 /// Trains a network as a configuration says, scores it on the test split, writes a report, packs it.
 ///
