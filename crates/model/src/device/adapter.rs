@@ -25,6 +25,17 @@ pub(super) struct Adapter {
     pub(super) gpu: Option<Gpu>,
 }
 
+impl Adapter {
+    /// Why it must not be opened although it is there.
+    pub(super) fn unfit(&self) -> Option<&'static str> {
+        let crashes = self.software && cfg!(feature = "fast-gpu");
+        crashes.then_some(
+            "it is a processor that pretends to be a GPU, and fused and tuned kernels, which this program has, \
+             crash inside Mesa there; `cpu` is faster, and a program built with `wgpu` alone runs on it",
+        )
+    }
+}
+
 /// The devices of the kind of `spec`, in the order of their indices.
 pub(super) fn adapters(spec: DeviceSpec) -> Vec<Adapter> {
     let simple =

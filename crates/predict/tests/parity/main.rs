@@ -140,15 +140,18 @@ fn logits(predictor: &Predictor, inputs: &[RawInput]) -> Vec<f32> {
     predictor.infer(&[prepared]).unwrap().remove(0).tensor.as_f32().unwrap().to_vec()
 }
 
+/// A difference that is no number must not pass for a small one, and stays whatever follows.
+fn larger(a: f32, b: f32) -> f32 {
+    if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
+}
+
 /// Compares rows of ten logits and returns the largest difference, as a share of the row's largest.
 fn worst(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let row = |(found, expected): (&[f32], &[f32])| {
         let largest = expected.iter().fold(1.0f32, |largest, logit| largest.max(logit.abs()));
-        // A difference that is no number must not pass for a small one.
         let difference = |(a, b): (&f32, &f32)| (a - b).abs() / largest;
-        found.iter().zip(expected).map(difference).fold(0.0f32, |a, b| if b.is_nan() { b } else { a.max(b) })
+        found.iter().zip(expected).map(difference).fold(0.0f32, larger)
     };
-    let rows = found.chunks(10).zip(expected.chunks(10)).map(row);
-    rows.fold(0.0f32, |a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) })
+    found.chunks(10).zip(expected.chunks(10)).map(row).fold(0.0f32, larger)
 }
