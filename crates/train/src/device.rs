@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use model::device::panic_message;
 use model::{DeviceError, DeviceSpec};
 
 /// Does `work` that computes on `device`. Burn's GPU backends panic when a driver fails, a kernel does not
@@ -15,9 +16,7 @@ pub fn guarded<T>(device: DeviceSpec, work: impl FnOnce() -> T) -> Result<T, Dev
     }
     // The caller gives the work up as a whole, so nothing half-changed is looked at afterwards.
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        let reason = text.unwrap_or_else(|| "its backend stopped without a message".to_owned());
+        let reason = panic_message(panic.as_ref()).to_owned();
         DeviceError::Failed { device, reason }
     })
 }

@@ -193,8 +193,10 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
 
     let interrupter = Interrupter::new();
     let renderer = (hooks.renderer)(&interrupter);
-    let plan = plan(request, checked, &prepared, &run, opened, hooks);
+    let plan = plan(request, checked, &prepared, &run, opened.clone(), hooks);
     let fitted = guarded(device, || fit(plan, renderer, &interrupter, resume))??;
+    // The predictor computes on a stream of its own, which cannot use what training holds.
+    guarded(device, || opened.memory_cleanup())?;
     hooks.observer.stage(Stage::Fitted(&fitted));
     record.epochs = fitted.history.len();
     record.best_epoch = fitted.epoch;
@@ -212,11 +214,11 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
         postprocess: prepared.postprocess.clone(),
         weights: fitted.weights.clone(),
     };
-    let predictor = Predictor::from_parts(parts, device)?;
+    let predictor = Predictor::from_parts(parts.clone(), device)?;
     let scoring = Instant::now();
     let total = prepared.data.splits.test.len();
     if device.is_gpu() {
-        // Before its answers are scored and packed as the right ones: against a CPU, at every size of a pass.
+        // Before its answers are scored: against a CPU's, at every size of a pass that scoring needs.
         predictor.warm_up_for(total)?;
     }
     let evaluation = evaluate(&predictor, &prepared.data, "test", &prepared.data.splits.test, &mut |done| {
@@ -231,7 +233,12 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
     let mut published = None;
     if let Some(root) = request.publish.as_ref().filter(|_| record.model.is_none()) {
         let origin = pack::Origin { config, record: &record, device, created: request.now.clone() };
-        let draft = pack::draft(&prepared, &fitted, &evaluation, &predictor, &origin)?;
+        // Samples are packed with what a CPU answers, so that every device is measured by the same, most exact
+        // answers, and not by those of one that rounds more.
+        let on_cpu =
+            if device.is_gpu() { Some(Predictor::from_parts(parts, DeviceSpec::Cpu)?) } else { None };
+        let reference = on_cpu.as_ref().unwrap_or(&predictor);
+        let draft = pack::draft(&prepared, &fitted, &evaluation, reference, &origin)?;
         let package = Registry::open(root)
             .and_then(|registry| registry.publish(&config.name, draft))
             .map_err(|source| TrainError::Publish { run: run.id().to_owned(), source: Box::new(source) })?;

@@ -49,8 +49,7 @@ pub(crate) struct TrainBench {
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
     /// Where Brazier trains: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX], cuda[:INDEX], or auto for the best
-    /// there is. A GPU's compiled kernels are kept in artifacts/kernel-cache, or where the environment variable
-    /// BRAZIER_KERNEL_CACHE says.
+    /// there is. A GPU's compiled kernels are kept in artifacts/kernel-cache, or where BRAZIER_KERNEL_CACHE says.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: DeviceSpec,
     #[command(flatten)]

@@ -22,7 +22,9 @@ pub(super) fn took(taken: DeviceSpec) -> String {
     if taken.is_gpu() {
         return format!("device {taken}, the best that `auto` finds");
     }
-    format!("device {taken}: `auto` finds no GPU that this program can use; `cargo xtask devices` says why")
+    format!(
+        "device {taken}: `auto` finds no GPU that this program can use; `cargo xtask devices --device auto` says why"
+    )
 }
 
 #[cfg(test)]

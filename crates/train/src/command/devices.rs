@@ -18,8 +18,8 @@ use super::failure;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DevicesArguments {
-    /// Fail unless this device is there: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX], cuda[:INDEX], or
-    /// auto, which is what the best device of this list is called.
+    /// Fail unless this device is there: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX] or cuda[:INDEX]; auto
+    /// stands for the best of those.
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceSpec>,
 

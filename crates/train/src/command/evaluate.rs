@@ -13,7 +13,7 @@ use serde::Serialize;
 use train::config::TrainConfig;
 use train::data::{self, DataConfig, DataSet, Part, SourceKind};
 use train::evaluate::{
-    Evaluation, Outcome, PrecisionReport, Scored, align, compare_precisions, data_config_for,
+    EvaluateError, Evaluation, Outcome, PrecisionReport, Scored, align, compare_precisions, data_config_for,
     evaluate_outcomes,
 };
 
@@ -79,8 +79,7 @@ const EXAMPLES: &str = "Examples:
   train evaluate digits@production --device auto --precision f16
   train evaluate tumours@2 --data new-patients.csv
 
-A GPU's compiled kernels are kept in the folder kernel-cache beside the packages, or where the environment variable
-BRAZIER_KERNEL_CACHE says.";
+A GPU's compiled kernels are kept in the folder kernel-cache beside the packages, or where BRAZIER_KERNEL_CACHE says.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum SplitName {
@@ -129,12 +128,21 @@ struct EvaluateResult<'a> {
     precision: Option<InPrecision>,
 }
 
-/// The scores in half precision.
+/// The scores in half precision, or the reason why there are none.
 #[derive(Serialize)]
-struct InPrecision {
-    #[serde(flatten)]
-    report: PrecisionReport,
-    evaluation: Evaluation,
+#[serde(untagged)]
+enum InPrecision {
+    Scored {
+        #[serde(flatten)]
+        report: PrecisionReport,
+        evaluation: Box<Evaluation>,
+    },
+    /// The first sample whose numbers are too large for the precision.
+    Overflow {
+        precision: Precision,
+        #[serde(rename = "overflow_at_sample")]
+        sample: usize,
+    },
 }
 
 pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
@@ -162,14 +170,25 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
     let precision = match &half {
         None => None,
         Some(half) => {
-            let (scores, answers) = score(half, &data, &split, &indices, &printer)?;
             let scored = |predictor: &Predictor, outcomes, evaluation| {
                 let precision = predictor.precision();
                 Scored { precision, outcomes, evaluation }
             };
-            let reference = scored(&predictor, outcomes.as_slice(), &evaluation);
-            let report = compare_precisions(reference, scored(half, answers.as_slice(), &scores));
-            Some(InPrecision { report, evaluation: scores })
+            match score(half, &data, &split, &indices, &printer) {
+                Ok((scores, answers)) => {
+                    let reference = scored(&predictor, outcomes.as_slice(), &evaluation);
+                    let report = compare_precisions(reference, scored(half, answers.as_slice(), &scores));
+                    Some(InPrecision::Scored { report, evaluation: Box::new(scores) })
+                }
+                // That a model cannot be used in this precision is what was asked.
+                Err(error) => match error.downcast::<EvaluateError>() {
+                    Ok(EvaluateError::Overflow { index, precision }) => {
+                        Some(InPrecision::Overflow { precision, sample: index })
+                    }
+                    Ok(error) => return Err(error.into()),
+                    Err(error) => return Err(error),
+                },
+            }
         }
     };
     let as_packed =
@@ -178,8 +197,9 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
     let shown = (&evaluation, comparison.as_ref());
     let result = EvaluateResult { model, device, comparison: shown.1, evaluation: shown.0, precision };
     printer.result(&result, || human(shown.0, shown.1, result.precision.as_ref()))?;
-    let differs = comparison.is_some_and(|comparison| !comparison.differences.is_empty());
-    Ok(if differs { ExitStatus::GateFailed } else { ExitStatus::Success })
+    let differs = comparison.as_ref().is_some_and(|comparison| !comparison.differences.is_empty());
+    let unusable = matches!(result.precision, Some(InPrecision::Overflow { .. }));
+    Ok(if differs || unusable { ExitStatus::GateFailed } else { ExitStatus::Success })
 }
 
 fn score(
@@ -191,7 +211,7 @@ fn score(
 ) -> anyhow::Result<(Evaluation, Vec<Outcome>)> {
     if predictor.device().is_gpu() && predictor.precision() == Precision::F32 {
         // A GPU may compute something wrong and say nothing. In half precision the difference is the result.
-        predictor.warm_up_for(indices.len())?;
+        predictor.warm_up_for(indices.len()).map_err(failure::explain_predict)?;
     }
     let task = format!("evaluate in {}", predictor.precision());
     let bar = printer.progress(&task, Unit::Count("samples"), Some(indices.len() as u64)).milestones_only();
@@ -309,9 +329,18 @@ fn human(
             }
         }
     }
-    if let Some(precision) = precision {
-        text += "\n\n";
-        text += &summary::precisions(&precision.report);
+    match precision {
+        None => {}
+        Some(InPrecision::Scored { report, .. }) => {
+            text += "\n\n";
+            text += &summary::precisions(report);
+        }
+        Some(InPrecision::Overflow { precision, sample }) => {
+            text += &format!(
+                "\n\nthe model cannot be used in {precision}: sample {sample} needs numbers that it does not have; bf16 \
+                 has the range of f32"
+            );
+        }
     }
     text
 }

@@ -60,6 +60,9 @@ pub(super) fn explain_device(error: DeviceError) -> anyhow::Error {
             hinted(error.into(), "`cargo xtask devices` lists the devices with their drivers")
         }
         DeviceError::NotCompiledIn { .. } => usage(error, None),
+        DeviceError::NotFound { device, .. } => {
+            usage(error, Some(&format!("`cargo xtask devices --device {device}` lists what there is")))
+        }
         error => usage(error, Some("`cargo xtask devices` lists what there is")),
     }
 }

@@ -94,8 +94,7 @@ const EXAMPLES: &str = "Examples:
   train train --config configs/train/cifar10-keras-cnn.toml --device auto
   train train --resume digits-3
 
-A GPU's compiled kernels are kept in the folder kernel-cache beside the packages, or where the environment variable
-BRAZIER_KERNEL_CACHE says.";
+A GPU's compiled kernels are kept in the folder kernel-cache beside the packages, or where BRAZIER_KERNEL_CACHE says.";
 
 /// What is printed at the end.
 #[derive(Serialize)]

@@ -15,6 +15,7 @@ mod regression;
 
 use std::collections::BTreeMap;
 
+use model::Precision;
 use network::{Postprocess, Prediction, Task};
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +133,14 @@ pub enum EvaluateError {
         /// What the predictor said.
         message: String,
     },
+    /// A sample whose numbers do not fit the precision.
+    #[error("sample {index} needs numbers that {precision} does not have")]
+    Overflow {
+        /// Its index in the data set.
+        index: usize,
+        /// What the model computed in.
+        precision: Precision,
+    },
     /// A target that is not of the model's task.
     #[error("sample {index} has a target that does not belong to a {task} model")]
     Target {
@@ -187,9 +196,12 @@ pub fn outcomes(
     let mut outcomes = Vec::with_capacity(indices.len());
     for batch in indices.chunks(BATCH) {
         let inputs = batch.iter().map(|&index| data.source.read(index)).collect::<Result<Vec<_>, _>>()?;
-        let predictions = predictor.predict(&inputs).map_err(|error| EvaluateError::Predict {
-            index: batch.first().copied().unwrap_or(0),
-            message: chain(&error),
+        let first = batch.first().copied().unwrap_or(0);
+        let predictions = predictor.predict(&inputs).map_err(|error| match error {
+            predict::PredictError::Overflow { row, precision } => {
+                EvaluateError::Overflow { index: batch.get(row).copied().unwrap_or(first), precision }
+            }
+            error => EvaluateError::Predict { index: first, message: chain(&error) },
         })?;
         for (&index, prediction) in batch.iter().zip(predictions) {
             outcomes.push(Outcome { index, target: data.source.target(index)?, prediction });

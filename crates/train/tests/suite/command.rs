@@ -66,6 +66,39 @@ fn train_then_evaluate() {
     assert!(json(&output)["comparison"].is_null());
 }
 
+/// Weights that 32 bits hold and 16 bits of f16 do not: what was asked is then answered with no.
+#[test]
+fn a_model_that_overflows_in_half_precision_fails_the_gate() {
+    let place = Place::new();
+    assert_eq!(place.run(&["train", "--config", "config.toml", "--quiet"]).status.code(), Some(0));
+    let registry = artifact::Registry::open(place.path("artifacts/models")).unwrap();
+    let package = registry.package(&"digits@1".parse().unwrap()).unwrap();
+    let mut manifest = package.manifest().clone();
+    manifest.samples.clear();
+    let mut weights = package.weights().unwrap();
+    for (key, tensor) in &mut weights {
+        if key.ends_with(".weight") {
+            let values = tensor.as_f32().unwrap().iter().map(|value| value * 2000.0).collect();
+            *tensor = network::Tensor::from_f32(tensor.shape().to_vec(), values).unwrap();
+        }
+    }
+    let evaluation = serde_json::Value::Null;
+    let draft = artifact::Draft { manifest, weights, evaluation, card: String::new() };
+    registry.publish("digits", draft).unwrap();
+
+    let command = ["evaluate", "digits@2", "--config", "config.toml", "--precision", "f16"];
+    let output = place.run(&command);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}{}", text(&output.stderr));
+    assert!(shown.contains("cannot be used in f16: sample ") && shown.contains("bf16"), "{shown}");
+    let output = place.run(&[&command[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(json(&output)["precision"]["overflow_at_sample"].is_u64());
+    // The same numbers fit into bf16, whose scores are reported.
+    let output = place.run(&["evaluate", "digits@2", "--config", "config.toml", "--precision", "bf16", "--json"]);
+    assert!(json(&output)["precision"]["metrics"]["accuracy"]["found"].is_f64(), "{}", text(&output.stderr));
+}
+
 #[test]
 fn the_environment_sets_values_below_flags() {
     let place = Place::new();
