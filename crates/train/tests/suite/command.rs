@@ -95,7 +95,8 @@ fn a_model_that_overflows_in_half_precision_fails_the_gate() {
     assert_eq!(output.status.code(), Some(1));
     assert!(json(&output)["precision"]["overflow_at_sample"].is_u64());
     // The same numbers fit into bf16, whose scores are reported.
-    let output = place.run(&["evaluate", "digits@2", "--config", "config.toml", "--precision", "bf16", "--json"]);
+    let output =
+        place.run(&["evaluate", "digits@2", "--config", "config.toml", "--precision", "bf16", "--json"]);
     assert!(json(&output)["precision"]["metrics"]["accuracy"]["found"].is_f64(), "{}", text(&output.stderr));
 }
 
