@@ -74,6 +74,25 @@ pub enum DeviceError {
     Threads { current: usize, wanted: usize },
 }
 
+impl DeviceError {
+    /// What a person at a terminal can do about it, where the message does not say so itself.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotCompiledIn { .. } | Self::TooManyThreads { .. } | Self::Threads { .. } => None,
+            Self::Failed { .. } => {
+                Some("`cargo xtask devices` lists the devices with their drivers".to_owned())
+            }
+            Self::NotFound { device, .. } => {
+                Some(format!("`cargo xtask devices --device {device}` lists what there is"))
+            }
+            Self::Unknown { .. } | Self::NoIndex { .. } | Self::BadIndex { .. } | Self::Precision { .. } => {
+                Some("`cargo xtask devices` lists what there is".to_owned())
+            }
+        }
+    }
+}
+
 impl DeviceSpec {
     /// One of each kind, but for [`DeviceSpec::Auto`].
     pub(crate) const KINDS: [Self; 6] =
