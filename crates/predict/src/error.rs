@@ -61,6 +61,7 @@ pub enum PredictError {
         placement: Placement,
         rows: usize,
     },
+    /// `row` is the row in the batch that the caller gave, from 0, however the batch was cut.
     #[error(
         "the answer to row {row} is not a finite number in {precision}: its values are too large for that precision; \
          f32 has the range"

@@ -207,18 +207,25 @@ impl Predictor {
     /// [`Predictor::finish`] for as many at once as memory allows.
     ///
     /// # Errors
-    /// When an input cannot be prepared; the error says which, and nothing is answered then.
+    /// When an input cannot be prepared or overflows in half precision; the error says which, and nothing is
+    /// answered then. When the device fails.
     pub fn predict(&self, inputs: &[RawInput]) -> Result<Vec<Prediction>, PredictError> {
         if self.signature.inputs.len() != 1 {
             return Err(PredictError::Inputs { inputs: self.signature.inputs.len() });
         }
         let mut predictions = Vec::with_capacity(inputs.len());
         for (pass, rows) in inputs.chunks(self.pass_rows()).enumerate() {
-            let prepared = self.prepare(rows).map_err(|error| PrepareError {
-                index: pass * self.pass_rows() + error.index,
-                source: error.source,
+            let first = pass * self.pass_rows();
+            let prepared = self
+                .prepare(rows)
+                .map_err(|PrepareError { index, source }| PrepareError { index: first + index, source })?;
+            let outputs = self.infer(&[prepared]).map_err(|error| match error {
+                PredictError::Overflow { row, precision } => {
+                    PredictError::Overflow { row: first + row, precision }
+                }
+                error => error,
             })?;
-            predictions.extend(self.finish(&self.infer(&[prepared])?)?);
+            predictions.extend(self.finish(&outputs)?);
         }
         Ok(predictions)
     }

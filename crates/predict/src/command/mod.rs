@@ -1,5 +1,6 @@
 //! The command: open the model, read the inputs, print the answers.
 
+mod failure;
 mod show;
 mod source;
 
@@ -9,7 +10,7 @@ use anyhow::Context as _;
 use artifact::{ModelRef, Registry, RegistryError};
 use clap::Parser;
 use cli::{ErrorExt as _, ExitStatus, Printer};
-use predict::{DeviceError, DeviceSpec, Placement, Precision, PredictError, Predictor};
+use predict::{DeviceSpec, Placement, Precision, PredictError, Predictor};
 
 /// Predicts with a packed model.
 ///
@@ -55,7 +56,9 @@ const EXAMPLES: &str = "Examples:
   predict digits@production seven.png
   predict cells@2 patients.csv --json
   predict digits photo.png --device auto --precision f16
-  echo '[0, 0, 5, 13, 9, 1, …]' | predict digits -";
+  echo '[0, 0, 5, 13, 9, 1, …]' | predict digits -
+
+A GPU's compiled kernels are kept in the folder kernel-cache beside the registry, or where BRAZIER_KERNEL_CACHE says.";
 
 pub(crate) fn run() -> anyhow::Result<ExitStatus> {
     let args = Args::parse();
@@ -70,7 +73,7 @@ pub(crate) fn run() -> anyhow::Result<ExitStatus> {
     let inputs = source::read_all(&args.inputs, predictor.preprocess())?;
     // Only what this batch needs is checked: on a GPU every size costs the time to compile its kernels.
     let checked = predictor.warm_up_for(inputs.len());
-    for checked in checked.hint("`cargo xtask models verify` checks the registry")? {
+    for checked in checked.or_else(|error| failure::unfit(error, &args.model))? {
         tracing::info!(
             model = predictor.name(),
             version = predictor.version(),
@@ -84,13 +87,7 @@ pub(crate) fn run() -> anyhow::Result<ExitStatus> {
         );
     }
     let rows: Vec<_> = inputs.iter().map(|input| input.raw.clone()).collect();
-    let predictions = predictor.predict(&rows).map_err(|error| match error {
-        PredictError::Input(refused) => {
-            let name = inputs.get(refused.index).map_or_else(String::new, |input| input.name.clone());
-            anyhow::Error::new(refused.source).context(format!("{name} cannot be predicted"))
-        }
-        other => other.into(),
-    })?;
+    let predictions = predictor.predict(&rows).or_else(|error| failure::unanswered(error, &inputs))?;
     show::print(&printer, &predictor, &inputs, &predictions, args.top.map(usize::from))?;
     Ok(ExitStatus::Success)
 }
@@ -99,8 +96,8 @@ pub(crate) fn run() -> anyhow::Result<ExitStatus> {
 /// machine lacks is.
 fn placement(args: &Args, printer: &Printer) -> anyhow::Result<Placement> {
     let precision: Precision = args.precision.parse().usage()?;
-    let given: DeviceSpec = args.device.parse().usage()?;
-    let device = given.resolve().usage()?;
+    let given: DeviceSpec = args.device.parse().or_else(failure::device)?;
+    let device = given.resolve().or_else(failure::device)?;
     if device != given {
         printer.status(format!(
             "{given} takes {device}; `cargo xtask devices` lists what there is, and what is missing"
@@ -114,7 +111,7 @@ fn placement(args: &Args, printer: &Printer) -> anyhow::Result<Placement> {
 
 fn open(registry: &Registry, reference: &ModelRef, placement: Placement) -> anyhow::Result<Predictor> {
     match Predictor::open(registry, reference, placement) {
-        Err(PredictError::Device(error @ DeviceError::Precision { .. })) => Err(error).usage(),
+        Err(PredictError::Device(error)) => failure::device(error),
         Ok(predictor) => Ok(predictor),
         Err(PredictError::Registry(error @ RegistryError::UnknownModel { .. })) => Err(error)
             .hint("`cargo xtask quickstart` makes digits@1; --models names another registry")

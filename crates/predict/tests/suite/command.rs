@@ -5,19 +5,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use artifact::Registry;
-use network::Cell;
+use network::{Cell, Postprocess, Task};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{image_input, image_parts, publish, row_input, table_parts};
+use crate::{image_input, image_parts, labels, parts, publish, row_input, table, table_parts};
 
-/// A registry with `animals` (images) and `cells` (a table).
+/// A registry with `animals` (images), `cells` (a table) and `prices` (the same table, without layers that squash).
 fn registry() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let registry = Registry::open(directory.path().join("models")).unwrap();
     publish(&registry, "animals", image_parts(), &[image_input(0), image_input(1)]);
     let row = row_input(Cell::Number(50.0), Cell::Number(80.0), Cell::Text("red".to_owned()));
-    publish(&registry, "cells", table_parts(), &[row]);
+    publish(&registry, "cells", table_parts(), std::slice::from_ref(&row));
+    let postprocess = Postprocess::new(Task::Regression, labels(&["price"]));
+    let prices = parts(table(), postprocess, r#"{"type": "dense", "units": 1}"#);
+    publish(&registry, "prices", prices, &[row]);
     directory
 }
 
@@ -133,7 +136,12 @@ fn refusals_name_what_was_wrong() {
     let cases: &[Case] = &[
         (&["animals"], b"", 2, &["<INPUT>"]),
         (&["Animals", "-"], b"", 2, &["`Animals` is no name for a model", "hint: write NAME@VERSION"]),
-        (&["plants", "-"], b"", 2, &["there is no model `plants`", "`animals`, `cells`", "quickstart"]),
+        (
+            &["plants", "-"],
+            b"",
+            2,
+            &["there is no model `plants`", "`animals`, `cells`, `prices`", "quickstart"],
+        ),
         (&["animals@7", "-"], b"", 2, &["`animals` has no version 7; it has 1", "models ls"]),
         (&["animals@production", "-"], b"", 2, &["no alias `production`"]),
         (
@@ -206,6 +214,25 @@ fn devices_and_precisions() {
     assert!(taken.err.contains("auto takes "), "{}", taken.err);
 }
 
+/// The input is named as the person knows it, and what would hold its numbers.
+#[test]
+fn numbers_that_overflow_in_half_precision_are_named() {
+    let directory = registry();
+    let path = directory.path();
+    let mut table = String::from("age,weight,colour\n");
+    for row in 1..=300 {
+        table += if row == 299 { "1e30,80,red\n" } else { "50,80,red\n" };
+    }
+    std::fs::write(path.join("rows.csv"), table).unwrap();
+    let exact = run(path, &["prices", "rows.csv"], b"");
+    assert_eq!(exact.code, 0, "{}", exact.err);
+    let refused = run(path, &["prices", "rows.csv", "--precision", "f16"], b"");
+    assert_eq!((refused.code, refused.out.as_str()), (3, ""), "{}", refused.err);
+    for part in ["rows.csv, row 299 cannot be predicted", "too large for f16", "hint: ", "bf16", "f32"] {
+        assert!(refused.err.contains(part), "{part}: {}", refused.err);
+    }
+}
+
 #[test]
 fn a_damaged_package_is_refused() {
     let directory = registry();
@@ -233,4 +260,10 @@ fn help_shows_examples() {
     ] {
         assert!(ran.out.contains(part), "{}", ran.out);
     }
+}
+
+#[test]
+fn the_help_says_where_kernels_are_kept() {
+    let help = run(tempfile::tempdir().unwrap().path(), &["--help"], b"");
+    assert!(help.code == 0 && help.out.contains("BRAZIER_KERNEL_CACHE"), "{}", help.out);
 }

@@ -239,6 +239,26 @@ fn an_overflow_in_half_precision_is_refused() {
     assert!(message.starts_with("the answer to row 1 is not a finite number in f16"), "{message}");
 }
 
+/// Callers name the input by the row, so it must be theirs, not that of a pass.
+#[test]
+fn an_overflow_is_named_by_its_row_in_the_whole_batch() {
+    let numbers = network::Preprocess::Numbers { shape: vec![2] };
+    let postprocess = Postprocess::new(Task::Regression, labels(&["price"]));
+    let parts = parts(numbers, postprocess, r#"{"type": "dense", "units": 1}"#);
+    let placement = Placement { device: DeviceSpec::Cpu, precision: Precision::F16 };
+    let mut rows = vec![RawInput::Numbers(vec![1.0, 1.0]); 7];
+    rows[5] = RawInput::Numbers(vec![1e30, 1.0]);
+    let any_size = Predictor::from_parts(parts.clone(), placement).unwrap();
+    let small = Predictor::from_parts(parts.clone(), placement).unwrap().with_pass_rows(2);
+    let sizes = Predictor::from_parts(parts, placement).unwrap().with_batch_sizes(&[1, 4]);
+    for predictor in [any_size, small, sizes] {
+        let prepared = predictor.prepare(&rows).unwrap();
+        for error in [predictor.predict(&rows).unwrap_err(), predictor.infer(&[prepared]).unwrap_err()] {
+            assert!(matches!(error, PredictError::Overflow { row: 5, .. }), "{error}");
+        }
+    }
+}
+
 #[test]
 fn warming_up_runs_every_size_that_is_needed() {
     let predictor = open(image_parts());
