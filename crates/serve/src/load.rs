@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use artifact::registry::ModelEntry;
 use artifact::{ModelRef, Registry, Selector};
-use predict::{Placement, Predictor, WarmUp};
+use model::device::panic_message;
+use predict::{DeviceError, Placement, PredictError, Predictor, WarmUp};
 
 use crate::error::suggestion;
 use crate::state::{Model, State, Version};
@@ -35,7 +36,13 @@ pub enum LoadError {
     #[error("the default model `{name}` is not in the registry, which has {known}{hint}")]
     Default { name: String, known: String, hint: String },
     #[error("none of the {count} packages in {path} could be loaded")]
-    AllFailed { count: usize, path: std::path::PathBuf },
+    AllFailed {
+        count: usize,
+        path: std::path::PathBuf,
+        /// The last failure of a GPU, which is the cause then.
+        #[source]
+        device: Option<DeviceError>,
+    },
 }
 
 /// Lists what is there, so that the listing is complete before the first model is loaded.
@@ -85,17 +92,25 @@ pub fn load(state: &State, registry: &Registry, options: &Options) -> Result<(),
         .models
         .iter()
         .flat_map(|(name, model)| model.versions.keys().map(move |number| (name, *number)));
-    let (mut loaded, mut count) = (0usize, 0usize);
+    let (mut count, mut last_loaded, mut device) = (0usize, None, None);
     for (name, number) in all {
         count += 1;
         let version = match open(registry, name, number, options) {
             Ok((predictor, warm)) => {
-                loaded += 1;
                 report(&predictor, &warm);
-                Version::Ready(Arc::new(predictor))
+                let predictor = Arc::new(predictor);
+                last_loaded = Some(Arc::clone(&predictor));
+                Version::Ready(predictor)
             }
             Err(error) => {
                 tracing::error!(model = %name, version = number, error = %chain(error.as_ref()), "not served");
+                if let Some((error, failed)) = gpu_failure(&error) {
+                    device = Some(failed.clone());
+                    // It may have taken along those that were loaded before.
+                    if let Some(earlier) = &last_loaded {
+                        state.health.note(earlier, Some(error), || earlier.self_check().map(drop));
+                    }
+                }
                 Version::Failed
             }
         };
@@ -105,14 +120,25 @@ pub fn load(state: &State, registry: &Registry, options: &Options) -> Result<(),
             }
         });
     }
-    if loaded == 0 {
-        return Err(LoadError::AllFailed { count, path: registry.root().to_owned() });
+    if last_loaded.is_none() {
+        return Err(LoadError::AllFailed { count, path: registry.root().to_owned(), device });
     }
     state.loaded();
     Ok(())
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The failure of a GPU, if it was one. What fails on a CPU is the package, which makes a backend panic.
+fn gpu_failure(error: &Failure) -> Option<(&PredictError, &DeviceError)> {
+    let error = error.downcast_ref()?;
+    match error {
+        PredictError::Device(failed @ DeviceError::Failed { device, .. }) if device.is_gpu() => {
+            Some((error, failed))
+        }
+        _ => None,
+    }
+}
 
 /// Opens one version and compares it with its packed answers at every size of a pass, which also warms it up.
 fn open(
@@ -132,9 +158,8 @@ fn open(
         let warm = predictor.warm_up()?;
         Ok((predictor, warm))
     };
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).unwrap_or_else(|panic| {
-        Err(format!("loading it panicked: {}", crate::pool::panic_message(panic.as_ref())).into())
-    })
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
+        .unwrap_or_else(|panic| Err(format!("loading it panicked: {}", panic_message(panic.as_ref())).into()))
 }
 
 /// Logs what was loaded, and how long it took to warm up.
@@ -171,4 +196,21 @@ fn chain(error: &(dyn std::error::Error + Send + Sync)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use model::DeviceSpec;
+
+    use super::*;
+
+    #[test]
+    fn only_gpus_fail_by_themselves() {
+        let failed = |device| -> Failure {
+            PredictError::from(DeviceError::Failed { device, reason: String::new() }).into()
+        };
+        assert!(gpu_failure(&failed(DeviceSpec::Wgpu(0))).is_some());
+        assert!(gpu_failure(&failed(DeviceSpec::Cpu)).is_none());
+        assert!(gpu_failure(&"something else".into()).is_none());
+    }
 }

@@ -1,7 +1,7 @@
 //! Devices and precisions: what is shown of them, what is refused, and a model that a device gets wrong.
 
 use model::DeviceSpec;
-use predict::{Placement, Precision};
+use predict::{DeviceError, Placement, Precision, PredictError};
 use serde_json::json;
 use serve::config::Limits;
 use serve::load::Options;
@@ -91,6 +91,36 @@ async fn a_model_that_a_device_gets_wrong_is_refused_and_the_others_serve() {
     assert_eq!(prices.status, 200);
     let refused = Refusal(Ask::get("/v2/models/digits/versions/2/ready"), 503, "could not be loaded");
     check_refusals(&state, vec![refused]).await;
+}
+
+/// A GPU that dies takes readiness along, and nothing else; what stands for it here is what its failure is noted as.
+#[actix_web::test]
+async fn a_device_that_does_not_compute_any_more_is_not_ready() {
+    let models = three_models();
+    let state = state(&models, None, Limits::default());
+    let failed = || -> PredictError {
+        DeviceError::Failed { device: DeviceSpec::Cuda(0), reason: "driver: /tmp/x panicked".to_owned() }
+            .into()
+    };
+    let predictor = state.catalog().find("prices", &artifact::Selector::Default).cloned().unwrap();
+    state.health.note(&predictor, Some(&failed()), || predictor.self_check().map(drop));
+    assert_eq!(ask(&state, Ask::get("/v2/health/ready")).await.status, 200, "it answers its samples");
+
+    state.health.note(&predictor, Some(&failed()), || Err(failed()));
+    let message = "the device `cuda` does not compute version 1 of `prices` any more";
+    let refusals = vec![
+        Refusal(Ask::get("/v2/health/ready"), 503, message),
+        Refusal(Ask::get("/v2/models/prices/ready"), 503, message),
+    ];
+    check_refusals(&state, refusals).await;
+    assert_eq!(ask(&state, Ask::get("/v2/models/digits/ready")).await.status, 200);
+
+    // Requests still reach it, and one that is answered says that it is back.
+    let answer = ask(&state, Ask::json("/models/prices/predict", json!({ "input": [1, 2, 3] }))).await;
+    assert_eq!(answer.status, 200);
+    for path in ["/v2/health/ready", "/v2/models/prices/ready"] {
+        assert_eq!(ask(&state, Ask::get(path)).await.status, 200, "{path}");
+    }
 }
 
 /// Whatever devices this build and machine have: a model answers on them as on the CPU.
