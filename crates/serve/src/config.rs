@@ -23,8 +23,10 @@ pub struct Config {
     pub device: String,
     /// What they compute in: `f32`, or `f16` or `bf16` where the device can.
     pub precision: String,
-    /// Where compiled kernels and tuning results of GPUs are kept between starts.
-    pub kernel_cache: PathBuf,
+    /// Where compiled kernels and tuning results of GPUs are kept between starts; without it where every command
+    /// keeps them ([`cli::kernel_cache`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_cache: Option<PathBuf>,
     /// On a GPU: the numbers of rows that go through a network at once, ascending; a pass with fewer is filled up
     /// to the next. Every one is warmed up before a model serves. Empty: the powers of two.
     pub batch_sizes: Vec<usize>,
@@ -73,7 +75,7 @@ impl Default for Config {
             default_model: None,
             device: "cpu".to_owned(),
             precision: "f32".to_owned(),
-            kernel_cache: PathBuf::from("artifacts/kernel-cache"),
+            kernel_cache: None,
             batch_sizes: Vec::new(),
             threads: 0,
             limits: Limits::default(),
@@ -118,7 +120,11 @@ impl Config {
                 "batch_sizes",
                 "must hold at most 16 numbers, for each costs time at the start",
             ),
-            (self.kernel_cache.as_os_str().is_empty(), "kernel_cache", "must name a directory"),
+            (
+                self.kernel_cache.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()),
+                "kernel_cache",
+                "must name a directory",
+            ),
             (
                 !(1..=1 << 30).contains(&max_body_bytes),
                 "limits.max_body_bytes",
@@ -156,6 +162,8 @@ mod tests {
         let mut config = Config::default();
         config.limits.max_body_bytes = 0;
         assert_eq!(config.fault().unwrap().0, "limits.max_body_bytes");
+        let config = Config { kernel_cache: Some(PathBuf::new()), ..Config::default() };
+        assert_eq!(config.fault().unwrap().0, "kernel_cache");
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! `serve`: the server's command line.
 
+mod place;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use artifact::{ModelRef, Registry};
 use clap::Parser;
 use cli::config::{Layers, Resolved};
 use cli::{ErrorExt as _, ExitStatus};
-use model::{Lane, PrecisionError};
-use predict::{DeviceError, DeviceSpec, Placement, Precision};
 use serve::config::Config;
-use serve::load::{LoadError, Options};
+use serve::load::LoadError;
 use serve::run::{RunError, run};
 
 /// Serves every model of a registry over HTTP, with a playground at `/`.
@@ -65,7 +64,9 @@ struct Args {
 const EXAMPLES: &str = "Examples:
   serve                                      every model in artifacts/models on 127.0.0.1:8080
   serve --default-model digits --port 9000   /predict asks digits@production, else its newest version
-  curl -H 'content-type: image/png' --data-binary @digit.png http://127.0.0.1:8080/models/digits/predict";
+  curl -H 'content-type: image/png' --data-binary @digit.png http://127.0.0.1:8080/models/digits/predict
+
+A GPU's compiled kernels are kept in the folder kernel-cache beside the registry, or where BRAZIER_KERNEL_CACHE says.";
 
 const PREFIX: &str = "BRAZIER_SERVE_";
 const CONFIG_VARIABLE: &str = "BRAZIER_SERVE_CONFIG";
@@ -123,7 +124,7 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
         }
     };
     // Held until the end, so that the device stays open whatever becomes of the models.
-    let (_lane, options) = place(&resolved)?;
+    let (_lane, options) = place::place(&resolved)?;
     if !config.models.is_dir() {
         return Err(anyhow::anyhow!("there is no registry at {}", config.models.display()))
             .hint(NO_MODELS)
@@ -149,51 +150,16 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
         Ok(()) => Ok(ExitStatus::Success),
         Err(error @ RunError::Load(LoadError::Empty { .. })) => Err(error).hint(NO_MODELS).usage(),
         Err(error @ RunError::Load(LoadError::Default { .. })) => Err(error).usage(),
-        Err(error @ RunError::Load(LoadError::AllFailed { .. })) => {
-            Err(error).hint("the lines above say why; `cargo xtask models verify` checks the registry")
+        Err(RunError::Load(error @ LoadError::AllFailed { .. })) => {
+            let hint = match &error {
+                LoadError::AllFailed { device: Some(device), .. } => device.hint(),
+                _ => None,
+            };
+            let verify = "the lines above say why; `cargo xtask models verify` checks the registry";
+            Err(error).hint(hint.as_deref().unwrap_or(verify))
         }
         Err(error @ RunError::Listen { .. }) => Err(error).hint("choose another port with --port"),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Opens the device. What this build or this machine lacks is known before any model is read.
-fn place(resolved: &Resolved<Config>) -> anyhow::Result<(Arc<Lane>, Options)> {
-    let config = &resolved.config;
-    let refused = |error: DeviceError| match error {
-        DeviceError::Precision { .. } => resolved.refuse("precision", error.to_string()),
-        error => resolved.refuse("device", error.to_string()),
-    };
-    let precision: Result<Precision, PrecisionError> = config.precision.parse();
-    let precision = precision.map_err(|error| resolved.refuse("precision", error.to_string()))?;
-    let asked: DeviceSpec = config.device.parse().map_err(refused)?;
-    // Before anything opens a GPU, which asking it for its name does too.
-    model::device::set_kernel_cache(&config.kernel_cache);
-    let device = asked.resolve().map_err(refused)?;
-    if asked == DeviceSpec::Auto {
-        tell(device);
-    }
-    if !device.is_gpu() && !config.batch_sizes.is_empty() {
-        tracing::warn!(%device, "`batch_sizes` is for GPUs; this device takes batches as they come");
-    }
-    let lane = Lane::open(&device).map_err(refused)?;
-    lane.supports(precision).map_err(refused)?;
-    let placement = Placement { device, precision };
-    Ok((lane, Options { placement, batch_sizes: config.batch_sizes.clone() }))
-}
-
-/// Logs what `auto` takes, and why nothing better.
-fn tell(device: DeviceSpec) {
-    tracing::info!(%device, "auto takes this device");
-    // The best first, as they are taken.
-    let kinds = model::device::inventory();
-    for name in ["cuda", "vulkan", "wgpu"] {
-        let Some(kind) = kinds.iter().find(|kind| kind.name == name) else { continue };
-        if kind.found.iter().any(|found| found.device == device) {
-            break;
-        }
-        let reason = kind.missing.as_deref().unwrap_or("only a processor that pretends to be a GPU is found");
-        tracing::info!(device = name, reason, "not taken by auto");
     }
 }
 

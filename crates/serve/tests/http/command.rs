@@ -61,9 +61,17 @@ fn settings_that_cannot_work_are_refused_before_anything_is_read() {
     }
 }
 
+#[test]
+fn the_help_says_where_kernels_are_kept() {
+    let output = serve(&Models::new(), &["--help"]).output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("BRAZIER_KERNEL_CACHE"));
+}
+
 /// Starts the server, waits until it listens or ends, stops it, and returns its log.
-fn log(models: &Models, arguments: &[&str]) -> String {
+fn log(models: &Models, arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let mut command = serve(models, arguments);
+    command.envs(variables.iter().copied());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -81,7 +89,7 @@ fn the_log_says_what_was_loaded_and_why_a_model_was_not() {
     models.publish("digits", &digits(), 1);
     models.publish_spoiled("digits", &digits(), 2);
     models.publish("prices", &prices(), 3);
-    let said = log(&models, &["--precision", "bf16"]);
+    let said = log(&models, &["--precision", "bf16"], &[]);
     let line = |parts: [&str; 3]| {
         let found = said.lines().find(|line| parts.iter().all(|part| line.contains(part)));
         found.unwrap_or_else(|| panic!("no line with {parts:?}: {said}"))
@@ -100,11 +108,25 @@ fn the_log_says_what_was_loaded_and_why_a_model_was_not() {
 fn auto_says_what_it_took() {
     let models = Models::new();
     models.publish("prices", &prices(), 1);
-    let said = log(&models, &["--device", "auto"]);
+    let said = log(&models, &["--device", "auto"], &[]);
     assert!(said.contains("auto takes this device"), "{said}");
     let taken = DeviceSpec::Auto.resolve().unwrap();
     assert!(said.contains(&format!("device={taken}")), "{said}");
     if !taken.is_gpu() {
         assert_eq!(said.matches("not taken by auto").count(), 3, "{said}");
     }
+}
+
+/// A setting that does nothing is not passed over in silence.
+#[test]
+fn kernels_that_are_not_kept_are_warned_of() {
+    let models = Models::new();
+    models.publish("prices", &prices(), 1);
+    let warning = "`kernel_cache` has no effect: this device compiles no kernels";
+    let said = log(&models, &[], &[("BRAZIER_SERVE_KERNEL_CACHE", "kernels")]);
+    assert!(said.lines().any(|line| line.contains("WARN") && line.contains(warning)), "{said}");
+    assert!(!models.path().join("kernels").exists());
+    // The common variable is for all commands, so it may name a place that this one has no use for.
+    let said = log(&models, &[], &[("BRAZIER_KERNEL_CACHE", "kernels")]);
+    assert!(!said.contains("kernel_cache"), "{said}");
 }
