@@ -2,6 +2,7 @@
 
 mod browser;
 mod commands;
+mod devices;
 mod http;
 mod lifecycle;
 mod own_data;

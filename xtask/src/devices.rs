@@ -177,7 +177,7 @@ fn gpu(machine: &Path) -> Option<String> {
     render.map(|name| format!("/dev/dri/{name}")).or_else(|| others.map(|name| format!("/dev/{name}")))
 }
 
-/// Whether Vulkan's loader lies where Linux looks for libraries.
+/// Whether Vulkan's loader lies where Linux looks for libraries: the same places as the programs look at.
 fn has_vulkan(around: &Surroundings) -> bool {
     let listed = around.variable("LD_LIBRARY_PATH").unwrap_or_default();
     let usual = [
@@ -188,6 +188,9 @@ fn has_vulkan(around: &Surroundings) -> bool {
         "usr/local/lib",
         "lib64",
         "lib",
+        "usr/local/nvidia/lib64",
+        "usr/local/cuda/compat",
+        "usr/lib/wsl/lib",
     ];
     let listed = listed.split(':').map(|folder| folder.trim_start_matches('/'));
     let mut folders = listed.filter(|folder| !folder.is_empty()).chain(usual);

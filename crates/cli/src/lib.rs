@@ -30,6 +30,7 @@
 mod args;
 pub mod config;
 mod interrupt;
+mod kernel_cache;
 mod logging;
 mod output;
 mod progress;
@@ -40,6 +41,7 @@ mod table;
 
 pub use args::Common;
 pub use interrupt::Interrupt;
+pub use kernel_cache::kernel_cache;
 pub use logging::LogFormat;
 pub use output::{Format, JSON_VERSION, OutputError, Printer, json_line};
 pub use progress::{Progress, Unit, bytes, duration, grouped};

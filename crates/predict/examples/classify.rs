@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Opening verifies the package; the self-check runs its samples and warms the model up.
     let registry = Registry::open(registry)?;
-    let predictor = Predictor::open(&registry, &model.parse()?, &DeviceSpec::Cpu)?;
+    let predictor = Predictor::open(&registry, &model.parse()?, DeviceSpec::Cpu)?;
     predictor.self_check()?;
 
     // One batch for all files. A predictor is `Sync`: in a server, share one between threads.

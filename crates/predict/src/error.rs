@@ -1,9 +1,11 @@
 //! What a predictor refuses.
 
 use artifact::{ManifestError, PackageError, RegistryError};
-use model::{DeviceError, NetError};
+use model::{DeviceError, NetError, Precision};
 use network::postprocess::PostprocessError;
 use network::{PreprocessError, SignatureError};
+
+use crate::placement::Placement;
 
 /// A raw input that cannot be prepared, and which one of the batch it is.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -45,10 +47,26 @@ pub enum PredictError {
     #[error("sample {index} of the package cannot be used: {reason}")]
     Sample { index: usize, reason: String },
     #[error(
-        "the model does not give the answers that it was packed with: output {output} of sample {index} is {found}, \
-         but {expected} (± {tolerance}) was packed; the device `{device}` computes something else"
+        "the model does not give the answers that {origin}: output {output} of sample {index} is {found}, but \
+         {expected} (± {tolerance}) is right; the device `{}` computes something else in {} with {rows} rows at once",
+        placement.device, placement.precision
     )]
-    SelfCheck { index: usize, output: usize, found: f32, expected: f32, tolerance: f32, device: String },
+    SelfCheck {
+        index: usize,
+        output: usize,
+        found: f32,
+        expected: f32,
+        tolerance: f32,
+        origin: &'static str,
+        placement: Placement,
+        rows: usize,
+    },
+    /// `row` is the row in the batch that the caller gave, from 0, however the batch was cut.
+    #[error(
+        "the answer to row {row} is not a finite number in {precision}: its values are too large for that precision; \
+         f32 has the range"
+    )]
+    Overflow { row: usize, precision: Precision },
     #[error("the network gave values that do not fit its signature: {reason}")]
     Internal { reason: String },
 }

@@ -10,11 +10,28 @@
 //! use predict::{DeviceSpec, Predictor, RawInput};
 //!
 //! let registry = Registry::open("artifacts/models")?;
-//! let predictor = Predictor::open(&registry, &"digits@production".parse()?, &DeviceSpec::Cpu)?;
+//! let predictor = Predictor::open(&registry, &"digits@production".parse()?, DeviceSpec::Cpu)?;
 //! let image = std::fs::read("seven.png")?;
 //! let predictions = predictor.predict(&[RawInput::EncodedImage(image.into())])?;
 //! for (label, probability) in predictions[0].top_k(3, &predictor.postprocess().labels) {
 //!     println!("{label}: {probability:.3}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Any package runs on any device, and in half precision where the device can: wherever a device is taken, a
+//! [`Placement`] may say both. [`Predictor::warm_up`] compares the model with the answers in its package, at every
+//! size of a batch that the device will be given; do it before the first request, and on a GPU before believing
+//! anything:
+//!
+//! ```no_run
+//! # let registry = artifact::Registry::open("artifacts/models")?;
+//! use predict::{DeviceSpec, Placement, Precision, Predictor};
+//!
+//! let placement = Placement { device: DeviceSpec::Auto, precision: Precision::F16 };
+//! let predictor = Predictor::open(&registry, &"digits@production".parse()?, placement)?;
+//! for size in predictor.warm_up()? {
+//!     println!("{} rows: {:?} at first, then {:?}", size.rows, size.first, size.again);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -32,20 +49,26 @@
 //!     preprocess: Preprocess::Numbers { shape: vec![4] },
 //!     postprocess: Postprocess::new(Task::MultiClass, vec!["no".to_owned(), "yes".to_owned()]),
 //! };
-//! let predictor = Predictor::from_parts(parts, &DeviceSpec::Cpu)?;
+//! let predictor = Predictor::from_parts(parts, DeviceSpec::Cpu)?;
 //! let predictions = predictor.predict(&[RawInput::Numbers(vec![0.1, 0.2, 0.3, 0.4])])?;
 //! assert!(matches!(&predictions[0], Prediction::Class { probabilities, .. } if probabilities.len() == 2));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod batching;
 mod check;
 mod error;
+mod infer;
 pub mod input;
+mod placed;
+mod placement;
 mod predictor;
 
-pub use model::{DeviceError, DeviceSpec};
+pub use model::{DeviceError, DeviceSpec, Precision};
 pub use network::{NamedTensor, Prediction, RawInput};
 
-pub use self::check::SelfCheck;
+pub use self::batching::MAX_PASS_ROWS;
+pub use self::check::{SelfCheck, WarmUp, tolerance};
 pub use self::error::{PredictError, PrepareError};
+pub use self::placement::Placement;
 pub use self::predictor::{Parts, Predictor};

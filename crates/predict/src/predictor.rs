@@ -1,19 +1,17 @@
 //! The one predictor: from raw inputs to typed answers, by way of prepared tensors and raw outputs.
 
 use artifact::{Manifest, ModelRef, Package, Registry};
-use burn::tensor::Device;
-use model::{DeviceSpec, Net, Value};
+use model::{DeviceSpec, Lane, Precision};
 use network::{
-    Elements, NamedTensor, Network, Postprocess, Prediction, Preprocess, RawInput, Signature, Tensor, Weights,
+    NamedTensor, Network, Postprocess, Prediction, Preprocess, RawInput, Signature, Tensor, Weights,
 };
 use rayon::prelude::*;
 
+use crate::batching::Batching;
+use crate::check::Expected;
 use crate::error::{PredictError, PrepareError};
-
-/// How many values the largest layer may give for one pass through the network (64 MiB of 32-bit floats), and
-/// how many rows at most; both bound the memory that a batch takes.
-const PASS_VALUES: usize = 1 << 24;
-const PASS_ROWS: usize = 256;
+use crate::placed::Placed;
+use crate::placement::Placement;
 
 /// From so many inputs on, preparing them is spread over the compute threads.
 const PARALLEL_FROM: usize = 16;
@@ -34,8 +32,13 @@ pub struct Parts {
 /// A model on a device, ready to answer. It is `Send` and `Sync`: share it in an [`Arc`](std::sync::Arc) and
 /// call it from any thread.
 ///
-/// Computing happens in the calling thread and in rayon's global pool; give that its size once, in `main`,
-/// with [`model::device::set_threads`].
+/// **On a CPU** computing happens in the calling thread and in rayon's global pool; give that its size once, in
+/// `main`, with [`model::device::set_threads`].
+///
+/// **On a GPU** one thread owns the device: the network is built, run and dropped there, and calls of several
+/// threads, and of several predictors on the same GPU, wait for each other there. Preparing and finishing stay in
+/// the calling thread. Each pass has one of a few sizes ([`Predictor::batch_sizes`]), since a GPU compiles and
+/// tunes kernels for every new one; [`Predictor::warm_up`] runs and checks them all.
 #[derive(Debug)]
 pub struct Predictor {
     name: String,
@@ -45,30 +48,30 @@ pub struct Predictor {
     signature: Signature,
     preprocess: Preprocess,
     postprocess: Postprocess,
-    net: Net,
-    spec: DeviceSpec,
-    device: Device,
-    pass_rows: usize,
+    pub(crate) placed: Placed,
+    pub(crate) batching: Batching,
+    /// What the self-check compares with when there are no samples.
+    pub(crate) reference: Option<Expected>,
 }
 
 impl Predictor {
     /// Opens a model of a registry: `name@version`, `name@alias`, or `name` for the one in production.
     ///
     /// # Errors
-    /// When there is no such model, its package is damaged, or the device cannot be had.
+    /// When there is no such model, its package is damaged, or the device cannot be had or lacks the precision.
     pub fn open(
         registry: &Registry,
         reference: &ModelRef,
-        device: &DeviceSpec,
+        placement: impl Into<Placement>,
     ) -> Result<Self, PredictError> {
-        Self::from_package(&registry.package(reference)?, device)
+        Self::from_package(&registry.package(reference)?, placement)
     }
 
     /// Opens a package that has been read already.
     ///
     /// # Errors
-    /// When its weights cannot be read or the device cannot be had.
-    pub fn from_package(package: &Package, device: &DeviceSpec) -> Result<Self, PredictError> {
+    /// When its weights cannot be read, or the device cannot be had or lacks the precision.
+    pub fn from_package(package: &Package, placement: impl Into<Placement>) -> Result<Self, PredictError> {
         let manifest = package.manifest();
         let parts = Parts {
             network: package.network().clone(),
@@ -76,7 +79,7 @@ impl Predictor {
             postprocess: manifest.postprocess.clone(),
             weights: package.weights()?,
         };
-        let predictor = Self::from_parts(parts, device)?;
+        let predictor = Self::new(parts, placement.into(), !manifest.samples.is_empty())?;
         let (name, version) = (manifest.name.clone(), manifest.version);
         Ok(Self { name, version, manifest: Some(manifest.clone()), ..predictor })
     }
@@ -84,43 +87,66 @@ impl Predictor {
     /// Makes a predictor of a network that is not packed; its name is `unpacked`, its version 0.
     ///
     /// # Errors
-    /// When the parts do not fit each other or the device cannot be had.
-    pub fn from_parts(parts: Parts, device: &DeviceSpec) -> Result<Self, PredictError> {
+    /// When the parts do not fit each other, or the device cannot be had or lacks the precision.
+    pub fn from_parts(parts: Parts, placement: impl Into<Placement>) -> Result<Self, PredictError> {
+        Self::new(parts, placement.into(), false)
+    }
+
+    fn new(parts: Parts, placement: Placement, has_samples: bool) -> Result<Self, PredictError> {
         let Parts { network, preprocess, postprocess, weights } = parts;
         let (given, taken) = (preprocess.output_shape(), network.input_shape());
         if given != taken {
             return Err(PredictError::Shape { given, taken: taken.to_vec() });
         }
         postprocess.check(network.output_shape().iter().product())?;
-        let opened = device.open()?;
-        let net = Net::from_weights(&network, &weights, &opened)?;
+        let lane = Lane::open(&placement.device)?;
+        let gpu = lane.device().is_gpu();
+        // A GPU may compute something wrong and say nothing, so a model without samples needs something else to
+        // be measured by. It costs a pass on the CPU.
+        let unchecked = !has_samples && (gpu || placement.precision != Precision::F32);
+        let reference = unchecked.then(|| Expected::from_cpu(&network, &weights)).transpose()?;
+        let placed = Placed::new(&network, weights, lane, placement.precision)?;
         Ok(Self {
             name: "unpacked".to_owned(),
             version: 0,
             manifest: None,
             signature: network.signature(),
-            pass_rows: pass_rows(&network),
+            batching: Batching::new(&network, gpu),
             network,
             preprocess,
             postprocess,
-            net,
-            spec: *device,
-            device: opened,
+            placed,
+            reference,
         })
     }
 
-    /// Sets how many rows go through the network at once; longer batches are cut, so that memory is bounded.
-    /// Without it the number follows from the network: at most 256, fewer when its layers are large.
+    /// Sets how many rows may go through the network at once; longer batches are cut, so that memory is bounded.
+    /// Without it the number follows from the network: at most [`MAX_PASS_ROWS`](crate::MAX_PASS_ROWS), fewer
+    /// when its layers are large.
     #[must_use]
-    pub fn with_pass_rows(mut self, rows: usize) -> Self {
-        self.pass_rows = rows.max(1);
-        self
+    pub fn with_pass_rows(self, rows: usize) -> Self {
+        Self { batching: self.batching.clone().with_bound(rows), ..self }
     }
 
-    /// How many rows go through the network at once.
+    /// Sets the sizes that passes have; a pass with fewer rows is filled up with zeros to the next size, and the
+    /// answers to those are dropped. Sizes above the number of rows that may go through at once are left out; if
+    /// that leaves none, that number is the only size. An empty list takes the rule of the device back.
+    #[must_use]
+    pub fn with_batch_sizes(self, sizes: &[usize]) -> Self {
+        Self { batching: self.batching.clone().with_sizes(sizes), ..self }
+    }
+
+    /// How many rows go through the network at once: the largest of [`Predictor::batch_sizes`], if there are any.
     #[must_use]
     pub fn pass_rows(&self) -> usize {
-        self.pass_rows
+        self.batching.largest()
+    }
+
+    /// The sizes that passes have, ascending. Without [`Predictor::with_batch_sizes`] these are the powers of two
+    /// on a GPU; none on a CPU, where a pass has the rows that there are.
+    #[must_use]
+    pub fn batch_sizes(&self) -> &[usize] {
+        self.batching.sizes()
     }
 
     /// The model's name.
@@ -165,28 +191,41 @@ impl Predictor {
         &self.postprocess
     }
 
-    /// The device that it runs on.
+    /// The device that it runs on; never [`DeviceSpec::Auto`], which is resolved when the model is opened.
     #[must_use]
-    pub fn device(&self) -> &DeviceSpec {
-        &self.spec
+    pub fn device(&self) -> DeviceSpec {
+        self.placed.placement().device
+    }
+
+    /// The precision that it computes in.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.placed.placement().precision
     }
 
     /// Answers raw inputs, in their order: [`Predictor::prepare`], [`Predictor::infer`] and
     /// [`Predictor::finish`] for as many at once as memory allows.
     ///
     /// # Errors
-    /// When an input cannot be prepared; the error says which, and nothing is answered then.
+    /// When an input cannot be prepared or overflows in half precision; the error says which, and nothing is
+    /// answered then. When the device fails.
     pub fn predict(&self, inputs: &[RawInput]) -> Result<Vec<Prediction>, PredictError> {
         if self.signature.inputs.len() != 1 {
             return Err(PredictError::Inputs { inputs: self.signature.inputs.len() });
         }
         let mut predictions = Vec::with_capacity(inputs.len());
-        for (pass, rows) in inputs.chunks(self.pass_rows).enumerate() {
-            let prepared = self.prepare(rows).map_err(|error| PrepareError {
-                index: pass * self.pass_rows + error.index,
-                source: error.source,
+        for (pass, rows) in inputs.chunks(self.pass_rows()).enumerate() {
+            let first = pass * self.pass_rows();
+            let prepared = self
+                .prepare(rows)
+                .map_err(|PrepareError { index, source }| PrepareError { index: first + index, source })?;
+            let outputs = self.infer(&[prepared]).map_err(|error| match error {
+                PredictError::Overflow { row, precision } => {
+                    PredictError::Overflow { row: first + row, precision }
+                }
+                error => error,
             })?;
-            predictions.extend(self.finish(&self.infer(&[prepared])?)?);
+            predictions.extend(self.finish(&outputs)?);
         }
         Ok(predictions)
     }
@@ -222,47 +261,6 @@ impl Predictor {
         Ok(NamedTensor { name, tensor })
     }
 
-    /// Runs prepared inputs through the network and returns all raw outputs, in the signature's order.
-    ///
-    /// # Errors
-    /// When the inputs do not fit [`Predictor::signature`], or the device cannot be read.
-    pub fn infer(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, PredictError> {
-        let rows = self.signature.check_inputs(inputs)?;
-        let internal = |reason: String| PredictError::Internal { reason };
-        // In the order of the signature, which a caller need not keep.
-        let mut sources = Vec::with_capacity(self.signature.inputs.len());
-        for spec in &self.signature.inputs {
-            let input = inputs.iter().find(|input| input.name == spec.name);
-            let values = input.and_then(|input| input.tensor.as_f32());
-            let values = values.ok_or_else(|| internal(format!("input `{}` is not FP32", spec.name)))?;
-            let sample_shape = spec.sample_shape().unwrap_or_default();
-            sources.push((values, sample_shape));
-        }
-        let mut collected: Vec<Vec<f32>> = vec![Vec::new(); self.signature.outputs.len()];
-        for first in (0..rows).step_by(self.pass_rows) {
-            let count = self.pass_rows.min(rows - first);
-            let mut pass = Vec::with_capacity(sources.len());
-            for (values, sample_shape) in &sources {
-                let size: usize = sample_shape.iter().product();
-                let part = values[first * size..(first + count) * size].to_vec();
-                let shape: Vec<usize> = std::iter::once(count).chain(sample_shape.iter().copied()).collect();
-                let value = Value::from_vec(part, &shape, &self.device);
-                pass.push(value.ok_or_else(|| internal(format!("a batch of shape {shape:?}")))?);
-            }
-            for (output, value) in collected.iter_mut().zip(self.net.run(pass, None)) {
-                output.extend(value.into_vec().map_err(internal)?);
-            }
-        }
-        let named = self.signature.outputs.iter().zip(collected).map(|(spec, values)| {
-            let shape = std::iter::once(rows).chain(spec.sample_shape().unwrap_or_default()).collect();
-            let tensor = Tensor::new(shape, Elements::F32(values));
-            tensor
-                .map(|tensor| NamedTensor { name: spec.name.clone(), tensor })
-                .map_err(|error| internal(error.to_string()))
-        });
-        named.collect()
-    }
-
     /// Turns raw outputs into typed answers, one per row of the network's first output.
     ///
     /// # Errors
@@ -279,13 +277,4 @@ impl Predictor {
         let values = output.tensor.as_f32().unwrap_or_default();
         values.chunks_exact(width.max(1)).map(|logits| Ok(self.postprocess.apply(logits)?)).collect()
     }
-}
-
-/// As many rows as keep the largest layer's values within [`PASS_VALUES`].
-fn pass_rows(network: &Network) -> usize {
-    let largest = network.layers().iter().flat_map(|layer| {
-        let convolved: usize = layer.output.iter().product();
-        [layer.input.iter().product(), convolved]
-    });
-    (PASS_VALUES / largest.max().unwrap_or(1).max(1)).clamp(1, PASS_ROWS)
 }

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use network::{Prediction, RawInput};
-use predict::Predictor;
+use predict::{PredictError, Predictor};
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use crate::error::{Result, ServeError};
+use crate::health::Health;
 use crate::payload::{Inputs, at};
 
 /// How long the parts of an answer took.
@@ -22,13 +23,19 @@ pub struct Timing {
 /// Predicts every input.
 ///
 /// # Errors
-/// 400 for an input that does not fit the model, with its place in the list; 500 when the network fails.
-pub fn predict(predictor: &Predictor, inputs: &Inputs, timing: &mut Timing) -> Result<Vec<Prediction>> {
+/// 400 for an input that does not fit the model or its precision, with its place in the list; 500 when the network
+/// or its device fails.
+pub fn predict(
+    predictor: &Predictor,
+    inputs: &Inputs,
+    health: &Health,
+    timing: &mut Timing,
+) -> Result<Vec<Prediction>> {
     let mut predictions = Vec::with_capacity(inputs.rows.len());
     // As many at once as the predictor runs in one pass, so that memory does not grow with the list.
     let pass = predictor.pass_rows();
     for (chunk, rows) in inputs.rows.chunks(pass).enumerate() {
-        predictions.extend(batch(predictor, rows, timing).map_err(|failed| match failed {
+        predictions.extend(batch(predictor, rows, health, timing).map_err(|failed| match failed {
             Failed::Input(_, error) if !inputs.list => ServeError::invalid(format_args!("`input`: {error}")),
             Failed::Input(index, error) => at(chunk * pass + index, &error),
             Failed::Model(error) => error,
@@ -45,6 +52,7 @@ enum Failed {
 fn batch(
     predictor: &Predictor,
     rows: &[RawInput],
+    health: &Health,
     timing: &mut Timing,
 ) -> std::result::Result<Vec<Prediction>, Failed> {
     let start = Instant::now();
@@ -52,8 +60,15 @@ fn batch(
         predictor.prepare(rows).map_err(|error| Failed::Input(error.index, error.source.to_string()))?;
     timing.prepare += start.elapsed();
     let start = Instant::now();
-    let outputs = predictor.infer(std::slice::from_ref(&prepared));
-    let outputs = outputs.map_err(|error| Failed::Model(ServeError::internal(error)))?;
+    let outputs = health.infer(predictor, std::slice::from_ref(&prepared));
+    let outputs = outputs.map_err(|error| match error {
+        // What overflows in 16 bits depends on the values that were sent; a model that always does is not served.
+        PredictError::Overflow { row, precision } => Failed::Input(
+            row,
+            format!("its values are too large for the precision of this server, {precision}"),
+        ),
+        error => Failed::Model(ServeError::internal(error)),
+    })?;
     timing.infer += start.elapsed();
     predictor.finish(&outputs).map_err(|error| Failed::Model(ServeError::internal(error)))
 }

@@ -9,9 +9,9 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpRequest, Route, web};
 use futures_util::FutureExt as _;
+use model::device::panic_message;
 
 use crate::error::{Result, ServeError, shown};
-use crate::pool::panic_message;
 use crate::routes::{models, oip, playground, predict};
 use crate::state::State;
 

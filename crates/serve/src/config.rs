@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
 
 /// The settings: flag > environment > file > default.
@@ -17,8 +18,18 @@ pub struct Config {
     /// The model that `/predict` asks: `name`, `name@version` or `name@alias`. Needed with several models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_model: Option<String>,
-    /// Where the models run.
+    /// Where the models run: `cpu`, `flex`, `ndarray`, `vulkan`, `wgpu`, `cuda`, the last three with an optional
+    /// `:index`, or `auto`.
     pub device: String,
+    /// What they compute in: `f32`, or `f16` or `bf16` where the device can.
+    pub precision: String,
+    /// Where compiled kernels and tuning results of GPUs are kept between starts; without it where every command
+    /// keeps them ([`cli::kernel_cache`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_cache: Option<PathBuf>,
+    /// On a GPU: the numbers of rows that go through a network at once, ascending; a pass with fewer is filled up
+    /// to the next. Every one is warmed up before a model serves. Empty: the powers of two.
+    pub batch_sizes: Vec<usize>,
     /// Threads that compute; 0 takes one per processor.
     pub threads: usize,
     /// What a request may cost.
@@ -63,6 +74,9 @@ impl Default for Config {
             port: 8080,
             default_model: None,
             device: "cpu".to_owned(),
+            precision: "f32".to_owned(),
+            kernel_cache: None,
+            batch_sizes: Vec::new(),
             threads: 0,
             limits: Limits::default(),
             drain: Drain::default(),
@@ -95,8 +109,22 @@ impl Config {
     pub fn fault(&self) -> Option<(&'static str, &'static str)> {
         let Limits { max_body_bytes, max_rows, queue, body_timeout_s, .. } = self.limits;
         let Limits { max_bytes_in_flight, max_connections, .. } = self.limits;
+        let sizes = &self.batch_sizes;
+        let possible = sizes.iter().all(|size| (1..=MAX_PASS_ROWS).contains(size));
         let faults = [
             (self.threads > 1024, "threads", "must be at most 1024"),
+            (!possible, "batch_sizes", "must hold numbers from 1 to 256"),
+            (!sizes.is_sorted_by(|a, b| a < b), "batch_sizes", "must be ascending, each number once"),
+            (
+                sizes.len() > 16,
+                "batch_sizes",
+                "must hold at most 16 numbers, for each costs time at the start",
+            ),
+            (
+                self.kernel_cache.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()),
+                "kernel_cache",
+                "must name a directory",
+            ),
             (
                 !(1..=1 << 30).contains(&max_body_bytes),
                 "limits.max_body_bytes",
@@ -134,5 +162,28 @@ mod tests {
         let mut config = Config::default();
         config.limits.max_body_bytes = 0;
         assert_eq!(config.fault().unwrap().0, "limits.max_body_bytes");
+        let config = Config { kernel_cache: Some(PathBuf::new()), ..Config::default() };
+        assert_eq!(config.fault().unwrap().0, "kernel_cache");
+    }
+
+    #[test]
+    fn batch_sizes_are_few_and_ascending() {
+        let fault = |sizes: &[usize]| {
+            let config = Config { batch_sizes: sizes.to_vec(), ..Config::default() };
+            config.fault().map(|(key, message)| format!("{key} {message}"))
+        };
+        assert_eq!(fault(&[1, 3, 256]), None);
+        let many: Vec<usize> = (1..=17).collect();
+        let cases: [(&[usize], &str); 5] = [
+            (&[0], "from 1 to 256"),
+            (&[1, 257], "from 1 to 256"),
+            (&[8, 1], "ascending"),
+            (&[8, 8], "each number once"),
+            (&many, "at most 16"),
+        ];
+        for (sizes, expected) in cases {
+            let message = fault(sizes).unwrap();
+            assert!(message.starts_with("batch_sizes must ") && message.contains(expected), "{message}");
+        }
     }
 }

@@ -44,6 +44,8 @@ pub fn version(predictor: &Predictor) -> Value {
         "name": predictor.name(),
         "version": predictor.version(),
         "state": "ready",
+        "device": predictor.device(),
+        "precision": predictor.precision(),
         "task": postprocess.task.name(),
         "labels": postprocess.labels,
         "input": input(predictor.preprocess()),

@@ -11,6 +11,7 @@ pub mod body;
 pub mod config;
 pub mod describe;
 pub mod error;
+pub mod health;
 pub mod json;
 pub mod load;
 pub mod oip;

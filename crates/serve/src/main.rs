@@ -1,5 +1,7 @@
 //! `serve`: the server's command line.
 
+mod place;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -7,7 +9,6 @@ use artifact::{ModelRef, Registry};
 use clap::Parser;
 use cli::config::{Layers, Resolved};
 use cli::{ErrorExt as _, ExitStatus};
-use predict::{DeviceError, DeviceSpec};
 use serve::config::Config;
 use serve::load::LoadError;
 use serve::run::{RunError, run};
@@ -35,9 +36,14 @@ struct Args {
     #[arg(long, value_name = "MODEL")]
     default_model: Option<String>,
 
-    /// Where the models run: cpu, flex, … [default: cpu] [env: BRAZIER_SERVE_DEVICE]
+    /// Where the models run: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX], cuda[:INDEX], or auto for the best
+    /// there is [default: cpu] [env: BRAZIER_SERVE_DEVICE]
     #[arg(long)]
     device: Option<String>,
+
+    /// What they compute in: f32, or f16 or bf16 where the device can [default: f32] [env: BRAZIER_SERVE_PRECISION]
+    #[arg(long)]
+    precision: Option<String>,
 
     /// Threads that compute; 0 takes one per processor [default: 0] [env: BRAZIER_SERVE_THREADS]
     #[arg(long, value_name = "N")]
@@ -58,7 +64,9 @@ struct Args {
 const EXAMPLES: &str = "Examples:
   serve                                      every model in artifacts/models on 127.0.0.1:8080
   serve --default-model digits --port 9000   /predict asks digits@production, else its newest version
-  curl -H 'content-type: image/png' --data-binary @digit.png http://127.0.0.1:8080/models/digits/predict";
+  curl -H 'content-type: image/png' --data-binary @digit.png http://127.0.0.1:8080/models/digits/predict
+
+A GPU's compiled kernels are kept in the folder kernel-cache beside the registry, or where BRAZIER_KERNEL_CACHE says.";
 
 const PREFIX: &str = "BRAZIER_SERVE_";
 const CONFIG_VARIABLE: &str = "BRAZIER_SERVE_CONFIG";
@@ -96,6 +104,7 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
         .flag("port", "--port", args.port)?
         .flag("default_model", "--default-model", args.default_model.as_ref())?
         .flag("device", "--device", args.device.as_ref())?
+        .flag("precision", "--precision", args.precision.as_ref())?
         .flag("threads", "--threads", args.threads)?
         .flag("limits.max_body_bytes", "--max-body-bytes", args.max_body_bytes)?;
     let resolved = layers.resolve::<Config>()?;
@@ -114,10 +123,8 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
             Some(parsed.map_err(|error| resolved.refuse("default_model", error.to_string()))?)
         }
     };
-    let device: DeviceSpec =
-        config.device.parse().map_err(|error: DeviceError| resolved.refuse("device", error.to_string()))?;
-    // A device that this build lacks is known before any model is read.
-    device.open().map_err(|error| resolved.refuse("device", error.to_string()))?;
+    // Held until the end, so that the device stays open whatever becomes of the models.
+    let (_lane, options) = place::place(&resolved)?;
     if !config.models.is_dir() {
         return Err(anyhow::anyhow!("there is no registry at {}", config.models.display()))
             .hint(NO_MODELS)
@@ -137,14 +144,19 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
             tracing::warn!(%error, "the address could not be printed");
         }
     };
-    let running = run(config, registry, default, device, threads, started);
+    let running = run(config, registry, default, options, threads, started);
     let result = actix_web::rt::System::new().block_on(running);
     match result {
         Ok(()) => Ok(ExitStatus::Success),
         Err(error @ RunError::Load(LoadError::Empty { .. })) => Err(error).hint(NO_MODELS).usage(),
         Err(error @ RunError::Load(LoadError::Default { .. })) => Err(error).usage(),
-        Err(error @ RunError::Load(LoadError::AllFailed { .. })) => {
-            Err(error).hint("the lines above say why; `cargo xtask models verify` checks the registry")
+        Err(RunError::Load(error @ LoadError::AllFailed { .. })) => {
+            let hint = match &error {
+                LoadError::AllFailed { device: Some(device), .. } => device.hint(),
+                _ => None,
+            };
+            let verify = "the lines above say why; `cargo xtask models verify` checks the registry";
+            Err(error).hint(hint.as_deref().unwrap_or(verify))
         }
         Err(error @ RunError::Listen { .. }) => Err(error).hint("choose another port with --port"),
         Err(error) => Err(error.into()),

@@ -1,14 +1,17 @@
 //! Threads that compute, behind a bounded queue.
 //!
 //! Reading a body is asynchronous; parsing, preprocessing and the network are not, so they run here and the
-//! HTTP workers stay free to answer health checks. A full queue is an answer (503), not a longer wait, and
-//! the work of a client that went away is skipped. A panic in a job is that job's failure alone.
+//! HTTP workers stay free to answer health checks. With a GPU they parse and preprocess here and then wait for
+//! the device's own thread, which runs one pass after the other ([`model::Lane`]). A full queue is an answer
+//! (503), not a longer wait, and the work of a client that went away is skipped. A panic in a job is that job's
+//! failure alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use model::device::panic_message;
 use tokio::sync::oneshot;
 
 use crate::error::{Result, ServeError};
@@ -87,15 +90,6 @@ impl Pool {
 
 fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {
     receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
-}
-
-/// The text of a panic, when it has one.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 #[cfg(test)]

@@ -6,12 +6,11 @@ use std::time::Duration;
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, rt, web};
 use artifact::{ModelRef, Registry};
-use predict::DeviceSpec;
 use tokio::sync::oneshot;
 
 use crate::app;
 use crate::config::Config;
-use crate::load::{self, LoadError};
+use crate::load::{self, LoadError, Options};
 use crate::pool::Pool;
 use crate::state::State;
 
@@ -40,7 +39,7 @@ pub async fn run(
     config: &Config,
     registry: Registry,
     default: Option<ModelRef>,
-    device: DeviceSpec,
+    options: Options,
     threads: usize,
     started: impl FnOnce(SocketAddr) + Send + 'static,
 ) -> Result<(), RunError> {
@@ -70,7 +69,7 @@ pub async fn run(
     let loader = state.clone().into_inner();
     std::thread::Builder::new()
         .name("loader".to_owned())
-        .spawn(move || report.send(load::load(&loader, &registry, &device)))
+        .spawn(move || report.send(load::load(&loader, &registry, &options)))
         .map_err(RunError::System)?;
     let early = tokio::select! {
         signal = signals.next() => Some(signal),

@@ -13,6 +13,7 @@ use predict::Predictor;
 use crate::body::InFlight;
 use crate::config::Limits;
 use crate::error::{Result, ServeError, shown, suggestion};
+use crate::health::Health;
 use crate::pool::Pool;
 
 /// Shared by every request.
@@ -26,6 +27,8 @@ pub struct State {
     pub limits: Limits,
     /// Bytes of bodies that are in memory now.
     pub in_flight: Arc<InFlight>,
+    /// Whether the models still compute.
+    pub health: Arc<Health>,
 }
 
 /// How far the server has come; it decides readiness.
@@ -86,7 +89,7 @@ impl State {
     pub fn new(pool: Pool, limits: Limits) -> Self {
         let phase = AtomicU8::new(Phase::Loading as u8);
         let in_flight = InFlight::new(limits.max_bytes_in_flight);
-        Self { catalog: RwLock::default(), phase, pool, limits, in_flight }
+        Self { catalog: RwLock::default(), phase, pool, limits, in_flight, health: Arc::default() }
     }
 
     /// The models as they are now.
@@ -125,12 +128,20 @@ impl State {
         self.phase.store(Phase::Draining as u8, Ordering::Release);
     }
 
-    /// Whether new traffic should come here: loaded, not draining, and something to serve.
+    /// Why new traffic should not come here, if so: models are being loaded, the server is about to stop, there is
+    /// nothing to serve, or a device does not compute any more.
     #[must_use]
-    pub fn ready(&self) -> bool {
+    pub fn fault(&self) -> Option<String> {
         let serves =
             |model: &Model| model.versions.values().any(|version| matches!(version, Version::Ready(_)));
-        self.phase() == Phase::Ready && self.catalog().models.values().any(serves)
+        match self.phase() {
+            Phase::Loading => Some("the models are being loaded".to_owned()),
+            Phase::Draining => Some("the server is shutting down".to_owned()),
+            Phase::Ready if !self.catalog().models.values().any(serves) => {
+                Some("no model could be loaded".to_owned())
+            }
+            Phase::Ready => self.health.first_fault(),
+        }
     }
 }
 

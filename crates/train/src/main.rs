@@ -23,6 +23,8 @@ enum Command {
     /// Fetch public data sets, and look at data before training on it.
     #[command(subcommand)]
     Data(command::data::DataCommand),
+    /// List the devices that are compiled in and those that this machine has.
+    Devices(command::devices::DevicesArguments),
     /// Measure how fast training is.
     #[command(subcommand)]
     Bench(command::bench::BenchCommand),
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => command::train::run(&arguments),
         Command::Evaluate(arguments) => command::evaluate::run(&arguments),
         Command::Data(command) => command::data::run(command),
+        Command::Devices(arguments) => command::devices::run(&arguments),
         Command::Bench(command) => command::bench::run(command),
     })
 }

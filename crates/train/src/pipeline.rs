@@ -11,6 +11,7 @@ use model::DeviceSpec;
 use predict::{Parts, Predictor};
 
 use crate::config::{Checked, ConfigError, TrainConfig};
+use crate::device::guarded;
 use crate::evaluate::{EvaluateError, Evaluation, evaluate};
 use crate::fit::{
     CheckpointError, Checkpoints, EpochRecord, Finish, FitError, Fitted, Interrupter, Plan, fit,
@@ -47,10 +48,21 @@ pub trait Observer {
     fn stage(&mut self, stage: Stage<'_>);
 }
 
+/// The device that was asked for and the one that it came to; they differ for `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChosenDevice {
+    /// What the configuration says.
+    pub asked: DeviceSpec,
+    /// What is computed on.
+    pub taken: DeviceSpec,
+}
+
 /// What an observer hears.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Stage<'a> {
+    /// The device is open.
+    Device(ChosenDevice),
     /// The data is read and split, the network built.
     Prepared(&'a Prepared),
     /// The run has a folder; `step` is above 0 when it goes on.
@@ -146,9 +158,11 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
     let began = Instant::now();
     let config = &request.config;
     let checked = config.check()?;
-    let device: DeviceSpec = config.train.device.parse()?;
+    let device = device_of(request)?;
     let registry = Registry::open(&request.models)?;
-    let opened = device.open()?;
+    let opened = device.taken.open()?;
+    hooks.observer.stage(Stage::Device(device));
+    let device = device.taken;
     let mut prepared = prepare(config, &registry)?;
     if request.dry_run {
         shorten(&mut prepared, config.train.batch_size);
@@ -179,7 +193,10 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
 
     let interrupter = Interrupter::new();
     let renderer = (hooks.renderer)(&interrupter);
-    let fitted = fit(plan(request, checked, &prepared, &run, opened, hooks), renderer, &interrupter, resume)?;
+    let plan = plan(request, checked, &prepared, &run, opened.clone(), hooks);
+    let fitted = guarded(device, || fit(plan, renderer, &interrupter, resume))??;
+    // The predictor computes on a stream of its own, which cannot use what training holds.
+    guarded(device, || opened.memory_cleanup())?;
     hooks.observer.stage(Stage::Fitted(&fitted));
     record.epochs = fitted.history.len();
     record.best_epoch = fitted.epoch;
@@ -197,9 +214,13 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
         postprocess: prepared.postprocess.clone(),
         weights: fitted.weights.clone(),
     };
-    let predictor = Predictor::from_parts(parts, &device)?;
+    let predictor = Predictor::from_parts(parts.clone(), device)?;
     let scoring = Instant::now();
     let total = prepared.data.splits.test.len();
+    if device.is_gpu() {
+        // Before its answers are scored: against a CPU's, at every size of a pass that scoring needs.
+        predictor.warm_up_for(total)?;
+    }
     let evaluation = evaluate(&predictor, &prepared.data, "test", &prepared.data.splits.test, &mut |done| {
         hooks.observer.stage(Stage::Evaluating { done, total });
     })?;
@@ -212,7 +233,12 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
     let mut published = None;
     if let Some(root) = request.publish.as_ref().filter(|_| record.model.is_none()) {
         let origin = pack::Origin { config, record: &record, device, created: request.now.clone() };
-        let draft = pack::draft(&prepared, &fitted, &evaluation, &predictor, &origin)?;
+        // Samples are packed with what a CPU answers, so that every device is measured by the same, most exact
+        // answers, and not by those of one that rounds more.
+        let on_cpu =
+            if device.is_gpu() { Some(Predictor::from_parts(parts, DeviceSpec::Cpu)?) } else { None };
+        let reference = on_cpu.as_ref().unwrap_or(&predictor);
+        let draft = pack::draft(&prepared, &fitted, &evaluation, reference, &origin)?;
         let package = Registry::open(root)
             .and_then(|registry| registry.publish(&config.name, draft))
             .map_err(|source| TrainError::Publish { run: run.id().to_owned(), source: Box::new(source) })?;
@@ -240,6 +266,17 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
         published,
         elapsed: began.elapsed(),
     })
+}
+
+/// The device of a training, found. A run that goes on takes the device that it began on, whatever `auto` would
+/// find today.
+fn device_of(request: &Request) -> Result<ChosenDevice, TrainError> {
+    let asked: DeviceSpec = request.config.train.device.parse()?;
+    let began = match &request.resume {
+        Some(run) if asked == DeviceSpec::Auto => Some(run.record()?.device.parse::<DeviceSpec>()?),
+        _ => None,
+    };
+    Ok(ChosenDevice { asked, taken: began.unwrap_or(asked).resolve()? })
 }
 
 /// The first batch of every part is all that a dry run sees.

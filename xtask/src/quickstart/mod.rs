@@ -9,7 +9,7 @@ mod server;
 mod steps;
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use artifact::{ModelRef, PRODUCTION, Registry, Selector};
@@ -85,6 +85,14 @@ struct Tour<'a> {
     binaries: &'a Binaries,
     interrupt: &'a Interrupt,
     printer: &'a Printer,
+}
+
+/// The programs of the tour are built for the processor, whatever device the environment names for others.
+fn on_the_processor(mut command: Command) -> Command {
+    for variable in ["BRAZIER_TRAIN_TRAIN__DEVICE", "BRAZIER_PREDICT_DEVICE", "BRAZIER_SERVE_DEVICE"] {
+        command.env_remove(variable);
+    }
+    command
 }
 
 type Step<T> = anyhow::Result<Result<T, Ended>>;
@@ -205,7 +213,7 @@ impl Tour<'_> {
     /// Runs a program that speaks for itself.
     fn child(&self, binary: Binary, arguments: &[&str]) -> Step<()> {
         self.say(binary, arguments);
-        let mut command = self.binaries.command(binary);
+        let mut command = on_the_processor(self.binaries.command(binary));
         command.args(arguments).args(self.flags()).stdin(Stdio::null());
         if self.printer.format() == Format::Json || self.printer.is_quiet() {
             // Its result is not the result of this command.
@@ -222,7 +230,7 @@ impl Tour<'_> {
     /// Runs `predict` and reads its answer.
     fn predict(&self, arguments: &[&str]) -> Step<Value> {
         self.say(Binary::Predict, arguments);
-        let mut command = self.binaries.command(Binary::Predict);
+        let mut command = on_the_processor(self.binaries.command(Binary::Predict));
         command.args(arguments).args(["--json", "--quiet"]).stdin(Stdio::null());
         let running = command.stdout(Stdio::piped()).spawn().context("cannot run predict")?;
         let output = running.wait_with_output().context("cannot read the answer of predict")?;

@@ -25,6 +25,17 @@ pub(super) struct Adapter {
     pub(super) gpu: Option<Gpu>,
 }
 
+impl Adapter {
+    /// Why it must not be opened although it is there.
+    pub(super) fn unfit(&self) -> Option<&'static str> {
+        let crashes = self.software && cfg!(feature = "fast-gpu");
+        crashes.then_some(
+            "it is a processor that pretends to be a GPU, and fused and tuned kernels, which this program has, \
+             crash inside Mesa there; `cpu` is faster, and a program built with `wgpu` alone runs on it",
+        )
+    }
+}
+
 /// The devices of the kind of `spec`, in the order of their indices.
 pub(super) fn adapters(spec: DeviceSpec) -> Vec<Adapter> {
     let simple =
@@ -116,22 +127,30 @@ mod graphics {
         block_on(instance.enumerate_adapters(backends)).iter().map(|adapter| adapter.get_info()).collect()
     }
 
-    /// Numbers the adapters: discrete GPUs first, then integrated and virtual ones, then a processor that
-    /// pretends. CubeCL counts each type from zero, and can name one processor only.
+    /// Numbers the adapters: discrete GPUs first, then integrated, virtual and other ones, then a processor
+    /// that pretends. CubeCL counts each type from zero, and can name one processor only.
     fn number(found: &[AdapterInfo], spec: fn(usize) -> DeviceSpec, api: WgpuBackend) -> Vec<Adapter> {
-        let types: [(DeviceType, fn(usize) -> WgpuDeviceKind); 4] = [
-            (DeviceType::DiscreteGpu, WgpuDeviceKind::DiscreteGpu),
-            (DeviceType::IntegratedGpu, WgpuDeviceKind::IntegratedGpu),
-            (DeviceType::VirtualGpu, WgpuDeviceKind::VirtualGpu),
-            (DeviceType::Cpu, |_| WgpuDeviceKind::Cpu),
+        let kind = |device_type, index| match device_type {
+            DeviceType::DiscreteGpu => WgpuDeviceKind::DiscreteGpu(index),
+            DeviceType::IntegratedGpu => WgpuDeviceKind::IntegratedGpu(index),
+            DeviceType::VirtualGpu => WgpuDeviceKind::VirtualGpu(index),
+            DeviceType::Cpu => WgpuDeviceKind::Cpu,
+            DeviceType::Other => WgpuDeviceKind::Other(index),
+        };
+        let types = [
+            DeviceType::DiscreteGpu,
+            DeviceType::IntegratedGpu,
+            DeviceType::VirtualGpu,
+            DeviceType::Other,
+            DeviceType::Cpu,
         ];
         let mut adapters = Vec::new();
-        for (device_type, kind) in types {
+        for device_type in types {
             let software = device_type == DeviceType::Cpu;
             let alike = found.iter().filter(|info| info.device_type == device_type);
             for (index, info) in alike.enumerate().take(if software { 1 } else { usize::MAX }) {
                 let driver = format!("{} {}", info.driver, info.driver_info);
-                let gpu = Gpu::Wgpu(WgpuDevice::new(kind(index)).on(api));
+                let gpu = Gpu::Wgpu(WgpuDevice::new(kind(device_type, index)).on(api));
                 adapters.push(Adapter {
                     spec: spec(adapters.len()),
                     name: Some(info.name.clone()).filter(|name| !name.is_empty()),

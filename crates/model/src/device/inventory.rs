@@ -56,7 +56,12 @@ pub fn inventory() -> Vec<Kind> {
 }
 
 fn found(adapter: Adapter) -> Found {
+    let unfit = adapter.unfit();
     let Adapter { spec, name, driver, software, device, gpu } = adapter;
+    if let Some(reason) = unfit {
+        let (name, fault) = (name.unwrap_or_else(unnamed), Some(reason.to_owned()));
+        return Found { device: spec, name, memory: None, driver, software, precisions: Vec::new(), fault };
+    }
     let Some(gpu) = gpu else {
         let memory = proc_line("/proc/meminfo", "MemTotal")
             .and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok())
@@ -71,8 +76,33 @@ fn found(adapter: Adapter) -> Found {
         Ok((told, precisions)) => (told, precisions, None),
         Err(panic) => (Told::default(), Vec::new(), Some(panic_message(panic.as_ref()).to_owned())),
     };
-    let name = name.or(told.name).unwrap_or_else(|| "unnamed".to_owned());
+    let name = name.or(told.name).unwrap_or_else(unnamed);
     Found { device: spec, name, memory: told.memory, driver, software, precisions, fault }
+}
+
+fn unnamed() -> String {
+    "unnamed".to_owned()
+}
+
+/// A kind of GPU that [`DeviceSpec::Auto`] does not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Its name, as `--device` takes it.
+    pub name: &'static str,
+    /// Why, and what would change it.
+    pub reason: String,
+}
+
+/// Why [`DeviceSpec::Auto`] took `taken` and nothing better. Nothing is opened.
+#[must_use]
+pub fn passed_over(taken: DeviceSpec) -> Vec<PassedOver> {
+    let better = DeviceSpec::BEST_FIRST.into_iter().take_while(|spec| spec.kind() != taken.kind());
+    let why = |spec: DeviceSpec| {
+        let pretends = "only a processor that pretends to be a GPU is found";
+        let reason = if adapters(spec).is_empty() { missing(spec) } else { pretends.to_owned() };
+        PassedOver { name: spec.kind(), reason }
+    };
+    better.map(why).collect()
 }
 
 /// What only an open GPU tells.
@@ -119,7 +149,10 @@ pub(super) fn missing(spec: DeviceSpec) -> String {
     );
     match spec {
         // What the machine lacks is worth knowing before a build of many minutes.
-        DeviceSpec::Cuda(_) if !library("libcuda.so.1") => build + ". This machine has no NVIDIA driver",
+        DeviceSpec::Cuda(_) => {
+            let driver = if library("libcuda.so.1") { "" } else { ". This machine has no NVIDIA driver" };
+            build + "; that build needs LLVM 23, see docs/devices.md" + driver
+        }
         DeviceSpec::Vulkan(_) if !library("libvulkan.so.1") => build + ". This machine has no Vulkan loader",
         _ => build,
     }
@@ -149,7 +182,8 @@ fn absent(spec: DeviceSpec) -> &'static str {
     }
 }
 
-/// Whether a shared library lies where Linux looks for it.
+/// Whether a shared library lies where Linux looks for it. `cargo xtask` looks at the same places before it
+/// builds anything.
 fn library(name: &str) -> bool {
     let listed = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
     let usual = [

@@ -18,7 +18,8 @@ use crate::precision::Precision;
 type Job = Box<dyn FnOnce(&Device) + Send>;
 
 /// An open device and the place to compute on it. Whoever opens the same device gets the same lane for as
-/// long as anyone holds it. It is `Send` and `Sync`.
+/// long as anyone holds it; hold it for as long as models come and go, for the thread of a lane that is opened
+/// anew may start while the old one still drops what it had. It is `Send` and `Sync`.
 #[derive(Debug)]
 pub struct Lane {
     spec: DeviceSpec,
@@ -146,7 +147,8 @@ pub(super) fn precisions(device: &Device) -> Vec<Precision> {
 }
 
 /// The text of a panic, when it has one.
-pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+#[must_use]
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
 }

@@ -16,8 +16,8 @@ use serde::{Serialize, Serializer};
 
 use self::adapter::{Adapter, adapters};
 pub use self::cache::set_kernel_cache;
-pub use self::inventory::{Found, Kind, inventory};
-pub use self::lane::Lane;
+pub use self::inventory::{Found, Kind, PassedOver, inventory, passed_over};
+pub use self::lane::{Lane, panic_message};
 pub use self::threads::{MAX_THREADS, set_threads, threads};
 use crate::precision::Precision;
 
@@ -35,7 +35,8 @@ pub enum DeviceSpec {
     NdArray,
     /// A Vulkan adapter by its index.
     Vulkan(usize),
-    /// An adapter of whatever graphics API there is, by its index; the kernels are WGSL shaders.
+    /// An adapter of whatever graphics API there is, by its index; the kernels are WGSL shaders. In a program
+    /// that has `vulkan` too, Burn takes Vulkan's compiler for both where the adapter speaks Vulkan.
     Wgpu(usize),
     /// An NVIDIA GPU by its index.
     Cuda(usize),
@@ -73,10 +74,32 @@ pub enum DeviceError {
     Threads { current: usize, wanted: usize },
 }
 
+impl DeviceError {
+    /// What a person at a terminal can do about it, where the message does not say so itself.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotCompiledIn { .. } | Self::TooManyThreads { .. } | Self::Threads { .. } => None,
+            Self::Failed { .. } => {
+                Some("`cargo xtask devices` lists the devices with their drivers".to_owned())
+            }
+            Self::NotFound { device, .. } => {
+                Some(format!("`cargo xtask devices --device {device}` lists what there is"))
+            }
+            Self::Unknown { .. } | Self::NoIndex { .. } | Self::BadIndex { .. } | Self::Precision { .. } => {
+                Some("`cargo xtask devices` lists what there is".to_owned())
+            }
+        }
+    }
+}
+
 impl DeviceSpec {
     /// One of each kind, but for [`DeviceSpec::Auto`].
     pub(crate) const KINDS: [Self; 6] =
         [Self::Cpu, Self::Flex, Self::NdArray, Self::Vulkan(0), Self::Wgpu(0), Self::Cuda(0)];
+
+    /// The kinds of GPU that [`DeviceSpec::Auto`] looks for, in this order.
+    pub(crate) const BEST_FIRST: [Self; 3] = [Self::Cuda(0), Self::Vulkan(0), Self::Wgpu(0)];
 
     /// Its name without an index.
     pub(crate) fn kind(&self) -> &'static str {
@@ -126,11 +149,11 @@ impl DeviceSpec {
         }
     }
 
-    /// The devices that [`DeviceSpec::open`] can open in this program on this machine.
+    /// The devices that this program finds on this machine and may open. None is opened.
     #[must_use]
     pub fn available() -> Vec<Self> {
         let found = Self::KINDS.into_iter().flat_map(adapters);
-        found.map(|adapter| adapter.spec).collect()
+        found.filter(|adapter| adapter.unfit().is_none()).map(|adapter| adapter.spec).collect()
     }
 
     /// The device that is meant: [`DeviceSpec::Auto`] becomes the first of `cuda`, `vulkan`, `wgpu` that is
@@ -149,7 +172,11 @@ impl DeviceSpec {
     /// # Errors
     /// As [`DeviceSpec::resolve`], and when a GPU that was found does not start.
     pub fn open(&self) -> Result<Device, DeviceError> {
-        let Adapter { spec, device, .. } = self.find()?;
+        let adapter = self.find()?;
+        if let Some(reason) = adapter.unfit() {
+            return Err(DeviceError::Failed { device: adapter.spec, reason: reason.to_owned() });
+        }
+        let Adapter { spec, device, .. } = adapter;
         if !spec.is_gpu() {
             return Ok(device);
         }
@@ -168,8 +195,7 @@ impl DeviceSpec {
 
     fn find(&self) -> Result<Adapter, DeviceError> {
         if *self == Self::Auto {
-            let gpus = [Self::Cuda(0), Self::Vulkan(0), Self::Wgpu(0)];
-            let hardware = gpus.into_iter().flat_map(adapters).find(|adapter| !adapter.software);
+            let hardware = Self::BEST_FIRST.into_iter().flat_map(adapters).find(|adapter| !adapter.software);
             return hardware.map_or_else(|| Self::Cpu.find(), Ok);
         }
         if !self.compiled_in() {

@@ -2,7 +2,7 @@
 
 use model::DeviceSpec;
 
-use crate::{assert_close, busy_weights, network, numbers, reference, run_on};
+use crate::{assert_close, busy_weights, network, numbers, reference, run_on, tolerance};
 
 /// The input's shape and one layer (or several) as JSON.
 fn check(shape: &[usize], layers: &str) {
@@ -17,7 +17,7 @@ fn check(shape: &[usize], layers: &str) {
     // Whatever devices this build has: `cargo test -p model --features ndarray` adds one.
     for device in DeviceSpec::available() {
         let found = run_on(device, &network, &weights, &batch);
-        assert_close(&found, &expected, 2e-5, &format!("{device}: {shape:?} {layers}"));
+        assert_close(&found, &expected, tolerance(device, 2e-5), &format!("{device}: {shape:?} {layers}"));
     }
 }
 
@@ -164,7 +164,7 @@ fn presets() {
             batch.chunks(size).flat_map(|sample| reference::run(&network, &weights, sample)).collect();
         for device in DeviceSpec::available() {
             let found = run_on(device, &network, &weights, &batch);
-            assert_close(&found, &expected, 1e-4, &format!("{device}: {name}"));
+            assert_close(&found, &expected, tolerance(device, 1e-4), &format!("{device}: {name}"));
         }
         assert!(expected.iter().all(|logit| logit.abs() < 100.0), "{name}: {expected:?}");
     }

@@ -6,7 +6,7 @@ use model::{DeviceSpec, Draws, Net, Value};
 use network::{Network, Weights};
 
 use crate::autodiff::GradientReader;
-use crate::numbers;
+use crate::{numbers, tolerance};
 
 const ROWS: usize = 8;
 const CLASSES: usize = 4;
@@ -41,12 +41,14 @@ fn relative(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let scale = expected.iter().fold(1e-6f32, |scale, value| scale.max(value.abs()));
     let apart = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
-    // Written so that a difference that is no number counts as one.
-    apart.fold(0.0, |largest, apart| if apart <= largest { largest } else { apart }) / scale
+    // A difference that is no number must not pass for a small one, and stays whatever follows.
+    let larger = |a: f32, b: f32| if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) };
+    apart.fold(0.0, larger) / scale
 }
 
 /// The loss agrees to 1e-4 of its value, gradients and running statistics to 1e-3 of the tensor's largest
-/// value: a step adds up a batch of products in whatever order the device likes, forwards and backwards.
+/// value: a step adds up a batch of products in whatever order the device likes, forwards and backwards. Where
+/// products are TF32, both are 100 times and 20 times as much.
 #[test]
 fn a_training_step_of_two_presets() {
     for (name, shape) in [("mlp", &[6][..]), ("digits-cnn", &[1, 8, 8])] {
@@ -58,7 +60,7 @@ fn a_training_step_of_two_presets() {
             let found = step(device, &network);
             let difference = (found.loss - expected.loss).abs();
             assert!(
-                difference <= 1e-4 * expected.loss,
+                difference <= tolerance(device, 1e-4) * expected.loss,
                 "{device}: {name}: loss {} {}",
                 found.loss,
                 expected.loss
@@ -67,11 +69,17 @@ fn a_training_step_of_two_presets() {
             for ((key, found), (same, expected)) in found.gradients.iter().zip(&expected.gradients) {
                 assert_eq!(key, same);
                 let apart = relative(found, expected);
-                assert!(apart <= 1e-3, "{device}: {name}: the gradient of {key} is {apart} apart");
+                assert!(
+                    f64::from(apart) <= 2.0 * tolerance(device, 5e-4),
+                    "{device}: {name}: the gradient of {key} is {apart} apart"
+                );
             }
             for (key, expected) in &expected.weights {
                 let apart = relative(found.weights[key].as_f32().unwrap(), expected.as_f32().unwrap());
-                assert!(apart <= 1e-3, "{device}: {name}: {key} is {apart} apart");
+                assert!(
+                    f64::from(apart) <= 2.0 * tolerance(device, 5e-4),
+                    "{device}: {name}: {key} is {apart} apart"
+                );
             }
         }
     }

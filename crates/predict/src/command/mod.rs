@@ -1,5 +1,6 @@
 //! The command: open the model, read the inputs, print the answers.
 
+mod failure;
 mod show;
 mod source;
 
@@ -8,8 +9,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use artifact::{ModelRef, Registry, RegistryError};
 use clap::Parser;
-use cli::{ErrorExt as _, ExitStatus};
-use predict::{DeviceSpec, PredictError, Predictor};
+use cli::{ErrorExt as _, ExitStatus, Printer};
+use predict::{DeviceSpec, Placement, Precision, PredictError, Predictor};
 
 /// Predicts with a packed model.
 ///
@@ -30,9 +31,14 @@ struct Args {
     #[arg(long, value_name = "DIR", default_value = "artifacts/models", env = "BRAZIER_PREDICT_MODELS")]
     models: PathBuf,
 
-    /// Where the model runs: cpu, flex, …
+    /// Where the model runs: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX], cuda[:INDEX], or auto for the best
+    /// there is
     #[arg(long, default_value = "cpu", env = "BRAZIER_PREDICT_DEVICE")]
     device: String,
+
+    /// What it computes in: f32, or f16 or bf16 where the device can
+    #[arg(long, default_value = "f32", env = "BRAZIER_PREDICT_PRECISION")]
+    precision: String,
 
     /// How many of the most probable classes to show [default: 3 for one input, 1 for several]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
@@ -49,44 +55,63 @@ struct Args {
 const EXAMPLES: &str = "Examples:
   predict digits@production seven.png
   predict cells@2 patients.csv --json
-  echo '[0, 0, 5, 13, 9, 1, …]' | predict digits -";
+  predict digits photo.png --device auto --precision f16
+  echo '[0, 0, 5, 13, 9, 1, …]' | predict digits -
+
+A GPU's compiled kernels are kept in the folder kernel-cache beside the registry, or where BRAZIER_KERNEL_CACHE says.";
 
 pub(crate) fn run() -> anyhow::Result<ExitStatus> {
     let args = Args::parse();
     let printer = args.common.start(tracing::Level::WARN);
-    let device: DeviceSpec = args.device.parse().usage()?;
-    // A device that this build lacks is known before anything is read.
-    device.open().usage()?;
+    let placement = placement(&args, &printer)?;
     let reference: ModelRef =
         args.model.parse::<ModelRef>().hint("write NAME@VERSION or NAME@ALIAS, as in digits@1").usage()?;
     model::device::set_threads(args.threads.into()).usage()?;
 
     let registry = Registry::open(&args.models).context("cannot open the registry")?;
-    let predictor = open(&registry, &reference, &device)?;
-    let check = predictor.self_check().hint("`cargo xtask models verify` checks the registry")?;
-    tracing::info!(
-        model = predictor.name(),
-        version = predictor.version(),
-        samples = check.samples,
-        largest_difference = check.largest_difference,
-        "the model answers as it was packed"
-    );
-
+    let predictor = open(&registry, &reference, placement)?;
     let inputs = source::read_all(&args.inputs, predictor.preprocess())?;
+    // Only what this batch needs is checked: on a GPU every size costs the time to compile its kernels.
+    let checked = predictor.warm_up_for(inputs.len());
+    for checked in checked.or_else(|error| failure::unfit(error, &args.model))? {
+        tracing::info!(
+            model = predictor.name(),
+            version = predictor.version(),
+            rows = checked.rows,
+            samples = checked.check.samples,
+            made_up = checked.check.made_up,
+            largest_difference = checked.check.largest_difference,
+            first = ?checked.first,
+            again = ?checked.again,
+            "the model answers as it was packed"
+        );
+    }
     let rows: Vec<_> = inputs.iter().map(|input| input.raw.clone()).collect();
-    let predictions = predictor.predict(&rows).map_err(|error| match error {
-        PredictError::Input(refused) => {
-            let name = inputs.get(refused.index).map_or_else(String::new, |input| input.name.clone());
-            anyhow::Error::new(refused.source).context(format!("{name} cannot be predicted"))
-        }
-        other => other.into(),
-    })?;
+    let predictions = predictor.predict(&rows).or_else(|error| failure::unanswered(error, &inputs))?;
     show::print(&printer, &predictor, &inputs, &predictions, args.top.map(usize::from))?;
     Ok(ExitStatus::Success)
 }
 
-fn open(registry: &Registry, reference: &ModelRef, device: &DeviceSpec) -> anyhow::Result<Predictor> {
-    match Predictor::open(registry, reference, device) {
+/// The device and the precision, as far as they are known before anything is read; what this build or this
+/// machine lacks is.
+fn placement(args: &Args, printer: &Printer) -> anyhow::Result<Placement> {
+    let precision: Precision = args.precision.parse().usage()?;
+    let given: DeviceSpec = args.device.parse().or_else(failure::device)?;
+    let device = given.resolve().or_else(failure::device)?;
+    if device != given {
+        printer.status(format!(
+            "{given} takes {device}; `cargo xtask devices` lists what there is, and what is missing"
+        ));
+    }
+    if device.is_gpu() {
+        model::device::set_kernel_cache(&cli::kernel_cache(&args.models));
+    }
+    Ok(Placement { device, precision })
+}
+
+fn open(registry: &Registry, reference: &ModelRef, placement: Placement) -> anyhow::Result<Predictor> {
+    match Predictor::open(registry, reference, placement) {
+        Err(PredictError::Device(error)) => failure::device(error),
         Ok(predictor) => Ok(predictor),
         Err(PredictError::Registry(error @ RegistryError::UnknownModel { .. })) => Err(error)
             .hint("`cargo xtask quickstart` makes digits@1; --models names another registry")

@@ -2,7 +2,7 @@
 
 use cli::{Printer, Table};
 use network::Prediction;
-use predict::Predictor;
+use predict::{DeviceSpec, Precision, Predictor};
 use serde::Serialize;
 
 use super::source::Input;
@@ -11,6 +11,8 @@ use super::source::Input;
 struct Answer<'a> {
     model: &'a str,
     version: u64,
+    device: DeviceSpec,
+    precision: Precision,
     labels: &'a [String],
     predictions: Vec<Row<'a>>,
 }
@@ -43,6 +45,8 @@ pub(super) fn print(
     let answer = Answer {
         model: predictor.name(),
         version: predictor.version(),
+        device: predictor.device(),
+        precision: predictor.precision(),
         labels,
         predictions: inputs.iter().zip(predictions).map(row).collect(),
     };

@@ -5,19 +5,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use artifact::Registry;
-use network::Cell;
+use network::{Cell, Postprocess, Task};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{image_input, image_parts, publish, row_input, table_parts};
+use crate::{image_input, image_parts, labels, parts, publish, row_input, table, table_parts};
 
-/// A registry with `animals` (images) and `cells` (a table).
+/// A registry with `animals` (images), `cells` (a table) and `prices` (the same table, without layers that squash).
 fn registry() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let registry = Registry::open(directory.path().join("models")).unwrap();
     publish(&registry, "animals", image_parts(), &[image_input(0), image_input(1)]);
     let row = row_input(Cell::Number(50.0), Cell::Number(80.0), Cell::Text("red".to_owned()));
-    publish(&registry, "cells", table_parts(), &[row]);
+    publish(&registry, "cells", table_parts(), std::slice::from_ref(&row));
+    let postprocess = Postprocess::new(Task::Regression, labels(&["price"]));
+    let prices = parts(table(), postprocess, r#"{"type": "dense", "units": 1}"#);
+    publish(&registry, "prices", prices, &[row]);
     directory
 }
 
@@ -133,7 +136,12 @@ fn refusals_name_what_was_wrong() {
     let cases: &[Case] = &[
         (&["animals"], b"", 2, &["<INPUT>"]),
         (&["Animals", "-"], b"", 2, &["`Animals` is no name for a model", "hint: write NAME@VERSION"]),
-        (&["plants", "-"], b"", 2, &["there is no model `plants`", "`animals`, `cells`", "quickstart"]),
+        (
+            &["plants", "-"],
+            b"",
+            2,
+            &["there is no model `plants`", "`animals`, `cells`, `prices`", "quickstart"],
+        ),
         (&["animals@7", "-"], b"", 2, &["`animals` has no version 7; it has 1", "models ls"]),
         (&["animals@production", "-"], b"", 2, &["no alias `production`"]),
         (
@@ -142,7 +150,13 @@ fn refusals_name_what_was_wrong() {
             2,
             &["`gpu` is not a device; known are cpu, flex, ndarray"],
         ),
-        (&["animals", "-", "--device", "cuda:1"], b"", 2, &["`cuda:1` is not part of Brazier yet"]),
+        (&["animals", "-", "--device", "cuda:77"], b"", 2, &["the device `cuda:77` is not"]),
+        (
+            &["animals", "-", "--precision", "fp16"],
+            b"",
+            2,
+            &["`fp16` is not a precision; known are f32, f16 and bf16"],
+        ),
         (&["animals", "-", "--top", "0"], b"", 2, &["--top"]),
         (&["animals", "-", "-"], b"", 2, &["can be given once"]),
         (&["animals", "missing.png"], b"", 2, &["cannot read `missing.png`"]),
@@ -184,6 +198,42 @@ fn refusals_name_what_was_wrong() {
 }
 
 #[test]
+fn devices_and_precisions() {
+    let directory = registry();
+    let path = directory.path();
+    let pixels = pixels(0);
+    let exact = json(&run(path, &["animals", "-", "--json"], pixels.as_bytes()));
+    assert_eq!((&exact["device"], &exact["precision"]), (&"cpu".into(), &"f32".into()));
+    let half = json(&run(path, &["animals", "-", "--json", "--precision", "bf16"], pixels.as_bytes()));
+    assert_eq!(half["precision"], "bf16");
+    assert_eq!(half["predictions"][0]["class"], exact["predictions"][0]["class"]);
+    assert_ne!(half["predictions"][0]["logits"], exact["predictions"][0]["logits"]);
+    // What `auto` takes depends on the machine; that it says so does not.
+    let taken = run(path, &["animals", "-", "--device", "auto"], pixels.as_bytes());
+    assert_eq!(taken.code, 0, "{}", taken.err);
+    assert!(taken.err.contains("auto takes "), "{}", taken.err);
+}
+
+/// The input is named as the person knows it, and what would hold its numbers.
+#[test]
+fn numbers_that_overflow_in_half_precision_are_named() {
+    let directory = registry();
+    let path = directory.path();
+    let mut table = String::from("age,weight,colour\n");
+    for row in 1..=300 {
+        table += if row == 299 { "1e30,80,red\n" } else { "50,80,red\n" };
+    }
+    std::fs::write(path.join("rows.csv"), table).unwrap();
+    let exact = run(path, &["prices", "rows.csv"], b"");
+    assert_eq!(exact.code, 0, "{}", exact.err);
+    let refused = run(path, &["prices", "rows.csv", "--precision", "f16"], b"");
+    assert_eq!((refused.code, refused.out.as_str()), (3, ""), "{}", refused.err);
+    for part in ["rows.csv, row 299 cannot be predicted", "too large for f16", "hint: ", "bf16", "f32"] {
+        assert!(refused.err.contains(part), "{part}: {}", refused.err);
+    }
+}
+
+#[test]
 fn a_damaged_package_is_refused() {
     let directory = registry();
     let path = directory.path();
@@ -202,7 +252,18 @@ fn help_shows_examples() {
     let directory = tempfile::tempdir().unwrap();
     let ran = run(directory.path(), &["--help"], b"");
     assert_eq!(ran.code, 0);
-    for part in ["Examples:", "predict digits@production seven.png", "BRAZIER_PREDICT_DEVICE"] {
+    for part in [
+        "Examples:",
+        "predict digits@production seven.png",
+        "BRAZIER_PREDICT_DEVICE",
+        "BRAZIER_PREDICT_PRECISION",
+    ] {
         assert!(ran.out.contains(part), "{}", ran.out);
     }
+}
+
+#[test]
+fn the_help_says_where_kernels_are_kept() {
+    let help = run(tempfile::tempdir().unwrap().path(), &["--help"], b"");
+    assert!(help.code == 0 && help.out.contains("BRAZIER_KERNEL_CACHE"), "{}", help.out);
 }

@@ -82,7 +82,7 @@ fn row_input(age: Cell, weight: Cell, colour: Cell) -> RawInput {
 
 /// Publishes parts with `samples` of their own answers.
 fn publish(registry: &Registry, name: &str, parts: Parts, samples: &[RawInput]) {
-    let predictor = Predictor::from_parts(parts.clone(), &DeviceSpec::Cpu).unwrap();
+    let predictor = Predictor::from_parts(parts.clone(), DeviceSpec::Cpu).unwrap();
     let Parts { network, preprocess, postprocess, weights } = parts;
     let mut manifest = Manifest::new(name, &network, preprocess, postprocess);
     for input in samples {

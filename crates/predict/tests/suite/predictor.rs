@@ -2,12 +2,12 @@
 
 use artifact::Registry;
 use network::{Cell, NamedTensor, Postprocess, Prediction, RawInput, Task, Tensor};
-use predict::{DeviceSpec, PredictError, Predictor};
+use predict::{DeviceSpec, Placement, Precision, PredictError, Predictor};
 
 use crate::{image_input, image_parts, labels, parts, publish, row_input, table, table_parts};
 
 fn open(parts: predict::Parts) -> Predictor {
-    Predictor::from_parts(parts, &DeviceSpec::Cpu).unwrap()
+    Predictor::from_parts(parts, DeviceSpec::Cpu).unwrap()
 }
 
 #[test]
@@ -140,16 +140,16 @@ fn prepared_inputs_that_do_not_fit_are_refused() {
 fn parts_that_do_not_fit_each_other_are_refused() {
     let mut wrong = image_parts();
     wrong.preprocess = table();
-    let message = Predictor::from_parts(wrong, &DeviceSpec::Cpu).unwrap_err().to_string();
+    let message = Predictor::from_parts(wrong, DeviceSpec::Cpu).unwrap_err().to_string();
     assert_eq!(message, "the preprocessing gives [4], but the network takes [1, 4, 6]");
 
     let mut wrong = image_parts();
     wrong.postprocess.labels.pop();
-    let message = Predictor::from_parts(wrong, &DeviceSpec::Cpu).unwrap_err().to_string();
+    let message = Predictor::from_parts(wrong, DeviceSpec::Cpu).unwrap_err().to_string();
     assert!(message.contains("3"), "{message}");
 
-    let message = Predictor::from_parts(image_parts(), &DeviceSpec::Cuda(0)).unwrap_err().to_string();
-    assert!(message.contains("`cuda` is not part of Brazier yet"), "{message}");
+    let message = Predictor::from_parts(image_parts(), DeviceSpec::Cuda(77)).unwrap_err().to_string();
+    assert!(message.contains("the device `cuda:77` is not"), "{message}");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn packages_answer_and_check_themselves() {
     let registry = Registry::open(directory.path()).unwrap();
     let samples = [image_input(0), image_input(1), image_input(2)];
     publish(&registry, "animals", image_parts(), &samples);
-    let predictor = Predictor::open(&registry, &"animals@1".parse().unwrap(), &DeviceSpec::Cpu).unwrap();
+    let predictor = Predictor::open(&registry, &"animals@1".parse().unwrap(), DeviceSpec::Cpu).unwrap();
     assert_eq!((predictor.name(), predictor.version()), ("animals", 1));
     assert!(predictor.manifest().is_some());
     assert_eq!(predictor.predict(&samples).unwrap(), open(image_parts()).predict(&samples).unwrap());
@@ -193,8 +193,86 @@ fn the_self_check_fails_when_answers_differ() {
     let draft =
         artifact::Draft { manifest, weights, evaluation: serde_json::Value::Null, card: String::new() };
     registry.publish("animals", draft).unwrap();
-    let predictor = Predictor::open(&registry, &"animals".parse().unwrap(), &DeviceSpec::Cpu).unwrap();
+    let predictor = Predictor::open(&registry, &"animals".parse().unwrap(), DeviceSpec::Cpu).unwrap();
     let message = predictor.self_check().unwrap_err().to_string();
     assert!(message.contains("output 2 of sample 0"), "{message}");
     assert!(message.contains("the device `cpu`"), "{message}");
+}
+
+#[test]
+fn half_precision_answers_nearly_the_same() {
+    let inputs = [image_input(0), image_input(1)];
+    let exact = open(image_parts()).predict(&inputs).unwrap();
+    for precision in [Precision::F16, Precision::Bf16] {
+        let placement = Placement { device: DeviceSpec::Cpu, precision };
+        let predictor = Predictor::from_parts(image_parts(), placement).unwrap();
+        assert_eq!((predictor.device(), predictor.precision()), (DeviceSpec::Cpu, precision));
+        // Without samples it is compared with 32 bits, and has not the same answers to the bit.
+        let check = predictor.self_check().unwrap();
+        assert_eq!((check.samples, check.made_up), (0, 4));
+        assert!(check.largest_difference > 0.0);
+        for (exact, half) in exact.iter().zip(predictor.predict(&inputs).unwrap()) {
+            let (
+                Prediction::Class { class: a, logits: x, .. },
+                Prediction::Class { class: b, logits: y, .. },
+            ) = (exact, &half)
+            else {
+                panic!("not classes");
+            };
+            assert_eq!(a, b);
+            assert_ne!(x, y, "computed in {precision}");
+        }
+    }
+}
+
+/// What 16 bits cannot hold is an error, not an answer.
+#[test]
+fn an_overflow_in_half_precision_is_refused() {
+    let numbers = || network::Preprocess::Numbers { shape: vec![2] };
+    let postprocess = || Postprocess::new(Task::Regression, labels(&["price"]));
+    let parts = || parts(numbers(), postprocess(), r#"{"type": "dense", "units": 1}"#);
+    let rows = [RawInput::Numbers(vec![1.0, 1.0]), RawInput::Numbers(vec![1e30, 1.0])];
+    assert!(open(parts()).predict(&rows).is_ok());
+    let half = |precision| Predictor::from_parts(parts(), Placement { device: DeviceSpec::Cpu, precision });
+    assert!(half(Precision::Bf16).unwrap().predict(&rows).is_ok(), "bf16 has the range of f32");
+    let message = half(Precision::F16).unwrap().predict(&rows).unwrap_err().to_string();
+    assert!(message.starts_with("the answer to row 1 is not a finite number in f16"), "{message}");
+}
+
+/// Callers name the input by the row, so it must be theirs, not that of a pass.
+#[test]
+fn an_overflow_is_named_by_its_row_in_the_whole_batch() {
+    let numbers = network::Preprocess::Numbers { shape: vec![2] };
+    let postprocess = Postprocess::new(Task::Regression, labels(&["price"]));
+    let parts = parts(numbers, postprocess, r#"{"type": "dense", "units": 1}"#);
+    let placement = Placement { device: DeviceSpec::Cpu, precision: Precision::F16 };
+    let mut rows = vec![RawInput::Numbers(vec![1.0, 1.0]); 7];
+    rows[5] = RawInput::Numbers(vec![1e30, 1.0]);
+    let any_size = Predictor::from_parts(parts.clone(), placement).unwrap();
+    let small = Predictor::from_parts(parts.clone(), placement).unwrap().with_pass_rows(2);
+    let sizes = Predictor::from_parts(parts, placement).unwrap().with_batch_sizes(&[1, 4]);
+    for predictor in [any_size, small, sizes] {
+        let prepared = predictor.prepare(&rows).unwrap();
+        for error in [predictor.predict(&rows).unwrap_err(), predictor.infer(&[prepared]).unwrap_err()] {
+            assert!(matches!(error, PredictError::Overflow { row: 5, .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn warming_up_runs_every_size_that_is_needed() {
+    let predictor = open(image_parts());
+    assert_eq!(predictor.batch_sizes(), [0; 0]);
+    let warm = predictor.warm_up().unwrap();
+    assert_eq!((warm.len(), warm[0].rows, warm[0].again), (1, 1, None));
+
+    let predictor = predictor.with_batch_sizes(&[2, 8, 32]);
+    assert_eq!((predictor.batch_sizes(), predictor.pass_rows()), (&[2, 8, 32][..], 32));
+    let rows = |warm: Vec<predict::WarmUp>| warm.iter().map(|warm| warm.rows).collect::<Vec<_>>();
+    let warm = predictor.warm_up().unwrap();
+    assert!(warm.iter().all(|warm| warm.again.is_some()));
+    assert_eq!(rows(warm), [2, 8, 32]);
+    assert_eq!(rows(predictor.warm_up_for(3).unwrap()), [8]);
+    assert_eq!(rows(predictor.warm_up_for(33).unwrap()), [2, 32]);
+    assert_eq!(rows(predictor.warm_up_for(0).unwrap()), [0; 0]);
 }

@@ -2,10 +2,13 @@
 
 use network::NamedTensor;
 use network::Signature;
-use predict::Predictor;
+use predict::{PredictError, Predictor};
 
-use super::types::{InferRequest, InferResponse, ModelMetadata, RequestedOutput, TensorMetadata};
+use super::types::{
+    InferRequest, InferResponse, ModelMetadata, ModelParameters, RequestedOutput, TensorMetadata,
+};
 use crate::error::{Result, ServeError, shown, suggestion};
+use crate::health::Health;
 use crate::payload::too_many;
 
 /// What runs the models, as the metadata names it.
@@ -14,8 +17,14 @@ const PLATFORM: &str = "brazier_burnpack";
 /// Runs one request through a model.
 ///
 /// # Errors
-/// 400 when the inputs or the outputs asked for do not fit the model, 413 for more rows than allowed.
-pub fn run(predictor: &Predictor, request: InferRequest, max_rows: usize) -> Result<InferResponse> {
+/// 400 when the inputs or the outputs asked for do not fit the model, or values are too large for its precision,
+/// 413 for more rows than allowed.
+pub fn run(
+    predictor: &Predictor,
+    request: InferRequest,
+    max_rows: usize,
+    health: &Health,
+) -> Result<InferResponse> {
     let name = predictor.name();
     if let Some(other) = request.model_name.as_deref().filter(|other| *other != name) {
         return Err(ServeError::invalid(format_args!(
@@ -33,7 +42,11 @@ pub fn run(predictor: &Predictor, request: InferRequest, max_rows: usize) -> Res
     if rows == 0 {
         return Err(ServeError::invalid("the batch is empty; expected at least one row"));
     }
-    let mut outputs = predictor.infer(&request.inputs).map_err(ServeError::internal)?;
+    let mut outputs = health.infer(predictor, &request.inputs).map_err(|error| match error {
+        // What overflows in 16 bits depends on the values that were sent; a model that always does is not served.
+        PredictError::Overflow { .. } => ServeError::invalid(error),
+        error => ServeError::internal(error),
+    })?;
     let outputs = wanted
         .iter()
         .map(|name| {
@@ -86,5 +99,6 @@ pub fn metadata(predictor: &Predictor, versions: Vec<String>) -> ModelMetadata {
         platform: PLATFORM,
         inputs: signature.inputs.iter().map(TensorMetadata::from).collect(),
         outputs: signature.outputs.iter().map(TensorMetadata::from).collect(),
+        parameters: ModelParameters { device: predictor.device(), precision: predictor.precision() },
     }
 }

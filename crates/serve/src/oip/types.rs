@@ -2,6 +2,7 @@
 //! the same types.
 
 use network::{Dim, NamedTensor, TensorSpec};
+use predict::{DeviceSpec, Precision};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -66,6 +67,17 @@ pub struct ModelMetadata {
     pub inputs: Vec<TensorMetadata>,
     /// What it returns.
     pub outputs: Vec<TensorMetadata>,
+    /// Where and how this server runs it. The protocol has no field for that; MLServer names its own like this.
+    pub parameters: ModelParameters,
+}
+
+/// Where and how a model runs.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ModelParameters {
+    /// The device, as `--device` names it.
+    pub device: DeviceSpec,
+    /// What it computes in. The tensors of requests and responses have the types of the signature all the same.
+    pub precision: Precision,
 }
 
 /// Name, type and shape of one tensor.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use artifact::Selector;
 use predict::Predictor;
@@ -12,7 +11,7 @@ use crate::body;
 use crate::error::{Kind, Result, ServeError, shown};
 use crate::oip::types::ServerMetadata;
 use crate::oip::{infer, json as wire};
-use crate::state::{self, Phase, State};
+use crate::state::{self, State};
 
 /// `GET /v2`.
 pub async fn server() -> HttpResponse {
@@ -28,19 +27,13 @@ pub async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "live": true }))
 }
 
-/// `GET /v2/health/ready`: the models are loaded and warmed up, and the server is not about to stop.
+/// `GET /v2/health/ready`: the models are loaded and warmed up, they still compute, and the server is not about to
+/// stop.
 pub async fn ready(state: web::Data<State>) -> HttpResponse {
-    let ready = state.ready();
-    let mut answer = json!({ "ready": ready });
-    if !ready {
-        answer["error"] = json!(match state.phase() {
-            Phase::Loading => "the models are being loaded",
-            Phase::Draining => "the server is shutting down",
-            Phase::Ready => "no model could be loaded",
-        });
+    match state.fault() {
+        None => HttpResponse::Ok().json(json!({ "ready": true })),
+        Some(reason) => HttpResponse::ServiceUnavailable().json(json!({ "ready": false, "error": reason })),
     }
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    HttpResponse::build(status).json(answer)
 }
 
 fn find(state: &State, path: &web::Path<Route>) -> Result<Arc<Predictor>> {
@@ -65,7 +58,10 @@ pub async fn model(state: web::Data<State>, path: web::Path<Route>) -> Result<Ht
 /// `GET /v2/models/{name}[/versions/{version}]/ready`.
 pub async fn model_ready(state: web::Data<State>, path: web::Path<Route>) -> Result<HttpResponse> {
     let predictor = find(&state, &path)?;
-    Ok(HttpResponse::Ok().json(json!({ "name": predictor.name(), "ready": true })))
+    match state.health.fault(&predictor) {
+        None => Ok(HttpResponse::Ok().json(json!({ "name": predictor.name(), "ready": true }))),
+        Some(reason) => Err(ServeError::unavailable(reason)),
+    }
 }
 
 /// `POST /v2/models/{name}[/versions/{version}]/infer`.
@@ -91,13 +87,13 @@ pub async fn infer(
         return Err(ServeError::new(Kind::MediaType, message));
     }
     let body = body::read(&request, body, &state).await?;
-    let max_rows = state.limits.max_rows;
+    let (max_rows, health) = (state.limits.max_rows, Arc::clone(&state.health));
     let done = state
         .pool
         .run(move || {
             let request = wire::decode(&body)?;
             drop(body);
-            wire::encode(&infer::run(&predictor, request, max_rows)?)
+            wire::encode(&infer::run(&predictor, request, max_rows, &health)?)
         })
         .await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(done.value))

@@ -66,7 +66,7 @@ async fn predict(
     } else {
         payload::classify(&content_type, body.bytes())?
     };
-    let max_rows = state.limits.max_rows;
+    let (max_rows, health) = (state.limits.max_rows, Arc::clone(&state.health));
     let done = state
         .pool
         .run(move || {
@@ -74,7 +74,7 @@ async fn predict(
             let inputs = payload.inputs(predictor.preprocess(), max_rows)?;
             let mut timing = Timing { prepare: start.elapsed(), ..Timing::default() };
             drop(body);
-            let predictions = answer::predict(&predictor, &inputs, &mut timing)?;
+            let predictions = answer::predict(&predictor, &inputs, &health, &mut timing)?;
             Ok((answer::write(&predictor, &predictions, inputs.list, top)?, timing))
         })
         .await?;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
 
+mod command;
+mod devices;
 mod hostile;
 mod models;
 mod oip;

@@ -3,7 +3,7 @@
 use actix_web::http::Method;
 use serde_json::json;
 use serve::config::Limits;
-use serve::load::{self, LoadError};
+use serve::load::{self, LoadError, Options};
 use serve::pool::Pool;
 use serve::state::{Phase, State};
 
@@ -137,7 +137,7 @@ async fn readiness_follows_loading_and_draining() {
     assert_eq!(early.status, 503);
     assert_eq!(early.header("retry-after"), "1");
     assert_eq!(ask(&state, Ask::get("/models")).await.json()["models"][0]["versions"][0]["state"], "loading");
-    load::load(&state, &models.open(), &predict::DeviceSpec::Cpu).unwrap();
+    load::load(&state, &models.open(), &Options::default()).unwrap();
     assert_eq!(ask(&state, Ask::get("/v2/health/ready")).await.status, 200);
     state.drain();
     state.loaded();
@@ -162,6 +162,6 @@ async fn a_registry_without_models_is_an_error() {
     models.damage("prices", 1);
     let state = new();
     load::discover(&state, &models.open(), None).unwrap();
-    let error = load::load(&state, &models.open(), &predict::DeviceSpec::Cpu).unwrap_err();
+    let error = load::load(&state, &models.open(), &Options::default()).unwrap_err();
     assert!(matches!(error, LoadError::AllFailed { count: 1, .. }));
 }

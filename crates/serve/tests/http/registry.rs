@@ -1,5 +1,7 @@
 //! Registries with small models, made for one test and removed with it.
 
+use std::path::Path;
+
 use artifact::manifest::{Manifest, Sample, SampleInput};
 use artifact::{Draft, Registry};
 use network::preprocess::{ColumnKind, Fit, ImagePreprocess, TableRules, fit_table};
@@ -21,8 +23,22 @@ impl Models {
         Registry::open(self.directory.path()).unwrap()
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Publishes a new version of an untrained model.
     pub(crate) fn publish(&self, name: &str, model: &Model, seed: u64) -> u64 {
+        self.publish_with(name, model, seed, |_| ())
+    }
+
+    /// Publishes a new version whose packed answers are not those of its weights: what a device that computes
+    /// something else looks like.
+    pub(crate) fn publish_spoiled(&self, name: &str, model: &Model, seed: u64) -> u64 {
+        self.publish_with(name, model, seed, |logits| logits[1] += 0.5)
+    }
+
+    fn publish_with(&self, name: &str, model: &Model, seed: u64, change: impl FnOnce(&mut [f32])) -> u64 {
         let network = Network::new(toml::from_str(model.network).unwrap()).unwrap();
         let weights = model::initial_weights(&network, seed);
         let mut manifest = Manifest::new(name, &network, model.preprocess.clone(), model.postprocess.clone());
@@ -32,9 +48,10 @@ impl Models {
             postprocess: model.postprocess.clone(),
             weights: weights.clone(),
         };
-        let predictor = Predictor::from_parts(parts, &DeviceSpec::Cpu).unwrap();
+        let predictor = Predictor::from_parts(parts, DeviceSpec::Cpu).unwrap();
         let prepared = predictor.prepare(std::slice::from_ref(&model.sample)).unwrap();
-        let logits = predictor.infer(&[prepared]).unwrap()[0].tensor.as_f32().unwrap().to_vec();
+        let mut logits = predictor.infer(&[prepared]).unwrap()[0].tensor.as_f32().unwrap().to_vec();
+        change(&mut logits);
         manifest.samples = vec![Sample { input: SampleInput::from_raw(&model.sample).unwrap(), logits }];
         manifest.metrics.insert("accuracy".to_owned(), 0.5);
         let draft = Draft { manifest, weights, evaluation: serde_json::json!({}), card: String::new() };

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use actix_web::http::{Method, StatusCode};
 use actix_web::test;
 use actix_web::web::{Bytes, Data};
-use predict::DeviceSpec;
 use serde_json::Value;
 use serve::config::Limits;
+use serve::load::Options;
 use serve::pool::Pool;
 use serve::state::State;
 use serve::{app, load};
@@ -16,10 +16,20 @@ use crate::registry::{Models, digits, flowers, prices};
 
 /// The state of a server over these models, loaded.
 pub(crate) fn state(models: &Models, default: Option<&str>, limits: Limits) -> Data<State> {
+    state_with(models, default, limits, &Options::default())
+}
+
+/// As [`state`], with the models somewhere else or in another precision.
+pub(crate) fn state_with(
+    models: &Models,
+    default: Option<&str>,
+    limits: Limits,
+    options: &Options,
+) -> Data<State> {
     let state = Data::new(State::new(Pool::new(2, 8).unwrap(), limits));
     let default = default.map(|name| name.parse().unwrap());
     load::discover(&state, &models.open(), default).unwrap();
-    load::load(&state, &models.open(), &DeviceSpec::Cpu).unwrap();
+    load::load(&state, &models.open(), options).unwrap();
     state
 }
 

@@ -1,7 +1,7 @@
 //! How fast training is, beside PyTorch on the same network, batch size and threads.
 //!
 //! Both take turns in one run, so that a machine that changes its speed changes both; what is told is the
-//! median of the turns.
+//! median of the turns. A GPU has done its work before a clock is read, on both sides.
 
 mod peer;
 
@@ -22,12 +22,16 @@ pub struct Options {
     pub batch_size: usize,
     /// Threads of either side; ours are set by the caller.
     pub threads: usize,
+    /// Steps before anything is measured: a GPU compiles and tunes kernels in the first ones.
+    pub warm_up: usize,
     /// How many turns each side takes.
     pub turns: usize,
     /// How long a turn takes, roughly.
     pub turn_seconds: f64,
     /// The interpreter that may have PyTorch.
     pub python: Option<PathBuf>,
+    /// Where PyTorch computes, by its own name: `cpu`, `cuda:0`.
+    pub peer_device: String,
 }
 
 /// One row of the table.
@@ -47,6 +51,9 @@ pub struct Row {
     /// PyTorch's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pytorch_version: Option<String>,
+    /// What PyTorch computed on; a GPU by its own name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pytorch_device: Option<String>,
 }
 
 /// Samples per second over all turns.
@@ -86,7 +93,7 @@ pub fn training(
     let config = Optimizer { rule: adam, learning_rate: 1e-7, weight_decay: 0.0, l1: 0.0, clip_norm: None };
     let mut ours = Stepper::new(network, options.batch_size, config, 0, device)?;
     let mut peer = match &options.python {
-        Some(python) => Some(Peer::start(python, network, options.batch_size, options.threads)?),
+        Some(python) => Some(Peer::start(python, network, options)?),
         None => None,
     };
     let mut our_turn = |steps: usize| -> Result<f64, BenchError> {
@@ -94,14 +101,15 @@ pub fn training(
         for _ in 0..steps {
             ours.step()?;
         }
+        ours.sync()?;
         Ok(began.elapsed().as_secs_f64())
     };
     // Warm up, and find out how many steps make a turn.
-    our_turn(2)?;
+    our_turn(options.warm_up.max(1))?;
     let our_steps = ((options.turn_seconds / (our_turn(3)? / 3.0)) as usize).max(1);
     let peer_steps = match &mut peer {
         Some(peer) => {
-            peer.steps(2)?;
+            peer.steps(options.warm_up.max(1))?;
             ((options.turn_seconds / (peer.steps(3)? / 3.0)) as usize).max(1)
         }
         None => 0,
@@ -119,7 +127,8 @@ pub fn training(
         macs: network.macs(),
         brazier: Speed::of(our_speeds),
         pytorch: peer.as_ref().map(|_| Speed::of(peer_speeds)),
-        pytorch_version: peer.map(|peer| peer.version.clone()),
+        pytorch_version: peer.as_ref().map(|peer| peer.version.clone()),
+        pytorch_device: peer.map(|peer| peer.device.clone()),
     })
 }
 

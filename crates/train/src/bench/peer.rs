@@ -10,6 +10,8 @@ use network::Network;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::Options;
+
 /// Builds the network from the specification and takes as many steps as it is told, line by line.
 const PROGRAM: &str = include_str!("torch_peer.py.txt");
 
@@ -22,6 +24,8 @@ pub enum PeerError {
     Start { python: PathBuf, source: std::io::Error },
     #[error("`{}` has no PyTorch: {reason}", python.display())]
     Missing { python: PathBuf, reason: String },
+    #[error("PyTorch cannot compute on `{device}`: {reason}")]
+    Device { device: String, reason: String },
     #[error("PyTorch stopped in the middle of the measurement")]
     Talk(#[from] std::io::Error),
     #[error("PyTorch answered something unexpected")]
@@ -37,11 +41,15 @@ pub struct Peer {
     output: BufReader<ChildStdout>,
     /// PyTorch's version.
     pub version: String,
+    /// What it computes on; a GPU by its own name.
+    pub device: String,
 }
 
 #[derive(Deserialize)]
 struct Hello {
     error: Option<String>,
+    no_device: Option<String>,
+    device: Option<String>,
     version: Option<String>,
     parameters: Option<u64>,
 }
@@ -55,8 +63,8 @@ impl Peer {
     /// Starts the interpreter and has it build the network.
     ///
     /// # Errors
-    /// When there is no such interpreter, it has no PyTorch, or its network differs from ours.
-    pub fn start(python: &Path, network: &Network, batch: usize, threads: usize) -> Result<Self, PeerError> {
+    /// When there is no such interpreter, it has no PyTorch or not the device, or its network differs from ours.
+    pub fn start(python: &Path, network: &Network, options: &Options) -> Result<Self, PeerError> {
         let mut child = Command::new(python)
             .args(["-c", PROGRAM])
             .stdin(Stdio::piped())
@@ -69,12 +77,13 @@ impl Peer {
             return Err(PeerError::Talk(std::io::Error::other("its pipes are closed")));
         };
         let output = BufReader::new(output);
-        let mut peer = Self { child, input, output, version: String::new() };
+        let mut peer = Self { child, input, output, version: String::new(), device: String::new() };
         let shapes: serde_json::Map<String, serde_json::Value> =
             network.layers().iter().map(|layer| (layer.name.clone(), json!(layer.input))).collect();
         let job = json!({
             "layers": network.spec().layers, "shapes": shapes, "input": network.input_shape(),
-            "outputs": network.output_shape().first(), "batch": batch, "threads": threads,
+            "outputs": network.output_shape().first(), "batch": options.batch_size,
+            "threads": options.threads, "device": options.peer_device,
         });
         // An interpreter without PyTorch says so and ends before it reads this.
         let sent = writeln!(peer.input, "{job}").and_then(|()| peer.input.flush());
@@ -83,11 +92,15 @@ impl Peer {
             return Err(PeerError::Missing { python: python.to_path_buf(), reason });
         }
         sent?;
+        if let Some(reason) = hello.no_device {
+            return Err(PeerError::Device { device: options.peer_device.clone(), reason });
+        }
         let (ours, theirs) = (network.parameter_count(), hello.parameters.unwrap_or(0));
         if ours != theirs {
             return Err(PeerError::Different { ours, theirs });
         }
         peer.version = hello.version.unwrap_or_default();
+        peer.device = hello.device.unwrap_or_default();
         Ok(peer)
     }
 

@@ -7,9 +7,12 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use cli::{Common, ExitStatus, Table};
 use model::DeviceSpec;
-use network::{Network, PRESETS, preset};
+use network::{Network, preset};
 use serde_json::json;
 use train::bench::{self, Options, Row, Speed};
+use train::device::guarded;
+
+use super::{device, failure};
 
 /// What can be measured.
 #[derive(Debug, Subcommand)]
@@ -19,7 +22,7 @@ pub(crate) enum BenchCommand {
 }
 
 /// Measures training. PyTorch takes part when an interpreter has it: `--python`, or the active virtual
-/// environment, or `python3`.
+/// environment, or `python3`. When Brazier trains on a GPU, so does PyTorch, with CUDA.
 #[derive(Args, Debug)]
 pub(crate) struct TrainBench {
     /// The presets to measure.
@@ -45,8 +48,9 @@ pub(crate) struct TrainBench {
     /// The Python interpreter that has PyTorch.
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
-    /// Where Brazier trains.
-    #[arg(long, default_value = "cpu")]
+    /// Where Brazier trains: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX], cuda[:INDEX], or auto for the best
+    /// there is. A GPU's compiled kernels are kept in artifacts/kernel-cache, or where BRAZIER_KERNEL_CACHE says.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: DeviceSpec,
     #[command(flatten)]
     common: Common,
@@ -66,37 +70,41 @@ pub(crate) fn run(command: BenchCommand) -> anyhow::Result<ExitStatus> {
         model::device::set_threads(usize::from(command.threads))?;
     }
     let threads = model::device::threads();
-    let device = command.device.open()?;
+    let spec = device::choose(command.device, &printer)?;
+    model::device::set_kernel_cache(&cli::kernel_cache(Path::new("artifacts/models")));
+    let device = spec.open().map_err(failure::explain_device)?;
     let python = match &command.python {
         Some(python) => Some(python.clone()),
-        None => {
-            let found = find_pytorch();
-            if found.is_none() {
-                printer.status("PyTorch is not installed here, so only Brazier is measured; --python names an interpreter that has it");
-            }
-            found
-        }
+        None => find_pytorch(spec.is_gpu()).unwrap_or_else(|reason| {
+            printer.status(format_args!(
+                "{reason}, so only Brazier is measured; --python names an interpreter that has it"
+            ));
+            None
+        }),
     };
     let options = Options {
         batch_size: usize::from(command.batch),
         threads,
+        warm_up: if spec.is_gpu() { 30 } else { 2 },
         turns: usize::from(command.turns),
         turn_seconds: command.seconds,
         python,
+        peer_device: peer_device(spec),
     };
     let networks = command.preset.iter().map(|name| network(name).map(|network| (name, network)));
     let networks = networks.collect::<anyhow::Result<Vec<_>>>()?;
     let mut rows = Vec::new();
     for (name, network) in networks {
         printer.status(format_args!("{name} …"));
-        let row = bench::training(name, &network, &options, &device);
+        let row = guarded(spec, || bench::training(name, &network, &options, &device));
+        let row = row.map_err(failure::explain_device)?;
         rows.push(row.with_context(|| format!("`{name}` could not be measured"))?);
     }
     let result = json!({
-        "batch_size": options.batch_size, "threads": threads, "device": command.device.to_string(),
+        "batch_size": options.batch_size, "threads": threads, "device": spec,
         "turns": options.turns, "unit": "samples/s", "rows": rows,
     });
-    printer.result(&result, || table(&rows, &options))?;
+    printer.result(&result, || table(&rows, &options, spec))?;
     Ok(ExitStatus::Success)
 }
 
@@ -108,21 +116,38 @@ fn network(name: &str) -> anyhow::Result<Network> {
         "mlp" => &[30],
         _ => &[3, 32, 32],
     };
-    debug_assert!(PRESETS.contains(&name) || preset(name, input, 10).is_err());
     Ok(Network::new(preset(name, input, 10)?)?)
 }
 
-/// An interpreter that has PyTorch: that of the active virtual environment, or `python3`.
-fn find_pytorch() -> Option<PathBuf> {
-    let environment = std::env::var_os("VIRTUAL_ENV").map(|folder| Path::new(&folder).join("bin/python"));
-    environment.into_iter().chain([PathBuf::from("python3")]).find(|python| {
-        let mut probe = Command::new(python);
-        probe.args(["-c", "import torch"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        probe.status().is_ok_and(|status| status.success())
-    })
+/// What PyTorch calls the device; it knows NVIDIA's GPUs by CUDA alone, however Brazier reaches them.
+fn peer_device(device: DeviceSpec) -> String {
+    match device {
+        DeviceSpec::Cuda(index) => format!("cuda:{index}"),
+        device if device.is_gpu() => "cuda:0".to_owned(),
+        _ => "cpu".to_owned(),
+    }
 }
 
-fn table(rows: &[Row], options: &Options) -> String {
+/// An interpreter that has PyTorch, and CUDA in it where Brazier is on a GPU: that of the active virtual
+/// environment, or `python3`. The error says what is missing, as the beginning of a sentence.
+fn find_pytorch(gpu: bool) -> Result<Option<PathBuf>, &'static str> {
+    const PROBE: &str = "import torch, sys; sys.exit(0 if torch.cuda.is_available() else 7)";
+    let environment = std::env::var_os("VIRTUAL_ENV").map(|folder| Path::new(&folder).join("bin/python"));
+    let mut reason = "PyTorch is not installed here";
+    for python in environment.into_iter().chain([PathBuf::from("python3")]) {
+        let mut probe = Command::new(&python);
+        probe.args(["-c", PROBE]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        match probe.status().ok().and_then(|status| status.code()) {
+            Some(0) => return Ok(Some(python)),
+            Some(7) if !gpu => return Ok(Some(python)),
+            Some(7) => reason = "the PyTorch that is installed here cannot use a GPU",
+            _ => {}
+        }
+    }
+    Err(reason)
+}
+
+fn table(rows: &[Row], options: &Options, device: DeviceSpec) -> String {
     let header = ["network", "parameters", "MACs", "Brazier", "PyTorch", "ratio"];
     let mut table = Table::new(header).numbers(1..=5);
     for row in rows {
@@ -141,9 +166,10 @@ fn table(rows: &[Row], options: &Options) -> String {
         ]);
     }
     let peer = rows.iter().find_map(|row| row.pytorch_version.as_ref());
-    let peer = peer.map_or_else(String::new, |version| format!(", PyTorch {version}"));
+    let on = rows.iter().find_map(|row| row.pytorch_device.as_ref());
+    let peer = peer.zip(on).map_or_else(String::new, |(version, on)| format!(", PyTorch {version} on {on}"));
     format!(
-        "{table}\nTraining, samples per second: median (min–max) of {} turns; batch {}, {} threads, Adam{peer}",
+        "{table}\nTraining on {device}, samples per second: median (min–max) of {} turns; batch {}, {} threads, Adam{peer}",
         options.turns, options.batch_size, options.threads
     )
 }

@@ -6,22 +6,28 @@ use anyhow::Context as _;
 use artifact::{Manifest, ModelRef, Registry};
 use clap::Args;
 use cli::{ErrorExt as _, ExitStatus, Printer, Unit};
-use model::DeviceSpec;
+use model::{DeviceSpec, Precision};
 use network::Preprocess;
-use predict::Predictor;
+use predict::{Placement, Predictor};
 use serde::Serialize;
 use train::config::TrainConfig;
 use train::data::{self, DataConfig, DataSet, Part, SourceKind};
-use train::evaluate::{Evaluation, align, data_config_for, evaluate};
+use train::evaluate::{
+    EvaluateError, Evaluation, Outcome, PrecisionReport, Scored, align, compare_precisions, data_config_for,
+    evaluate_outcomes,
+};
 
-use super::{failure, summary};
+use super::{device, failure, summary};
 
 /// Scores a package on the test split that it was scored on when it was made, and compares; or on other
 /// data.
 ///
-/// On the device and in the precision of the package the scores must come back exactly; elsewhere each may
-/// differ by 0.001 of its value (by 0.001 where it is below 1) plus two samples' worth, because devices add
-/// in different orders. Exit code 1: they differ.
+/// On the CPU and in the precision of the package the scores must come back exactly; elsewhere each may differ
+/// by 0.001 of its value (by 0.001 where it is below 1) plus two samples' worth, because devices add in
+/// different orders. Exit code 1: they differ.
+///
+/// With `--precision f16` or `bf16` the same samples are scored in 32 bits and in that precision, and the
+/// difference is told.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct EvaluateArguments {
@@ -46,9 +52,14 @@ pub(crate) struct EvaluateArguments {
     #[arg(long, value_enum, default_value_t = SplitName::Test, conflicts_with = "data", value_name = "SPLIT")]
     split: SplitName,
 
-    /// Where to compute: cpu, flex, ndarray.
+    /// Where to compute: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX], cuda[:INDEX], or auto for the best there
+    /// is.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: DeviceSpec,
+
+    /// Score in this precision as well, and tell the difference to f32: f16 or bf16, where the device can.
+    #[arg(long, default_value_t, value_name = "PRECISION")]
+    precision: Precision,
 
     /// Threads of the CPU; 0 takes one per core.
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -65,7 +76,10 @@ pub(crate) struct EvaluateArguments {
 const EXAMPLES: &str = "Examples:
   train evaluate digits@1
   train evaluate digits@production --device flex --json
-  train evaluate tumours@2 --data new-patients.csv";
+  train evaluate digits@production --device auto --precision f16
+  train evaluate tumours@2 --data new-patients.csv
+
+A GPU's compiled kernels are kept in the folder kernel-cache beside the packages, or where BRAZIER_KERNEL_CACHE says.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum SplitName {
@@ -104,17 +118,47 @@ struct Difference {
 #[derive(Serialize)]
 struct EvaluateResult<'a> {
     model: String,
+    /// What was computed on; never `auto`.
+    device: DeviceSpec,
     comparison: Option<&'a Comparison>,
+    /// In 32 bits.
     evaluation: &'a Evaluation,
+    /// In the precision that was asked for, where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<InPrecision>,
+}
+
+/// The scores in half precision, or the reason why there are none.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum InPrecision {
+    Scored {
+        #[serde(flatten)]
+        report: PrecisionReport,
+        evaluation: Box<Evaluation>,
+    },
+    /// The first sample whose numbers are too large for the precision.
+    Overflow {
+        precision: Precision,
+        #[serde(rename = "overflow_at_sample")]
+        sample: usize,
+    },
 }
 
 pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
     let printer = arguments.common.start(tracing::Level::WARN);
     model::device::set_threads(arguments.threads).usage()?;
+    let device = device::choose(arguments.device, &printer)?;
+    model::device::set_kernel_cache(&cli::kernel_cache(&arguments.models));
     let registry = Registry::open(&arguments.models)?;
     let package = registry.package(&arguments.model).map_err(failure::explain_registry)?;
     let manifest = package.manifest().clone();
-    let predictor = Predictor::from_package(&package, &arguments.device)?;
+    let open = |precision| {
+        Predictor::from_package(&package, Placement { device, precision }).map_err(failure::explain_predict)
+    };
+    let predictor = open(Precision::F32)?;
+    // A precision that the device lacks is known before anything is scored.
+    let half = (arguments.precision != Precision::F32).then(|| open(arguments.precision)).transpose()?;
     let model = format!("{}@{}", manifest.name, manifest.version);
     let (data, indices, split) = choose(arguments, &manifest)?;
     printer.status(format!(
@@ -122,14 +166,40 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
         cli::grouped(indices.len() as u64),
         data.name
     ));
-    let evaluation = score(&predictor, &data, &split, &indices, &printer)?;
+    let (evaluation, outcomes) = score(&predictor, &data, &split, &indices, &printer)?;
+    let precision = match &half {
+        None => None,
+        Some(half) => {
+            let scored = |predictor: &Predictor, outcomes, evaluation| {
+                let precision = predictor.precision();
+                Scored { precision, outcomes, evaluation }
+            };
+            match score(half, &data, &split, &indices, &printer) {
+                Ok((scores, answers)) => {
+                    let reference = scored(&predictor, outcomes.as_slice(), &evaluation);
+                    let report = compare_precisions(reference, scored(half, answers.as_slice(), &scores));
+                    Some(InPrecision::Scored { report, evaluation: Box::new(scores) })
+                }
+                // That a model cannot be used in this precision is what was asked.
+                Err(error) => match error.downcast::<EvaluateError>() {
+                    Ok(EvaluateError::Overflow { index, precision }) => {
+                        Some(InPrecision::Overflow { precision, sample: index })
+                    }
+                    Ok(error) => return Err(error.into()),
+                    Err(error) => return Err(error),
+                },
+            }
+        }
+    };
     let as_packed =
         arguments.data.is_none() && arguments.config.is_none() && arguments.split == SplitName::Test;
-    let comparison = as_packed.then(|| compare(&manifest, &evaluation, &arguments.device));
-    let result = EvaluateResult { model, comparison: comparison.as_ref(), evaluation: &evaluation };
-    printer.result(&result, || human(&evaluation, comparison.as_ref()))?;
-    let differs = comparison.is_some_and(|comparison| !comparison.differences.is_empty());
-    Ok(if differs { ExitStatus::GateFailed } else { ExitStatus::Success })
+    let comparison = as_packed.then(|| compare(&manifest, &evaluation, device));
+    let shown = (&evaluation, comparison.as_ref());
+    let result = EvaluateResult { model, device, comparison: shown.1, evaluation: shown.0, precision };
+    printer.result(&result, || human(shown.0, shown.1, result.precision.as_ref()))?;
+    let differs = comparison.as_ref().is_some_and(|comparison| !comparison.differences.is_empty());
+    let unusable = matches!(result.precision, Some(InPrecision::Overflow { .. }));
+    Ok(if differs || unusable { ExitStatus::GateFailed } else { ExitStatus::Success })
 }
 
 fn score(
@@ -138,12 +208,16 @@ fn score(
     split: &str,
     indices: &[usize],
     printer: &Printer,
-) -> anyhow::Result<Evaluation> {
-    let bar =
-        printer.progress("evaluate", Unit::Count("samples"), Some(indices.len() as u64)).milestones_only();
-    let evaluation = evaluate(predictor, data, split, indices, &mut |done| bar.set(done as u64))?;
+) -> anyhow::Result<(Evaluation, Vec<Outcome>)> {
+    if predictor.device().is_gpu() && predictor.precision() == Precision::F32 {
+        // A GPU may compute something wrong and say nothing. In half precision the difference is the result.
+        predictor.warm_up_for(indices.len()).map_err(failure::explain_predict)?;
+    }
+    let task = format!("evaluate in {}", predictor.precision());
+    let bar = printer.progress(&task, Unit::Count("samples"), Some(indices.len() as u64)).milestones_only();
+    let scored = evaluate_outcomes(predictor, data, split, indices, &mut |done| bar.set(done as u64))?;
     bar.finish();
-    Ok(evaluation)
+    Ok(scored)
 }
 
 /// Which samples are scored.
@@ -213,10 +287,13 @@ fn sized(config: &DataConfig, preprocess: &Preprocess) -> DataConfig {
     config
 }
 
-fn compare(manifest: &Manifest, evaluation: &Evaluation, device: &DeviceSpec) -> Comparison {
-    let settings = manifest.evaluation.as_ref();
-    let exact =
-        settings.is_some_and(|settings| settings.device == device.to_string() && settings.precision == "f32");
+/// Compares the scores in 32 bits with the packed ones.
+fn compare(manifest: &Manifest, evaluation: &Evaluation, device: DeviceSpec) -> Comparison {
+    let same = |settings: &artifact::EvaluationSettings| {
+        settings.device == device.to_string() && settings.precision == Precision::F32.name()
+    };
+    // A GPU times several kernels for every shape and may take another one the next time.
+    let exact = !device.is_gpu() && manifest.evaluation.as_ref().is_some_and(same);
     let mut differences = Vec::new();
     for (metric, &packed) in &manifest.metrics {
         let found = evaluation.metrics.get(metric).copied().map_or(f64::NAN, Manifest::round_metric);
@@ -231,7 +308,11 @@ fn compare(manifest: &Manifest, evaluation: &Evaluation, device: &DeviceSpec) ->
     Comparison { exact, differences }
 }
 
-fn human(evaluation: &Evaluation, comparison: Option<&Comparison>) -> String {
+fn human(
+    evaluation: &Evaluation,
+    comparison: Option<&Comparison>,
+    precision: Option<&InPrecision>,
+) -> String {
     let mut text = summary::scores(evaluation);
     match comparison {
         None => {}
@@ -246,6 +327,19 @@ fn human(evaluation: &Evaluation, comparison: Option<&Comparison>) -> String {
                 text +=
                     &format!("\ndiffers: {metric} is {found}, packed was {packed}, allowed are {allowed:.6}");
             }
+        }
+    }
+    match precision {
+        None => {}
+        Some(InPrecision::Scored { report, .. }) => {
+            text += "\n\n";
+            text += &summary::precisions(report);
+        }
+        Some(InPrecision::Overflow { precision, sample }) => {
+            text += &format!(
+                "\n\nthe model cannot be used in {precision}: sample {sample} needs numbers that it does not have; bf16 \
+                 has the range of f32"
+            );
         }
     }
     text

@@ -4,6 +4,8 @@
 use artifact::RegistryError;
 use cli::ErrorExt as _;
 use cli::config::Resolved;
+use model::DeviceError;
+use predict::PredictError;
 use train::config::TrainConfig;
 use train::data::DataError;
 use train::init::InitError;
@@ -26,7 +28,7 @@ pub(super) fn explain(error: TrainError, resolved: &Resolved<TrainConfig>) -> an
             _ => usage(error, None),
         },
         TrainError::Prepare(error) => usage(error, Some("`--print-network` shows the layers of a preset")),
-        TrainError::Device(error) => usage(error, None),
+        TrainError::Device(error) => explain_device(error),
         error @ TrainError::NoPlace(_) => {
             usage(error, Some("give another folder with `--models`, or make no package with `--no-pack`"))
         }
@@ -47,6 +49,28 @@ pub(super) fn explain(error: TrainError, resolved: &Resolved<TrainConfig>) -> an
                 None => error,
             }
         }
+        error => error.into(),
+    }
+}
+
+/// A device that is not there or cannot do what was asked is the person's mistake; one that fails is not.
+pub(super) fn explain_device(error: DeviceError) -> anyhow::Error {
+    match error {
+        DeviceError::Failed { .. } => {
+            hinted(error.into(), "`cargo xtask devices` lists the devices with their drivers")
+        }
+        DeviceError::NotCompiledIn { .. } => usage(error, None),
+        DeviceError::NotFound { device, .. } => {
+            usage(error, Some(&format!("`cargo xtask devices --device {device}` lists what there is")))
+        }
+        error => usage(error, Some("`cargo xtask devices` lists what there is")),
+    }
+}
+
+/// A model that cannot be opened or used where it was asked for.
+pub(super) fn explain_predict(error: PredictError) -> anyhow::Error {
+    match error {
+        PredictError::Device(error) => explain_device(error),
         error => error.into(),
     }
 }

@@ -3,6 +3,8 @@
 pub(crate) mod bench;
 mod clock;
 pub(crate) mod data;
+mod device;
+pub(crate) mod devices;
 pub(crate) mod evaluate;
 mod failure;
 mod inspection;

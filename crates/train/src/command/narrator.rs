@@ -7,6 +7,7 @@ use train::config::{Metric, TrainConfig};
 use train::pipeline::{Observer, Stage};
 use train::prepare::Prepared;
 
+use super::device;
 use super::progress::Display;
 
 /// Tells a person what happens.
@@ -36,6 +37,9 @@ impl<'a> Narrator<'a> {
 impl Observer for Narrator<'_> {
     fn stage(&mut self, stage: Stage<'_>) {
         match stage {
+            Stage::Device(device) if device.asked != device.taken => {
+                self.printer.status(device::took(device.taken));
+            }
             Stage::Prepared(prepared) => self.prepared(prepared),
             Stage::Started { run, step } => {
                 self.printer.status(format!("run {} in {}", run.id(), run.path().display()));

@@ -1,7 +1,8 @@
 //! Results in words.
 
+use cli::Table;
 use network::Task;
-use train::evaluate::Evaluation;
+use train::evaluate::{Evaluation, PrecisionReport};
 use train::fit::Finish;
 use train::pipeline::Trained;
 use train::run::REPORT_FILE;
@@ -39,6 +40,26 @@ pub(super) fn scores(evaluation: &Evaluation) -> String {
             format!("MAE {:.4}  RMSE {:.4}  R² {:.4}", value("mae"), value("rmse"), value("r2"))
         }
     }
+}
+
+/// What another precision changes: a table of the metrics, then the samples.
+pub(super) fn precisions(report: &PrecisionReport) -> String {
+    let PrecisionReport { precision, reference, changed, changed_share, largest_difference, .. } = report;
+    let mut table = Table::new(["metric", reference.name(), precision.name(), "difference"]).numbers(1..=3);
+    for (name, change) in &report.metrics {
+        let numbers = [change.reference, change.found].map(|value| format!("{value:.6}"));
+        let [before, after] = numbers;
+        table.row([name.clone(), before, after, format!("{:+.6}", change.difference)]);
+    }
+    let mut text = table.to_string();
+    if let (Some(changed), Some(share)) = (changed, changed_share) {
+        text += &format!("\nsamples with another answer: {changed} ({:.2} %)", 100.0 * share);
+    }
+    text += &match largest_difference {
+        Some(difference) => format!("\nlargest difference of an output: {difference:.3e}"),
+        None => "\nlargest difference of an output: some are not finite".to_owned(),
+    };
+    text
 }
 
 /// A mean and its standard deviation, for shares as percent.

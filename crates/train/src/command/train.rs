@@ -34,7 +34,8 @@ pub(crate) struct TrainArguments {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 
-    /// Where to train: cpu, flex, ndarray.
+    /// Where to train: cpu, flex, ndarray, vulkan[:INDEX], wgpu[:INDEX], cuda[:INDEX], or auto for the best there
+    /// is.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 
@@ -90,13 +91,18 @@ const EXAMPLES: &str = "Examples:
   train train --config configs/train/digits.toml
   train train --config configs/train/mnist-lenet5.toml --set optimizer.learning_rate=3e-4 --seed 7
   train train --config configs/train/own-csv.toml --set data.path=my.csv --dry-run
-  train train --resume digits-3";
+  train train --config configs/train/cifar10-keras-cnn.toml --device auto
+  train train --resume digits-3
+
+A GPU's compiled kernels are kept in the folder kernel-cache beside the packages, or where BRAZIER_KERNEL_CACHE says.";
 
 /// What is printed at the end.
 #[derive(Serialize)]
 struct TrainResult<'a> {
     run: &'a str,
     directory: &'a std::path::Path,
+    /// What it was trained on; never `auto`.
+    device: &'a str,
     finish: Finish,
     epochs: usize,
     best_epoch: usize,
@@ -127,6 +133,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<ExitStatus> {
     };
     resolved.config.check().map_err(|error| resolve::refusal(&resolved, &error))?;
     model::device::set_threads(resolved.config.train.threads.unwrap_or(0)).usage()?;
+    model::device::set_kernel_cache(&cli::kernel_cache(&arguments.models));
     if arguments.print_network {
         return print_network(arguments, &resolved, &printer);
     }
@@ -222,6 +229,7 @@ impl Session<'_> {
         let result = TrainResult {
             run: trained.run.id(),
             directory: trained.run.path(),
+            device: &trained.record.device,
             finish: trained.finish,
             epochs: trained.record.epochs,
             best_epoch: trained.record.best_epoch,
@@ -268,8 +276,8 @@ impl Session<'_> {
         let packed = trained.published.context("the dry run made no package")?;
         let reference: artifact::ModelRef = format!("{}@{}", packed.name, packed.version).parse()?;
         let registry = artifact::Registry::open(&models)?;
-        let device = resolved.config.train.device.parse()?;
-        predict::Predictor::open(&registry, &reference, &device)?.self_check()?;
+        let device: model::DeviceSpec = trained.record.device.parse()?;
+        predict::Predictor::open(&registry, &reference, device)?.self_check()?;
         let seconds = trained.elapsed.as_secs_f64();
         let value = serde_json::json!({ "dry_run": true, "seconds": seconds, "epochs": resolved.config.train.epochs });
         self.printer.result(&value, || {

@@ -15,7 +15,8 @@ pub struct FitConfig {
     pub batch_size: usize,
     /// Every random draw follows from it: the split, the initial weights, the order, shifts and dropout.
     pub seed: u64,
-    /// Where it runs: `cpu`, `flex`, `ndarray`.
+    /// Where it runs: `cpu`, `flex`, `ndarray`, `vulkan`, `wgpu` or `cuda` with an optional index as in
+    /// `cuda:1`, or `auto` for the best there is. `run.json` and the package say what that was.
     pub device: String,
     /// Threads of the CPU backends; left out: one per core. Results repeat to the bit with 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]

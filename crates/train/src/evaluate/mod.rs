@@ -9,11 +9,13 @@ mod calibration;
 mod classes;
 mod labels;
 mod mistakes;
+mod precision;
 mod ranking;
 mod regression;
 
 use std::collections::BTreeMap;
 
+use model::Precision;
 use network::{Postprocess, Prediction, Task};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,7 @@ pub use self::align::{AlignError, align, data_config_for};
 pub use self::calibration::{Bin, Calibration};
 pub use self::classes::{ClassScore, Interval, wilson};
 pub use self::mistakes::Mistake;
+pub use self::precision::{MetricChange, PrecisionReport, Scored, compare_precisions};
 pub use self::ranking::auroc;
 pub use self::regression::TargetScore;
 use crate::data::{DataError, DataSet, SplitRecord, Target};
@@ -130,6 +133,14 @@ pub enum EvaluateError {
         /// What the predictor said.
         message: String,
     },
+    /// A sample whose numbers do not fit the precision.
+    #[error("sample {index} needs numbers that {precision} does not have")]
+    Overflow {
+        /// Its index in the data set.
+        index: usize,
+        /// What the model computed in.
+        precision: Precision,
+    },
     /// A target that is not of the model's task.
     #[error("sample {index} has a target that does not belong to a {task} model")]
     Target {
@@ -151,11 +162,25 @@ pub fn evaluate(
     indices: &[usize],
     progress: &mut dyn FnMut(usize),
 ) -> Result<Evaluation, EvaluateError> {
+    Ok(evaluate_outcomes(predictor, data, split, indices, progress)?.0)
+}
+
+/// [`evaluate`], with the answers that were scored.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_outcomes(
+    predictor: &predict::Predictor,
+    data: &DataSet,
+    split: &str,
+    indices: &[usize],
+    progress: &mut dyn FnMut(usize),
+) -> Result<(Evaluation, Vec<Outcome>), EvaluateError> {
     let outcomes = outcomes(predictor, data, indices, progress)?;
     let mut evaluation = score(predictor.postprocess(), split, &outcomes)?;
     let (name, sha256) = (data.name.clone(), data.sha256.clone());
     evaluation.data = Some(DataFacts { name, sha256, split: data.splits.record.clone() });
-    Ok(evaluation)
+    Ok((evaluation, outcomes))
 }
 
 /// Predicts the samples `indices` of `data`.
@@ -171,9 +196,12 @@ pub fn outcomes(
     let mut outcomes = Vec::with_capacity(indices.len());
     for batch in indices.chunks(BATCH) {
         let inputs = batch.iter().map(|&index| data.source.read(index)).collect::<Result<Vec<_>, _>>()?;
-        let predictions = predictor.predict(&inputs).map_err(|error| EvaluateError::Predict {
-            index: batch.first().copied().unwrap_or(0),
-            message: chain(&error),
+        let first = batch.first().copied().unwrap_or(0);
+        let predictions = predictor.predict(&inputs).map_err(|error| match error {
+            predict::PredictError::Overflow { row, precision } => {
+                EvaluateError::Overflow { index: batch.get(row).copied().unwrap_or(first), precision }
+            }
+            error => EvaluateError::Predict { index: first, message: chain(&error) },
         })?;
         for (&index, prediction) in batch.iter().zip(predictions) {
             outcomes.push(Outcome { index, target: data.source.target(index)?, prediction });

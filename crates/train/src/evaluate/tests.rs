@@ -133,3 +133,31 @@ fn an_empty_split_and_a_foreign_target_are_refused() {
     let pairs = vec![(Target::Class(2), vec![1.0, 0.0])];
     assert!(score(&post, "test", &outcomes(&post, pairs)).is_err());
 }
+
+#[test]
+fn precisions_are_compared_sample_by_sample() {
+    use model::Precision::{F16, F32};
+
+    let post = Postprocess::new(Task::MultiClass, names(&["a", "b"]));
+    let answers = |logits: [[f32; 2]; 4]| {
+        let pairs = [0, 0, 1, 1].into_iter().zip(logits);
+        outcomes(&post, pairs.map(|(class, logits)| (Target::Class(class), logits.to_vec())).collect())
+    };
+    let compare = |before: &[Outcome], after: &[Outcome]| {
+        let evaluations = [before, after].map(|outcomes| score(&post, "test", outcomes).unwrap());
+        let [before, after] = [(F32, before, &evaluations[0]), (F16, after, &evaluations[1])]
+            .map(|(precision, outcomes, evaluation)| Scored { precision, outcomes, evaluation });
+        compare_precisions(before, after)
+    };
+    let before = answers([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.5, 0.25]]);
+    let after = answers([[2.0, 0.5], [1.0, 0.0], [1.25, 1.0], [0.0, 0.25]]);
+    let report = compare(&before, &after);
+    assert_eq!((report.reference, report.precision), (F32, F16));
+    assert_eq!((report.changed, report.changed_share), (Some(2), Some(0.5)));
+    assert_eq!(report.largest_difference, Some(1.25));
+    let accuracy = report.metrics["accuracy"];
+    assert_eq!((accuracy.reference, accuracy.found, accuracy.difference), (0.75, 0.75, 0.0));
+    assert!(report.metrics["log_loss"].difference > 0.0);
+    let same = compare(&before, &before);
+    assert_eq!((same.changed, same.largest_difference), (Some(0), Some(0.0)));
+}

@@ -6,6 +6,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use super::FitError;
+use super::step::read_all;
 
 /// Scales all gradients down so that their common norm is at most `limit`.
 pub(super) fn clip(
@@ -13,31 +14,27 @@ pub(super) fn clip(
     module: &impl Module,
     limit: f64,
 ) -> Result<(), FitError> {
-    let mut norm = Norm { gradients, squares: 0.0, error: None };
-    module.visit(&mut norm);
-    if let Some(error) = norm.error {
-        return Err(FitError::Device(error));
-    }
-    let norm = norm.squares.sqrt();
+    let mut squares = Squares { gradients, sums: Vec::new() };
+    module.visit(&mut squares);
+    // One wait for all of them; the sum over the tensors is a 64-bit one.
+    let squares = read_all(squares.sums)?;
+    let norm = squares.iter().flatten().map(|&square| f64::from(square)).sum::<f64>().sqrt();
     if norm > limit {
         module.visit(&mut Scale { gradients, factor: limit / norm });
     }
     Ok(())
 }
 
-struct Norm<'a> {
+/// The sum of squares of each gradient, still on the device.
+struct Squares<'a> {
     gradients: &'a GradientsParams,
-    squares: f64,
-    error: Option<String>,
+    sums: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for Norm<'_> {
+impl ModuleVisitor for Squares<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            match (gradient.clone() * gradient).sum().try_into_scalar::<f32>() {
-                Ok(squares) => self.squares += f64::from(squares),
-                Err(error) => self.error = Some(error.to_string()),
-            }
+            self.sums.push((gradient.clone() * gradient).sum());
         }
     }
 }

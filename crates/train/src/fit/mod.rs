@@ -13,6 +13,7 @@ mod history;
 mod metrics;
 mod objective;
 mod optimizer;
+mod step;
 mod stepper;
 mod stopping;
 mod strategy;
@@ -121,6 +122,7 @@ impl FitError {
             Self::Diverged { .. } => Some(
                 "lower `optimizer.learning_rate`, set `optimizer.clip_norm`, or look for extreme values with `data inspect`",
             ),
+            Self::Device(_) => Some("`cargo xtask devices` lists the devices and their drivers"),
             _ => None,
         }
     }

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
-use burn::train::TrainStep as _;
 use model::{Draws, Net};
 use network::{Network, Postprocess, Task};
 
 use super::batches::Batch;
 use super::trainee::{Context, Trainee};
-use super::{FitError, Objective, gradients, optimizer};
+use super::{FitError, Objective, optimizer, step};
 use crate::config::Optimizer;
 use crate::data::Target;
 
@@ -25,6 +24,7 @@ pub struct Stepper {
     batch: Batch,
     config: Optimizer,
     classes: usize,
+    device: Device,
 }
 
 impl Stepper {
@@ -42,6 +42,7 @@ impl Stepper {
         let classes = network.output_shape().first().copied().unwrap_or(1);
         let labels = (0..classes).map(|class| class.to_string()).collect();
         let objective = Objective::new(Postprocess::new(Task::MultiClass, labels), 0.0, Vec::new());
+        let plain = device.clone();
         let device = device.clone().autodiff();
         let net = Net::init(network, seed, &device)?;
         let optimizer = optimizer::build(&config, &net);
@@ -54,7 +55,7 @@ impl Stepper {
         shape.extend_from_slice(network.input_shape());
         let batch = Batch { shape, values, targets, draws: Draws { seed, epoch: 0, step: 0 } };
         let model = Trainee::new(net, Arc::new(Context { objective, l1: config.l1, device }));
-        Ok(Self { model, optimizer, batch, config, classes })
+        Ok(Self { model, optimizer, batch, config, classes, device: plain })
     }
 
     /// One step: forward, backward, optimizer. Returns the loss.
@@ -62,18 +63,22 @@ impl Stepper {
     /// # Errors
     /// When the device fails.
     pub fn step(&mut self) -> Result<f64, FitError> {
-        let output = self.model.step(self.batch.clone());
-        let mut grads = output.grads;
-        if let Some(limit) = self.config.clip_norm {
-            gradients::clip(&mut grads, &self.model, limit)?;
-        }
-        self.model =
-            self.model.clone().optimize(&mut self.optimizer, self.config.learning_rate.into(), grads);
+        let Optimizer { learning_rate, clip_norm, .. } = self.config;
+        let (model, output) =
+            step::step(&self.model, &mut self.optimizer, self.batch.clone(), learning_rate, clip_norm)?;
+        self.model = model;
         self.batch.draws.step += 1;
         let step = self.batch.draws.step as usize;
         for (index, target) in self.batch.targets.iter_mut().enumerate() {
             *target = Target::Class((index + step) % self.classes);
         }
-        Ok(output.item.loss)
+        Ok(output.loss)
+    }
+    /// Waits until the device has done all that it was asked for, so that a clock can be read.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn sync(&self) -> Result<(), FitError> {
+        self.device.sync().map_err(|error| FitError::Device(error.to_string()))
     }
 }

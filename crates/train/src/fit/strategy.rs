@@ -9,8 +9,8 @@ use burn::data::dataloader::Progress;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::train::{
-    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
-    SupervisedTrainingEventProcessor, TrainLoader, TrainStep, TrainingComponents, TrainingItem, ValidLoader,
+    EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
+    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use network::Weights;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::batches::{Batch, Batches};
 use super::checkpoint::{State, Sums, restore};
 use super::trainee::{StepOutput, Trainee};
-use super::{Checkpoint, Checkpoints, EpochRecord, FitError, Plan, gradients, write_history};
+use super::{Checkpoint, Checkpoints, EpochRecord, FitError, Plan, step, write_history};
 use crate::data::DataError;
 
 /// How a training ended.
@@ -148,17 +148,14 @@ impl Strategy {
     fn step(&self, run: &mut Run, batch: Batch) -> Result<(), FitError> {
         let learning_rate = self.learning_rate(run.state.step);
         let count = batch.targets.len();
-        let output = TrainStep::step(&run.model, batch);
-        let StepOutput { loss, score, .. } = output.item;
+        let clip_norm = self.plan.optimizer.clip_norm;
+        let (model, output) = step::step(&run.model, &mut run.optimizer, batch, learning_rate, clip_norm)?;
+        let StepOutput { loss, score, .. } = output;
         if !loss.is_finite() {
             let (epoch, step) = (run.state.epoch + 1, run.state.step + 1);
             return Err(FitError::Diverged { loss, epoch, step, learning_rate });
         }
-        let mut grads = output.grads;
-        if let Some(limit) = self.plan.optimizer.clip_norm {
-            gradients::clip(&mut grads, &run.model, limit)?;
-        }
-        run.model = run.model.clone().optimize(&mut run.optimizer, learning_rate.into(), grads);
+        run.model = model;
         run.state.sums.loss += loss * count as f64;
         run.state.sums.score += score * count as f64;
         run.state.sums.count += count;
@@ -166,7 +163,7 @@ impl Strategy {
         run.state.step_in_epoch += 1;
         let progress = Progress::new(run.state.sums.count, self.train.len(), Some("items".to_owned()));
         let iteration = run.state.step_in_epoch as usize;
-        let item = TrainingItem::new(output.item, progress, Some(iteration), Some(learning_rate.into()));
+        let item = TrainingItem::new(output, progress, Some(iteration), Some(learning_rate.into()));
         run.tell_train(LearnerEvent::ProcessedItem(item))
     }
 
@@ -185,7 +182,7 @@ impl Strategy {
             total_items: self.validation.len(),
         })?;
         self.prefetched(&self.validation, epoch, 0, |batch| {
-            let output = InferenceStep::step(&model, batch?);
+            let output = model.look(batch?).read(model.objective())?;
             sums.loss += output.loss * output.count as f64;
             sums.score += output.score * output.count as f64;
             sums.count += output.count;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
@@ -11,6 +12,7 @@ use model::{Net, Value};
 use super::batches::Batch;
 use super::metrics::{LossInput, ScoreInput};
 use super::objective::{Objective, Purpose};
+use super::step::Told;
 
 /// What a step needs besides the network.
 #[derive(Debug)]
@@ -46,19 +48,30 @@ impl Trainee {
         Self { net, context }
     }
 
-    /// Gathers what is told about a batch. A device that cannot be read gives a loss that is no number, and
-    /// that ends the training.
-    fn output(
-        &self,
-        loss: burn::tensor::Tensor<1>,
-        logits: burn::tensor::Tensor<2>,
-        batch: &Batch,
-    ) -> StepOutput {
-        let count = batch.targets.len();
-        let loss = loss.try_into_scalar::<f32>().map_or(f64::NAN, f64::from);
-        let logits = logits.try_into_vec_as::<f32>().unwrap_or_default();
-        let score = self.context.objective.score_sum(&logits, &batch.targets) / count.max(1) as f64;
-        StepOutput { loss, score, count }
+    pub(super) fn objective(&self) -> &Objective {
+        &self.context.objective
+    }
+
+    /// Forward and backward; nothing is read from the device.
+    pub(super) fn teach(&self, mut batch: Batch) -> (Told, GradientsParams) {
+        let context = &self.context;
+        let logits = self.net.forward_train(input(&mut batch, &context.device), &batch.draws);
+        let loss = context.objective.loss(logits.clone(), &batch.targets, Purpose::Train, &context.device);
+        let told = Told { loss: loss.clone().detach(), logits: logits.detach(), targets: batch.targets };
+        let norm = if context.l1 > 0.0 { self.net.l1_norm() } else { None };
+        let total = match norm {
+            Some(norm) => loss + norm * context.l1,
+            None => loss,
+        };
+        (told, GradientsParams::from_grads(total.backward(), self))
+    }
+
+    /// Forward alone, with the running statistics; nothing is read from the device.
+    pub(super) fn look(&self, mut batch: Batch) -> Told {
+        let device = self.context.device.clone().inner();
+        let logits = self.net.forward(input(&mut batch, &device));
+        let loss = self.context.objective.loss(logits.clone(), &batch.targets, Purpose::Watch, &device);
+        Told { loss, logits, targets: batch.targets }
     }
 }
 
@@ -69,21 +82,15 @@ fn input(batch: &mut Batch, device: &Device) -> Value {
         .unwrap_or_else(|| burn::tensor::Tensor::<2>::zeros([0, 0], device).into())
 }
 
+// Burn's learner asks for these two; the strategy takes `step::step` and `Told::read`, which can fail.
+
 impl TrainStep for Trainee {
     type Input = Batch;
     type Output = StepOutput;
 
-    fn step(&self, mut batch: Batch) -> TrainOutput<StepOutput> {
-        let context = &self.context;
-        let logits = self.net.forward_train(input(&mut batch, &context.device), &batch.draws);
-        let loss = context.objective.loss(logits.clone(), &batch.targets, Purpose::Train, &context.device);
-        let output = self.output(loss.clone().detach(), logits.detach(), &batch);
-        let norm = if context.l1 > 0.0 { self.net.l1_norm() } else { None };
-        let total = match norm {
-            Some(norm) => loss + norm * context.l1,
-            None => loss,
-        };
-        TrainOutput::new(self, total.backward(), output)
+    fn step(&self, batch: Batch) -> TrainOutput<StepOutput> {
+        let (told, grads) = self.teach(batch);
+        TrainOutput { grads, item: told.read_or_nan(self.objective()) }
     }
 }
 
@@ -91,11 +98,8 @@ impl InferenceStep for Trainee {
     type Input = Batch;
     type Output = StepOutput;
 
-    fn step(&self, mut batch: Batch) -> StepOutput {
-        let device = self.context.device.clone().inner();
-        let logits = self.net.forward(input(&mut batch, &device));
-        let loss = self.context.objective.loss(logits.clone(), &batch.targets, Purpose::Watch, &device);
-        self.output(loss, logits, &batch)
+    fn step(&self, batch: Batch) -> StepOutput {
+        self.look(batch).read_or_nan(self.objective())
     }
 }
 

@@ -66,6 +66,40 @@ fn train_then_evaluate() {
     assert!(json(&output)["comparison"].is_null());
 }
 
+/// Weights that 32 bits hold and 16 bits of f16 do not: what was asked is then answered with no.
+#[test]
+fn a_model_that_overflows_in_half_precision_fails_the_gate() {
+    let place = Place::new();
+    assert_eq!(place.run(&["train", "--config", "config.toml", "--quiet"]).status.code(), Some(0));
+    let registry = artifact::Registry::open(place.path("artifacts/models")).unwrap();
+    let package = registry.package(&"digits@1".parse().unwrap()).unwrap();
+    let mut manifest = package.manifest().clone();
+    manifest.samples.clear();
+    let mut weights = package.weights().unwrap();
+    for (key, tensor) in &mut weights {
+        if key.ends_with(".weight") {
+            let values = tensor.as_f32().unwrap().iter().map(|value| value * 2000.0).collect();
+            *tensor = network::Tensor::from_f32(tensor.shape().to_vec(), values).unwrap();
+        }
+    }
+    let evaluation = serde_json::Value::Null;
+    let draft = artifact::Draft { manifest, weights, evaluation, card: String::new() };
+    registry.publish("digits", draft).unwrap();
+
+    let command = ["evaluate", "digits@2", "--config", "config.toml", "--precision", "f16"];
+    let output = place.run(&command);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}{}", text(&output.stderr));
+    assert!(shown.contains("cannot be used in f16: sample ") && shown.contains("bf16"), "{shown}");
+    let output = place.run(&[&command[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(json(&output)["precision"]["overflow_at_sample"].is_u64());
+    // The same numbers fit into bf16, whose scores are reported.
+    let output =
+        place.run(&["evaluate", "digits@2", "--config", "config.toml", "--precision", "bf16", "--json"]);
+    assert!(json(&output)["precision"]["metrics"]["accuracy"]["found"].is_f64(), "{}", text(&output.stderr));
+}
+
 #[test]
 fn the_environment_sets_values_below_flags() {
     let place = Place::new();
@@ -190,4 +224,28 @@ fn has_checkpoint(run: &Path) -> bool {
     std::fs::read_dir(run.join("checkpoint"))
         .unwrap()
         .any(|entry| entry.unwrap().path().join("state.json").is_file())
+}
+
+#[test]
+fn a_run_on_the_automatic_device_goes_on_where_it_began() {
+    let place = Place::new();
+    let output = place.run(&["train", "--config", "config.toml", "--device", "auto", "--no-pack", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let taken = json(&output)["device"].as_str().unwrap().to_owned();
+    assert_ne!(taken, "auto");
+    let run = place.path("artifacts/runs/digits-1");
+    let resolved = std::fs::read_to_string(run.join("config.resolved.toml")).unwrap();
+    assert!(resolved.contains("device = \"auto\""), "{resolved}");
+    // The run was begun on a device that `auto` would not take.
+    let record = std::fs::read_to_string(run.join("run.json")).unwrap();
+    assert!(record.contains(&format!("\"device\": \"{taken}\"")), "{record}");
+    let record = record.replace(&format!("\"device\": \"{taken}\""), "\"device\": \"flex\"");
+    std::fs::write(run.join("run.json"), record).unwrap();
+    let output = place.run(&["train", "--resume", "digits-1", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(json(&output)["device"], "flex");
+    // A device that is asked for by name is another device.
+    let output = place.run(&["train", "--resume", "digits-1", "--device", "cpu"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("train.device"), "{}", text(&output.stderr));
 }

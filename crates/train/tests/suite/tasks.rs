@@ -63,7 +63,7 @@ fn every_task_learns() {
         assert_eq!(manifest.samples.len(), 16, "{name}");
         assert_eq!(manifest.lineage.run.as_deref(), Some(format!("{name}-1").as_str()));
         assert!(!manifest.reference.features.is_empty(), "{name}");
-        let predictor = predict::Predictor::from_package(&package, &model::DeviceSpec::Cpu).unwrap();
+        let predictor = predict::Predictor::from_package(&package, model::DeviceSpec::Cpu).unwrap();
         assert_eq!(predictor.self_check().unwrap().samples, 16, "{name}");
         for file in [
             "config.resolved.toml",
