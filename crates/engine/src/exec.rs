@@ -89,7 +89,7 @@ pub(crate) fn units(step: &Step, rows: usize) -> usize {
         Work::Gemm(step) => step.positions.len().div_ceil(16),
         Work::Gemm8(step) if step.dense => step.panels.div_ceil(2),
         Work::Gemm8(step) => step.positions.len().div_ceil(16),
-        Work::Winograd(step) => rows * step.tiles[0] * step.tiles[1],
+        Work::Winograd(step) => tiles::units(step, rows),
         Work::Window(step) => rows * step.to.size[1],
         Work::Map(step) => rows * step.to.size[1],
         _ => 1,

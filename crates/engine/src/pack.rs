@@ -2,6 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::graph::{Conv, Dense, Node};
+use crate::kernel::elements::GROUP;
 use crate::kernel::winograd::transform_kernel;
 use crate::layout::{padded, panel_vectors};
 use crate::lower::{Lowering, narrow};
@@ -181,9 +182,8 @@ impl Lowering<'_> {
         let padded = [padded(read, self.lanes), count * width];
         let tiles = size.map(|size| size.div_ceil(outputs));
         let block = block(padded, tile, tiles[0] * tiles[1] * self.rows);
-        // An odd number of cache lines, lest all rows of a tile fall into the same set.
+        // An odd number of cache lines, lest all elements of a tile fall into the same set.
         let steps = padded.map(|padded| (block * padded).next_multiple_of(32) + 16);
-        let offsets = |padded: usize| (0..block).map(|tile| (tile * padded) as u32).collect();
         let products = (tile * tile * read * count * vectors) as u64;
         let transforms = (8 * tile * tile * (padded[0] + padded[1]) / self.lanes) as u64;
         let step = WinogradStep {
@@ -196,11 +196,9 @@ impl Lowering<'_> {
             tiles,
             written: if conv.pooled { size.map(|size| size / 2) } else { size },
             block,
-            steps,
+            read,
+            steps: [steps[0], steps[1], read * count * width],
             padded,
-            positions: offsets(padded[0]),
-            targets: offsets(padded[1]),
-            taps: (0..read as u32).collect(),
             weights: Buffer::from_values(&weights),
             bias: Buffer::from_values(&narrow(&conv.bias, count * width)),
             panels: count,
@@ -217,5 +215,5 @@ impl Lowering<'_> {
 fn block(padded: [usize; 2], tile: usize, tiles: usize) -> usize {
     const WORKSPACE_FLOATS: usize = 192 * 1024;
     let fits = WORKSPACE_FLOATS / (tile * tile * (padded[0] + padded[1]));
-    (fits / 12 * 12).clamp(12, 96).min(tiles.max(1))
+    (fits / 12 * 12).clamp(12, 96).min(tiles.next_multiple_of(GROUP))
 }

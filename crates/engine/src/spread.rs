@@ -109,7 +109,7 @@ pub(crate) fn spread(run: &Run<'_>, pool: Option<&Pool>) {
         pool.run(&|thread| {
             if thread < threads {
                 let env = team.shared.env(rows, first, 0, thread);
-                if thread == 0 { team.lead(&env) } else { team.follow(&env) }
+                if thread == 0 { team.lead(&env) } else { team.follow(thread, &env) }
             }
         });
     }
@@ -149,19 +149,21 @@ struct Team<'a> {
     shared: Shared<'a>,
     rows: usize,
     threads: usize,
-    /// The step that is shared now, counted from 1, and in the lower half its next share.
+    /// The step that is shared now, counted from 1, and in the lower half a bit for each share that is taken.
     progress: AtomicU64,
     /// Shares of that step that are complete.
     done: AtomicUsize,
 }
 
 const END: u64 = u64::MAX;
+/// A bit for each.
+const MOST_SHARES: usize = 32;
 
 impl Team<'_> {
     /// Into how many shares a step is cut; 1: the leader runs it alone.
     fn shares(&self, step: &Step) -> usize {
         let worth = (step.cost.saturating_mul(self.rows as u64) / SHARE).min(2 * self.threads as u64);
-        units(step, self.rows).min(worth as usize).max(1)
+        units(step, self.rows).min(worth as usize).clamp(1, MOST_SHARES)
     }
 
     fn lead(&self, env: &Env<'_>) {
@@ -175,7 +177,7 @@ impl Team<'_> {
             }
             self.done.store(0, Ordering::Relaxed);
             self.progress.store((index as u64 + 1) << 32, Ordering::Release);
-            while self.take(index, count, env) {}
+            while self.take(index, count, 0, env) {}
             let mut spins = 0;
             while self.done.load(Ordering::Acquire) < count {
                 wait(&mut spins);
@@ -183,7 +185,7 @@ impl Team<'_> {
         }
     }
 
-    fn follow(&self, env: &Env<'_>) {
+    fn follow(&self, thread: usize, env: &Env<'_>) {
         let mut spins = 0;
         loop {
             let progress = self.progress.load(Ordering::Acquire);
@@ -195,7 +197,7 @@ impl Team<'_> {
                 wait(&mut spins);
                 continue;
             };
-            if self.take(index - 1, self.shares(step), env) {
+            if self.take(index - 1, self.shares(step), thread, env) {
                 spins = 0;
             } else {
                 wait(&mut spins);
@@ -203,18 +205,23 @@ impl Team<'_> {
         }
     }
 
-    /// Runs the next share of a step; `false` when none is left.
-    fn take(&self, index: usize, count: usize, env: &Env<'_>) -> bool {
+    /// Runs a share of a step that nobody has taken; `false` when none is left. Each thread begins with its own
+    /// part, the same in every step, so that it finds in its cache what it wrote before; then it takes from the
+    /// end, away from where the others work.
+    fn take(&self, index: usize, count: usize, thread: usize, env: &Env<'_>) -> bool {
         let number = index as u64 + 1;
+        let own = (thread * count).div_ceil(self.threads)..((thread + 1) * count).div_ceil(self.threads);
         let mut progress = self.progress.load(Ordering::Acquire);
         loop {
-            let share = (progress & u64::from(u32::MAX)) as usize;
-            if progress == END || progress >> 32 != number || share >= count {
+            if progress == END || progress >> 32 != number {
                 return false;
             }
-            let next =
-                self.progress.compare_exchange(progress, progress + 1, Ordering::AcqRel, Ordering::Acquire);
-            match next {
+            let free = |share: &usize| progress >> share & 1 == 0;
+            let Some(share) = own.clone().find(free).or_else(|| (0..count).rev().find(free)) else {
+                return false;
+            };
+            let taken = progress | 1 << share;
+            match self.progress.compare_exchange(progress, taken, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
                     let _done = Done(&self.done);
                     // SAFETY: as in `Shared::block`; the share is this thread's alone, and the steps before

@@ -144,15 +144,14 @@ pub(crate) struct WinogradStep {
     pub(crate) tiles: [usize; 2],
     /// Height and width of the convolution's outputs, after pooling.
     pub(crate) written: [usize; 2],
-    /// How many tiles are in the workspace at once.
+    /// How many tiles are in the workspace at once: whole groups.
     pub(crate) block: usize,
-    /// Floats between two rows of a tile in the transformed input and in the products.
-    pub(crate) steps: [usize; 2],
+    /// Channels of the input.
+    pub(crate) read: usize,
+    /// Floats between two elements of a tile in the transformed input, in the products and in the weights.
+    pub(crate) steps: [usize; 3],
     /// Channels of a tile in the transformed input and in the products, padded.
     pub(crate) padded: [usize; 2],
-    pub(crate) positions: Vec<u32>,
-    pub(crate) targets: Vec<u32>,
-    pub(crate) taps: Vec<u32>,
     /// `size²` times the panels of a product.
     pub(crate) weights: Buffer,
     pub(crate) bias: Buffer,

@@ -10,13 +10,15 @@ use super::simd::Simd;
 use super::{Act, tiers};
 use crate::isa::Isa;
 
-/// One tile on its way in: `size×size` pixels of `padded` channels to `size²` rows, `step` floats apart.
+/// One tile on its way in: `size×size` pixels of `padded` channels to `size²` elements, `step` floats apart, and
+/// in each of them vectors that are `block` vectors apart.
 #[derive(Clone, Copy)]
 pub(crate) struct TileIn {
     pub(crate) source: *const f32,
     pub(crate) strides: [usize; 2],
     pub(crate) target: *mut f32,
     pub(crate) step: usize,
+    pub(crate) block: usize,
     pub(crate) padded: usize,
     /// 4 or 6.
     pub(crate) size: usize,
@@ -28,6 +30,7 @@ pub(crate) struct TileOut {
     pub(crate) isa: Isa,
     pub(crate) source: *const f32,
     pub(crate) step: usize,
+    pub(crate) block: usize,
     pub(crate) target: *mut f32,
     pub(crate) strides: [usize; 2],
     /// Added to the outputs; may be null.
@@ -131,7 +134,7 @@ macro_rules! transform_in {
                     for y in 0..$size {
                         let row = $transform::<S>(half[y]);
                         for x in 0..$size {
-                            S::store(t.target.add((y * $size + x) * t.step + c), row[x]);
+                            S::store(t.target.add((y * $size + x) * t.step + c * t.block), row[x]);
                         }
                     }
                     c += S::LANES;
@@ -174,7 +177,8 @@ macro_rules! transform_out {
                     for x in 0..$size {
                         let mut column = [zero; $size];
                         for y in 0..$size {
-                            column[y] = S::load(t.source.add((y * $size + x) * t.step + c));
+                            let at = (y * $size + x) * t.step + c * t.block;
+                            column[y] = S::load(t.source.add(at));
                         }
                         let column = $transform::<S>(column);
                         for y in 0..$outputs {
