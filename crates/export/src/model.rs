@@ -44,7 +44,8 @@ impl Model {
     pub fn open(package: &Package) -> Result<Self, PackageError> {
         let manifest = package.manifest();
         let (network, weights) = (package.network().clone(), package.weights()?);
-        let mut model = Self::new(&manifest.name, manifest.version, network, weights, None);
+        let quantization = package.quantization().cloned();
+        let mut model = Self::new(&manifest.name, manifest.version, network, weights, quantization);
         model.description.clone_from(&manifest.description);
         let json = |value: serde_json::Result<String>| {
             value.map_err(|source| PackageError::Json { path: package.path().join("manifest.json"), source })

