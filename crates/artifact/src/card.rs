@@ -1,8 +1,9 @@
 //! The model card: what a person should know about a model, made from its manifest.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use network::{Network, Preprocess, Task};
+use network::{LayerInfo, Network, Preprocess, Quantization, Task};
 
 use crate::manifest::Manifest;
 
@@ -93,11 +94,33 @@ fn data(manifest: &Manifest) -> String {
 fn network(manifest: &Manifest) -> String {
     // A manifest that is packed has been checked; a card of another one simply lacks the table.
     let Ok(network) = Network::new(manifest.network.clone()) else { return String::new() };
+    let quantization = manifest.quantization.as_ref();
     format!(
-        "## Network\n\n{} parameters, {} multiply–accumulates per input.\n\n```text\n{}\n```\n",
+        "## Network\n\n{} parameters, {} multiply–accumulates per input.\n\n{}```text\n{}\n```\n",
         network.parameter_count(),
         network.macs(),
-        network::summary(&network).trim_end(),
+        quantization.map(|plan| precision(&network, plan)).unwrap_or_default(),
+        network::summary_with_precision(&network, quantization).trim_end(),
+    )
+}
+
+/// How much of the network computes in int8, and where the ranges of its values come from.
+fn precision(network: &Network, plan: &Quantization) -> String {
+    let int8: BTreeSet<&String> = plan.layers.iter().collect();
+    let is_int8 = |layer: &&LayerInfo| int8.contains(&layer.name);
+    let macs: u64 = network.layers().iter().filter(is_int8).map(|layer| layer.macs).sum();
+    let all = network.layers().iter().filter(|layer| layer.macs > 0).count();
+    let calibration = &plan.calibration;
+    let percentile = calibration.percentile.map(|share| format!(" {}", number(share))).unwrap_or_default();
+    format!(
+        "{} of its {all} layers with weights compute in int8, which is {:.1} % of the multiply–accumulates. The \
+         ranges of their values are from {} samples of the {} split ({}{percentile}, seed {}).\n\n",
+        plan.layers.len(),
+        macs as f64 / network.macs().max(1) as f64 * 100.0,
+        calibration.samples,
+        cell(&calibration.split),
+        calibration.method.name(),
+        calibration.seed,
     )
 }
 

@@ -10,13 +10,15 @@ use crate::package::{Package, PackageError};
 /// The differences between two packages, from the first to the second. What is equal is left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Diff {
-    /// Fields of network, preprocessing and postprocessing: the path and both values as JSON.
+    /// Fields of network, preprocessing, postprocessing and quantization, and the precision of layers that both
+    /// have: the path and both values as JSON.
     pub fields: Vec<FieldChange>,
     /// Scores of either.
     pub metrics: Vec<MetricChange>,
     /// Sizes of the files of either.
     pub files: Vec<FileChange>,
-    /// Tensors that are in one only, of another shape, or of other values.
+    /// Tensors that are in one only, of another shape, or of other values; int8 layers as the 32-bit floats that
+    /// their integers stand for.
     pub tensors: Vec<TensorChange>,
     /// How many tensors are equal bit by bit.
     pub equal_tensors: usize,
@@ -76,7 +78,7 @@ impl Diff {
     }
 }
 
-/// Compares two packages: network, preprocessing, postprocessing, scores, files and tensors.
+/// Compares two packages: network, preprocessing, postprocessing, precision, scores, files and tensors.
 ///
 /// # Errors
 /// When a record cannot be read.
@@ -86,6 +88,14 @@ pub fn diff(before: &Package, after: &Package) -> Result<Diff, PackageError> {
     compare(&mut diff.fields, "network", &json(&a.network), &json(&b.network));
     compare(&mut diff.fields, "preprocess", &json(&a.preprocess), &json(&b.preprocess));
     compare(&mut diff.fields, "postprocess", &json(&a.postprocess), &json(&b.postprocess));
+    let (precision_a, precision_b) = (precision(before), precision(after));
+    for (layer, a) in &precision_a {
+        if let Some(b) = precision_b.get(layer).filter(|b| *b != a) {
+            let (before, after) = ((*a).into(), (*b).into());
+            diff.fields.push(FieldChange { path: format!("precision.{layer}"), before, after });
+        }
+    }
+    compare(&mut diff.fields, "quantization", &ranges(before), &ranges(after));
     for name in keys(&a.metrics, &b.metrics) {
         let (before, after) = (a.metrics.get(name).copied(), b.metrics.get(name).copied());
         if before != after {
@@ -102,8 +112,24 @@ pub fn diff(before: &Package, after: &Package) -> Result<Diff, PackageError> {
             diff.files.push(FileChange { path: path.clone(), before, after });
         }
     }
-    (diff.tensors, diff.equal_tensors) = tensors(&before.weights()?, &after.weights()?);
+    (diff.tensors, diff.equal_tensors) = tensors(&before.f32_weights()?, &after.f32_weights()?);
     Ok(diff)
+}
+
+/// In which precision each layer with weights computes.
+fn precision(package: &Package) -> BTreeMap<&str, &'static str> {
+    let layers = package.network().layers().iter().filter(|layer| layer.macs > 0);
+    let mut precision: BTreeMap<_, _> = layers.map(|layer| (layer.name.as_str(), "f32")).collect();
+    let int8 = package.quantization().into_iter().flat_map(|plan| &plan.layers);
+    precision.extend(int8.map(|layer| (layer.as_str(), "int8")));
+    precision
+}
+
+/// The quantization but its list of layers, which [`precision`] tells.
+fn ranges(package: &Package) -> serde_json::Value {
+    let mut ranges = json(&package.quantization());
+    ranges.as_object_mut().map(|plan| plan.remove("layers"));
+    ranges
 }
 
 /// The tensors that differ, and how many do not.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use network::{Network, Weights};
+use network::{Network, Quantization, Weights, quantization};
 
 use crate::digest;
 use crate::error::{Context, FileError};
@@ -104,7 +104,7 @@ fn join(problems: &[Problem]) -> String {
 
 impl Package {
     /// Opens a package directory: checks the manifest, that exactly the listed files are there, their sizes
-    /// and digests, and that the record's tensors are those of the network.
+    /// and digests, and that the record's tensors are those of the network and its quantization.
     ///
     /// # Errors
     /// What is wrong, with every damaged file named.
@@ -134,9 +134,14 @@ impl Package {
         }
         let package = Self { path, manifest, network, limits: limits.clone() };
         let bytes = package.verified(WEIGHTS_FILE, limits.record_bytes)?;
-        record::entries(bytes, limits)
-            .and_then(|entries| record::check(&entries, package.network.parameters()))
-            .map_err(|source| package.record_error(source))?;
+        // Floats are believed as they are; whether integers and scales can be, only their values tell.
+        let checked = match package.quantization() {
+            None => record::entries(bytes, limits)
+                .and_then(|entries| record::check(&entries, &package.network, None)),
+            plan => record::decode_vec(bytes, limits)
+                .and_then(|weights| record::check_weights(&weights, &package.network, plan)),
+        };
+        checked.map_err(|source| package.record_error(source))?;
         Ok(package)
     }
 
@@ -174,22 +179,41 @@ impl Package {
         &self.network
     }
 
+    /// Which layers compute in int8; nothing: all are 32-bit floats.
+    #[must_use]
+    pub fn quantization(&self) -> Option<&Quantization> {
+        self.manifest.quantization.as_ref()
+    }
+
     /// The bytes of all its files together, the manifest not counted.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.manifest.files.iter().fold(0, |sum, entry| sum.saturating_add(entry.size_bytes))
     }
 
-    /// Reads the tensors. The digest is verified again, of the very bytes that are decoded.
+    /// Reads the tensors as they are stored: of a layer that computes in int8, the weight in 8-bit integers and
+    /// its scales. The digest is verified again, of the very bytes that are decoded.
     ///
     /// # Errors
     /// When the file changed since the package was opened, or cannot be read.
     pub fn weights(&self) -> Result<Weights, PackageError> {
         let bytes = self.verified(WEIGHTS_FILE, self.limits.record_bytes)?;
         let weights = record::decode_vec(bytes, &self.limits).map_err(|source| self.record_error(source))?;
-        record::check(&record::entries_of(&weights), self.network.parameters())
+        record::check_weights(&weights, &self.network, self.quantization())
             .map_err(|source| self.record_error(source))?;
         Ok(weights)
+    }
+
+    /// Reads the tensors as 32-bit floats, exactly the parameters of the network: what every device loads that
+    /// does not compute in int8. An integer becomes itself times the scale of its output.
+    ///
+    /// # Errors
+    /// As [`Package::weights`].
+    pub fn f32_weights(&self) -> Result<Weights, PackageError> {
+        let weights = self.weights()?;
+        let Some(plan) = self.quantization() else { return Ok(weights) };
+        quantization::dequantize(&self.network, plan, &weights)
+            .map_err(|source| self.record_error(source.into()))
     }
 
     /// The content of `evaluation.json`; null when the package has none.

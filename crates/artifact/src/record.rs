@@ -15,16 +15,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn_pack::{Bytes, HEADER_SIZE, Header, Reader, Writer};
-use network::{DType, Elements, Parameter, Tensor, Weights};
+use network::quantization::{Quantization, QuantizationError, SCALE};
+use network::{DType, Elements, Network, Parameter, Role, Tensor, Weights};
 
 use crate::digest;
 use crate::limits::Limits;
 
 /// A record that cannot be written or believed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages name the fields")]
 pub enum RecordError {
@@ -38,6 +39,8 @@ pub enum RecordError {
     NotFinite { name: String, index: usize },
     #[error("the record does not fit the network: {}", list(missing, extra, different))]
     Mismatch { missing: Vec<String>, extra: Vec<String>, different: Vec<String> },
+    #[error("the record does not fit the quantization")]
+    Quantization(#[from] QuantizationError),
 }
 
 /// Writes tensors as a Burn record.
@@ -103,22 +106,46 @@ pub fn entries_of(weights: &Weights) -> Vec<Entry> {
     weights.iter().map(entry).collect()
 }
 
-/// Checks that a record holds exactly the parameters of a network, each as 32-bit floats of its shape.
+/// What the record of a network must hold, in the order of its layers: its parameters as 32-bit floats, but of an
+/// int8 layer the weight as 8-bit integers, and one scale more for each output.
+#[must_use]
+pub fn expected(network: &Network, quantization: Option<&Quantization>) -> Vec<Entry> {
+    let int8: BTreeSet<&str> =
+        quantization.iter().flat_map(|plan| &plan.layers).map(String::as_str).collect();
+    let mut entries = Vec::new();
+    for layer in network.layers() {
+        let is_int8 = int8.contains(layer.name.as_str());
+        for Parameter { key, shape, role } in &layer.parameters {
+            let dtype = if is_int8 && *role == Role::Weight { DType::I8 } else { DType::F32 };
+            entries.push(Entry { name: key.clone(), dtype, shape: shape.clone() });
+        }
+        if is_int8 {
+            let shape = layer.output.first().copied().into_iter().collect();
+            entries.push(Entry { name: format!("{}.{SCALE}", layer.name), dtype: DType::F32, shape });
+        }
+    }
+    entries
+}
+
+/// Checks that a record holds exactly the [`expected`] tensors, each of its type and shape.
 ///
 /// # Errors
 /// Lists every tensor that is missing, unknown, or of another shape or type.
-pub fn check<'a>(
+pub fn check(
     entries: &[Entry],
-    parameters: impl IntoIterator<Item = &'a Parameter>,
+    network: &Network,
+    quantization: Option<&Quantization>,
 ) -> Result<(), RecordError> {
     // What is left over in the end is unknown to the network.
     let mut left: BTreeMap<&str, &Entry> = entries.iter().map(|entry| (entry.name.as_str(), entry)).collect();
     let (mut missing, mut different) = (Vec::new(), Vec::new());
-    for Parameter { key, shape: expected, .. } in parameters {
-        match left.remove(key.as_str()) {
-            None => missing.push(format!("`{key}` {expected:?}")),
-            Some(Entry { dtype, shape, .. }) if shape != expected || *dtype != DType::F32 => {
-                different.push(format!("`{key}` is {dtype} {shape:?} and must be FP32 {expected:?}"));
+    for expected in expected(network, quantization) {
+        let Entry { name, dtype, shape } = &expected;
+        match left.remove(name.as_str()) {
+            None => missing.push(format!("`{name}` {shape:?}")),
+            Some(found) if *found != expected => {
+                let is = format!("{} {:?}", found.dtype, found.shape);
+                different.push(format!("`{name}` is {is} and must be {dtype} {shape:?}"));
             }
             Some(_) => {}
         }
@@ -128,6 +155,19 @@ pub fn check<'a>(
         return Ok(());
     }
     Err(RecordError::Mismatch { missing, extra, different })
+}
+
+/// As [`check`], of the tensors themselves: the integers and scales of int8 layers are looked at too.
+///
+/// # Errors
+/// As [`check`], or the first integer or scale that cannot be.
+pub fn check_weights(
+    weights: &Weights,
+    network: &Network,
+    quantization: Option<&Quantization>,
+) -> Result<(), RecordError> {
+    check(&entries_of(weights), network, quantization)?;
+    quantization.map_or(Ok(()), |plan| Ok(plan.check_weights(network, weights)?))
 }
 
 /// Checks that every number is finite: a model that diverged is no model.

@@ -97,10 +97,10 @@ fn the_check_lists_what_does_not_fit() {
     });
     let network = network::Network::new(serde_json::from_value(spec).unwrap()).unwrap();
     let good = weights(&[("a.weight", &[4, 3], 0.0), ("a.bias", &[3], 0.0), ("b.weight", &[3, 2], 0.0)]);
-    check(&entries_of(&good), network.parameters()).unwrap();
+    check(&entries_of(&good), &network, None).unwrap();
 
     let bad = weights(&[("a.weight", &[3, 4], 0.0), ("a.bias", &[3], 0.0), ("b.bias", &[2], 0.0)]);
-    let error = check(&entries_of(&bad), network.parameters()).unwrap_err();
+    let error = check(&entries_of(&bad), &network, None).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the record does not fit the network: missing `b.weight` [3, 2]; unknown `b.bias`; \
@@ -108,8 +108,44 @@ fn the_check_lists_what_does_not_fit() {
     );
     let mut other = good.clone();
     other.insert("a.bias".to_owned(), Tensor::new(vec![3], Elements::I8(vec![0; 3])).unwrap());
-    let error = check(&entries_of(&other), network.parameters()).unwrap_err();
+    let error = check(&entries_of(&other), &network, None).unwrap_err();
     assert!(error.to_string().contains("`a.bias` is INT8 [3] and must be FP32 [3]"), "{error}");
+}
+
+#[test]
+fn an_int8_layer_has_integers_and_scales() {
+    let spec = serde_json::json!({
+        "inputs": [{"name": "input", "shape": [2, 3, 3]}],
+        "layers": [
+            {"type": "conv2d", "name": "a", "channels": 3, "kernel": 3}, {"type": "flatten"},
+            {"type": "dense", "name": "b", "units": 2},
+        ],
+    });
+    let network = network::Network::new(serde_json::from_value(spec).unwrap()).unwrap();
+    let plan = serde_json::json!({
+        "layers": ["a"], "activations": {"input": {"scale": 1.0, "zero_point": 0}},
+        "calibration": {"method": "min-max", "samples": 1, "split": "train", "seed": 0},
+    });
+    let plan: Quantization = serde_json::from_value(plan).unwrap();
+    let found: Vec<String> = expected(&network, Some(&plan))
+        .iter()
+        .map(|Entry { name, dtype, shape }| format!("{name} {dtype} {shape:?}"))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "a.weight INT8 [3, 2, 3, 3]",
+            "a.bias FP32 [3]",
+            "a.scale FP32 [3]",
+            "b.weight FP32 [3, 2]",
+            "b.bias FP32 [2]"
+        ]
+    );
+    let floats = expected(&network, None);
+    let error = check(&floats, &network, Some(&plan)).unwrap_err().to_string();
+    assert!(error.contains("missing `a.scale` [3]; different: `a.weight` is FP32"), "{error}");
+    let error = check(&expected(&network, Some(&plan)), &network, None).unwrap_err().to_string();
+    assert!(error.contains("unknown `a.scale`; different: `a.weight` is INT8"), "{error}");
 }
 
 #[test]

@@ -11,9 +11,11 @@ pub fn summary(network: &Network) -> String {
     table(network, None)
 }
 
-/// As [`summary`], with the precision in which each layer with weights computes: `int8` or `f32`.
+/// As [`summary`]; for a network with layers in int8 with the precision in which each layer with weights computes:
+/// `int8` or `f32`.
 #[must_use]
-pub fn summary_with_precision(network: &Network, quantization: &Quantization) -> String {
+pub fn summary_with_precision(network: &Network, quantization: Option<&Quantization>) -> String {
+    let Some(quantization) = quantization else { return summary(network) };
     let int8: HashSet<&str> = quantization.layers.iter().map(String::as_str).collect();
     let precision = |layer: &LayerInfo| match layer.macs {
         0 => "",

@@ -275,7 +275,7 @@ fn a_plan_survives_json_and_unknown_fields_do_not() {
 
 #[test]
 fn the_table_tells_the_precision() {
-    insta::assert_snapshot!(network::summary_with_precision(&small(), &plan()), @r"
+    insta::assert_snapshot!(network::summary_with_precision(&small(), Some(&plan())), @r"
     layer      type      output  parameters  MACs  precision
     input      input     2×4×4
     conv1      conv2d    3×2×2           57   216  int8

@@ -70,7 +70,8 @@ fn text(manifest: &Manifest, aliases: &[String], path: &str) -> String {
         let _ = write!(text, "\n{table}");
     }
     if let Ok(network) = manifest.check() {
-        let _ = write!(text, "\n{}\n", network::summary(&network).trim_end());
+        let table = network::summary_with_precision(&network, manifest.quantization.as_ref());
+        let _ = write!(text, "\n{}\n", table.trim_end());
     }
     let mut files = Table::new(["file", "size", "sha256"]).numbers([1]);
     for file in &manifest.files {

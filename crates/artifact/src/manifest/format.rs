@@ -20,8 +20,8 @@ pub struct FormatVersion {
 }
 
 impl FormatVersion {
-    /// What this program writes.
-    pub const CURRENT: Self = Self { major: 1, minor: 0 };
+    /// What this program writes. 1.1 added `quantization`.
+    pub const CURRENT: Self = Self { major: 1, minor: 1 };
 
     /// Whether a program that writes `self` can read `other`.
     #[must_use]

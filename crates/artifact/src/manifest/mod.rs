@@ -1,8 +1,9 @@
 //! The manifest: everything a program must know about a model besides its weights.
 //!
 //! Fields may be added with a newer minor version and older programs ignore them. Inside `network`,
-//! `preprocess` and `postprocess` an unknown field is an error instead: it would change what the model
-//! computes, and ignoring it would give wrong answers.
+//! `quantization`, `preprocess` and `postprocess` an unknown field is an error instead: it would change what the
+//! model computes, and ignoring it would give wrong answers. A program that does not know `quantization` refuses
+//! an int8 package all the same, because its record is not that of the network.
 
 mod file_entry;
 mod format;
@@ -12,7 +13,10 @@ mod sample;
 
 use std::collections::BTreeMap;
 
-use network::{Network, NetworkSpec, Postprocess, Preprocess, ShapeError, Signature, Task};
+use network::{
+    Network, NetworkSpec, Postprocess, Preprocess, Quantization, QuantizationError, ShapeError, Signature,
+    Task,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +54,9 @@ pub struct Manifest {
     pub description: String,
     /// The layers.
     pub network: NetworkSpec,
+    /// Which layers compute in int8, and what their bytes mean; left out: everything is 32-bit floats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
     /// How raw inputs become the network's input.
     pub preprocess: Preprocess,
     /// How the network's outputs become answers; holds the task and the class names.
@@ -95,6 +102,8 @@ pub enum ManifestError {
     Version,
     #[error("the network is not valid")]
     Network(#[from] ShapeError),
+    #[error("the quantization does not fit the network")]
+    Quantization(#[from] QuantizationError),
     #[error("the signature is not the network's: {0}")]
     Signature(String),
     #[error("the preprocessing gives {given:?} and the network takes {taken:?}")]
@@ -126,6 +135,7 @@ impl Manifest {
             created: None,
             description: String::new(),
             network: network.spec().clone(),
+            quantization: None,
             preprocess,
             postprocess,
             signature: network.signature(),
@@ -192,6 +202,7 @@ impl Manifest {
             return Err(ManifestError::Version);
         }
         let network = Network::new(self.network.clone())?;
+        self.quantization.iter().try_for_each(|quantization| quantization.check(&network))?;
         let signature = network.signature();
         if self.signature != signature {
             let show = |signature: &Signature| {

@@ -23,7 +23,7 @@ use crate::record;
 pub struct Draft {
     /// The manifest. Its format, name, version and files are filled in, its metrics are rounded.
     pub manifest: Manifest,
-    /// The tensors, exactly those of the manifest's network.
+    /// The tensors, exactly those of the manifest's network, int8 layers as its quantization says.
     pub weights: Weights,
     /// The content of `evaluation.json`.
     pub evaluation: serde_json::Value,
@@ -62,7 +62,7 @@ impl Registry {
         let network = manifest
             .check()
             .map_err(|source| RegistryError::Manifest { name: name.to_owned(), source: Box::new(source) })?;
-        let record = record::check(&record::entries_of(&weights), network.parameters())
+        let record = record::check_weights(&weights, &network, manifest.quantization.as_ref())
             .and_then(|()| record::check_finite(&weights))
             .and_then(|()| record::encode(&weights))
             .map_err(|source| RegistryError::Weights { name: name.to_owned(), source })?;

@@ -14,6 +14,9 @@ use crate::read::{self, ReadError};
 /// The name of the file.
 pub(super) const STATE_FILE: &str = "registry.json";
 
+/// The format that is written. It has not changed when that of the manifest did.
+const FORMAT: FormatVersion = FormatVersion { major: 1, minor: 0 };
+
 /// So many earlier versions are remembered per alias.
 const HISTORY: usize = 100;
 
@@ -33,7 +36,7 @@ pub enum StateError {
         #[source]
         source: serde_json::Error,
     },
-    #[error("`{}` has the format {found}, and this program reads {}.x", path.display(), FormatVersion::CURRENT.major)]
+    #[error("`{}` has the format {found}, and this program reads {}.x", path.display(), FORMAT.major)]
     Format { path: PathBuf, found: FormatVersion },
 }
 
@@ -62,12 +65,7 @@ pub struct AliasState {
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            format: FormatVersion::CURRENT,
-            last_version: 0,
-            aliases: BTreeMap::new(),
-            other: BTreeMap::new(),
-        }
+        Self { format: FORMAT, last_version: 0, aliases: BTreeMap::new(), other: BTreeMap::new() }
     }
 }
 
@@ -87,7 +85,7 @@ impl State {
         };
         let json = |source| StateError::Json { path: path.clone(), source };
         let Head { format: found } = serde_json::from_slice(&bytes).map_err(json)?;
-        if !FormatVersion::CURRENT.reads(found) {
+        if !FORMAT.reads(found) {
             return Err(StateError::Format { path, found });
         }
         let mut state: Self = serde_json::from_slice(&bytes).map_err(json)?;

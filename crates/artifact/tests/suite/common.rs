@@ -5,6 +5,9 @@ use std::path::Path;
 
 use artifact::manifest::{ClassShare, FeatureReference, QUANTILE_LEVELS};
 use artifact::{Draft, EvaluationSettings, Lineage, Manifest, ReferenceStatistics, Sample, SampleInput};
+use network::fold::fold_batch_norm;
+use network::quantization::quantize_weights;
+use network::{Affine, Calibration, CalibrationMethod, Quantization};
 use network::{Network, NetworkSpec, Postprocess, Preprocess, Task, Tensor, Weights};
 use serde_json::json;
 
@@ -97,6 +100,47 @@ pub(crate) fn draft(seed: u64) -> Draft {
         evaluation: json!({"accuracy": 0.9917, "confusion": [[40, 0], [1, 39]]}),
         card: String::new(),
     }
+}
+
+/// The draft with its batch normalisation folded.
+pub(crate) fn folded_draft(seed: u64) -> Draft {
+    let Draft { mut manifest, mut weights, evaluation, card } = draft(seed);
+    // A variance below zero cannot be folded.
+    let variance = Tensor::from_f32(vec![2], vec![0.5, 1.5]).unwrap();
+    weights.insert("norm1.running_var".to_owned(), variance);
+    let (network, weights) = fold_batch_norm(&network(), &weights).unwrap();
+    manifest.network = network.spec().clone();
+    Draft { manifest, weights, evaluation, card }
+}
+
+/// The folded draft in int8: `conv1` and `dense1` are integers, `block1.conv` is not.
+pub(crate) fn int8_draft(seed: u64) -> Draft {
+    let Draft { mut manifest, weights, evaluation, card } = folded_draft(seed);
+    let network = manifest.check().unwrap();
+    let affine = |scale, zero_point| Affine { scale, zero_point };
+    let plan = Quantization {
+        layers: ["conv1", "dense1"].map(str::to_owned).to_vec(),
+        activations: [
+            ("input", affine(0.007_5, 85)),
+            ("relu1", affine(0.01, 0)),
+            ("pool1", affine(0.02, 12)),
+        ]
+        .map(|(name, affine)| (name.to_owned(), affine))
+        .into(),
+        calibration: Calibration {
+            method: CalibrationMethod::Percentile,
+            percentile: Some(99.99),
+            samples: 480,
+            split: "train".to_owned(),
+            seed: 7,
+        },
+    };
+    let weights = quantize_weights(&network, &plan.layers, &weights).unwrap();
+    manifest.quantization = Some(plan);
+    if let Some(evaluation) = &mut manifest.evaluation {
+        (evaluation.device, evaluation.precision) = ("cpu".to_owned(), "int8".to_owned());
+    }
+    Draft { manifest, weights, evaluation, card }
 }
 
 /// Copies the files of a package.

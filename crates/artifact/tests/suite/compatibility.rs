@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use artifact::{FormatVersion, Package, Registry};
+use network::Elements;
 
-use crate::common::{copy, draft};
+use crate::common::{copy, draft, int8_draft};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -26,6 +27,25 @@ fn a_package_of_format_1_0_loads() {
     }
 }
 
+#[test]
+fn a_package_of_format_1_1_loads() {
+    let package = Package::open(fixtures().join("package-1.1")).unwrap();
+    assert_eq!(package.manifest().format, FormatVersion { major: 1, minor: 1 });
+    assert_eq!(package.quantization(), int8_draft(1).manifest.quantization.as_ref());
+    // What was rounded then stays, whatever is rounded now.
+    let integers =
+        vec![-125, 37, 7, 108, 113, -31, -36, -122, -127, 17, -127, -87, -45, -121, 61, 74, -80, 38];
+    let stored = package.weights().unwrap();
+    assert_eq!(*stored["conv1.weight"].elements(), Elements::I8(integers.clone()));
+    let scales = [0.000_695_592_2f32, 0.000_709_258_2];
+    assert_eq!(stored["conv1.scale"].as_f32(), Some(&scales[..]));
+    let floats = package.f32_weights().unwrap();
+    let products: Vec<f32> =
+        integers.iter().zip(0..).map(|(&integer, index)| f32::from(integer) * scales[index / 9]).collect();
+    assert_eq!(floats["conv1.weight"].as_f32(), Some(&products[..]));
+    assert_eq!(floats.len(), stored.len() - 2);
+}
+
 /// A fixture is written once per released format and never again:
 /// `cargo test -p artifact --test suite -- --ignored write_the_fixture` refuses to replace one.
 #[test]
@@ -34,7 +54,7 @@ fn write_the_fixture() {
     let place = fixtures().join(format!("package-{}", FormatVersion::CURRENT));
     assert!(!place.exists(), "{} exists already", place.display());
     let directory = tempfile::tempdir().unwrap();
-    let published = Registry::open(directory.path()).unwrap().publish("shapes", draft(1)).unwrap();
+    let published = Registry::open(directory.path()).unwrap().publish("shapes", int8_draft(1)).unwrap();
     copy(&published.path, &place);
 }
 

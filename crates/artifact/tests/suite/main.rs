@@ -6,4 +6,5 @@ mod common;
 mod compatibility;
 mod concurrency;
 mod package;
+mod quantized;
 mod registry;
