@@ -87,7 +87,7 @@ pub fn load(
     same_labels: bool,
 ) -> Result<(Weights, InitReport), InitError> {
     let manifest = parent.manifest();
-    let mut given = parent.weights()?;
+    let mut given = parent.f32_weights()?;
     let mut report =
         InitReport { parent: format!("{}@{}", manifest.name, manifest.version), ..InitReport::default() };
     let head = network
