@@ -60,10 +60,19 @@ fn residual() -> impl Strategy<Value = Op> {
     prop_oneof![
         vec(anywhere(), 0..3)
             .prop_map(|body| Residual { body: body.into_iter().map(layer).collect(), shortcut: Vec::new() }),
-        (1..14usize, vec(anywhere(), 0..3), vec(anywhere(), 0..2)).prop_map(move |(channels, more, also)| {
-            let list = |first: Op, more: Vec<Op>| [first].into_iter().chain(more).map(layer).collect();
-            Residual { body: list(conv(3, 1, channels), more), shortcut: list(conv(1, 0, channels), also) }
-        }),
+        (1..14usize, vec(anywhere(), 0..3), vec(anywhere(), 0..2), any::<bool>()).prop_map(
+            move |(channels, more, also, halved)| {
+                let pool = Pool2d { kernel: Pair::both(2), stride: None, padding: Pair::both(0) };
+                let pool = halved.then_some(Op::MaxPool2d(pool));
+                let list = |first: Op, more: Vec<Op>| {
+                    [first].into_iter().chain(pool.clone()).chain(more).map(layer).collect()
+                };
+                Residual {
+                    body: list(conv(3, 1, channels), more),
+                    shortcut: list(conv(1, 0, channels), also),
+                }
+            }
+        ),
     ]
     .prop_map(Op::Residual)
 }
