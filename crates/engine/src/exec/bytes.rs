@@ -87,7 +87,7 @@ pub(super) unsafe fn product(step: &Gemm8Step, env: &Env<'_>, share: Share) {
             weights: step.weights.as_ptr().cast(),
             bias: step.bias.as_ptr(),
             scale: step.scale.as_ptr(),
-            zero: f32::from(step.zero),
+            zero: i32::from(step.zero),
             panels: (0, step.panels),
             vectors: step.vectors,
             act: step.act,

@@ -1,8 +1,8 @@
 //! The product in bytes: [`super::gemm`] with u8 activations, i8 weights and i32 sums.
 //!
 //! `sum[p][n] = bias[n] + Σ x[p + tap_k + j] · w[k][n][j]` over groups of four bytes; the activations' zero point
-//! is in the bias. Then, in f32 and in this order: `value = sum · scale[n]`, the addend
-//! `+ (rest − rest_zero) · rest_scale`, the greatest of four when pooled, the activation; and into bytes:
+//! is in the bias. Then the greatest of four when pooled, and in f32 and in this order: `value = sum · scale[n]`, the
+//! addend `+ (rest − rest_zero) · rest_scale`, the activation; and into bytes:
 //! `clamp(round(value) + zero, 0, 255)`, ties to even. No step is fused with another, so that every tier gives
 //! the same bytes.
 #![allow(unsafe_code, reason = "vector instructions and raw loads")]
@@ -43,7 +43,7 @@ pub(crate) struct Gemm8<'a> {
     pub(crate) weights: *const i8,
     pub(crate) bias: *const i32,
     pub(crate) scale: *const f32,
-    pub(crate) zero: f32,
+    pub(crate) zero: i32,
     pub(crate) panels: (usize, usize),
     pub(crate) vectors: usize,
     pub(crate) act: Act,
@@ -140,82 +140,71 @@ unsafe fn finish<S: Simd8, const P: usize, const G: usize, const NV: usize>(
     g: &Gemm8<'_>,
     at: usize,
     panel: usize,
-    sums: [[[S::I; NV]; G]; P],
+    mut sums: [[[S::I; NV]; G]; P],
 ) {
     // SAFETY: passed on. As in the product of floats, the loops are short and have constant bounds.
     unsafe {
+        if !g.pooled {
+            return store::<S, P, G, NV, P>(g, at, panel, &sums);
+        }
+        // Scales are above 0, so the greatest sum is the greatest value: one is scaled instead of four.
+        for q in 0..P / 4 {
+            for n in 0..G {
+                for v in 0..NV {
+                    let upper = S::max(sums[4 * q][n][v], sums[4 * q + 1][n][v]);
+                    let lower = S::max(sums[4 * q + 2][n][v], sums[4 * q + 3][n][v]);
+                    sums[q][n][v] = S::max(upper, lower);
+                }
+            }
+        }
+        // `P / 4` cannot be a constant argument, so each case stands for itself.
+        match P {
+            12 => store::<S, P, G, NV, 3>(g, at / 4, panel, &sums),
+            8 => store::<S, P, G, NV, 2>(g, at / 4, panel, &sums),
+            _ => store::<S, P, G, NV, 1>(g, at / 4, panel, &sums),
+        }
+    }
+}
+
+/// Scales, activates and writes the first `Q` sums, the targets of which begin at `at`.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn store<S: Simd8, const P: usize, const G: usize, const NV: usize, const Q: usize>(
+    g: &Gemm8<'_>,
+    at: usize,
+    panel: usize,
+    sums: &[[[S::I; NV]; G]; P],
+) {
+    // SAFETY: passed on.
+    unsafe {
         let lanes = S::F::LANES;
         let width = NV * lanes;
-        let mut values = [[[S::F::splat(0.0); NV]; G]; P];
+        let targets = g.targets.as_ptr().add(at);
+        let mut values = [[[S::F::splat(0.0); NV]; G]; Q];
         for n in 0..G {
             for v in 0..NV {
                 let scale = S::F::load(g.scale.add((panel + n) * width + v * lanes));
-                for p in 0..P {
-                    values[p][n][v] = S::F::mul(S::to_float(sums[p][n][v]), scale);
+                for q in 0..Q {
+                    values[q][n][v] = S::F::mul(S::to_float(sums[q][n][v]), scale);
                 }
             }
         }
         if !g.rest.is_null() {
             let (scale, zero) = (S::F::splat(g.rest_scale), S::F::splat(g.rest_zero));
             let rest = g.rest.add(panel * width);
-            for p in 0..P {
-                let from = rest.add(*g.rests.get_unchecked(at + p) as usize);
+            for q in 0..Q {
+                let from = rest.add(*g.rests.get_unchecked(at + q) as usize);
                 for n in 0..G {
                     for v in 0..NV {
                         let rest = S::F::sub(S::load_bytes(from.add(n * width + v * lanes)), zero);
-                        values[p][n][v] = S::F::add(values[p][n][v], S::F::mul(rest, scale));
+                        values[q][n][v] = S::F::add(values[q][n][v], S::F::mul(rest, scale));
                     }
                 }
             }
         }
-        if g.pooled {
-            for q in 0..P / 4 {
-                for n in 0..G {
-                    for v in 0..NV {
-                        let upper = S::F::max(values[4 * q][n][v], values[4 * q + 1][n][v]);
-                        let lower = S::F::max(values[4 * q + 2][n][v], values[4 * q + 3][n][v]);
-                        values[q][n][v] = S::F::max(upper, lower);
-                    }
-                }
-            }
-            let targets = g.targets.as_ptr().add(at / 4);
-            // `P / 4` cannot be a constant argument, so each case stands for itself.
-            match P {
-                12 => store::<S, P, G, NV, 3>(g, targets, panel, &values),
-                8 => store::<S, P, G, NV, 2>(g, targets, panel, &values),
-                _ => store::<S, P, G, NV, 1>(g, targets, panel, &values),
-            }
-        } else {
-            store::<S, P, G, NV, P>(g, g.targets.as_ptr().add(at), panel, &values);
-        }
-    }
-}
-
-/// Activates and writes the first `Q` positions.
-///
-/// # Safety
-/// As [`tile`]; `targets` is valid for `Q` offsets.
-#[inline(always)]
-unsafe fn store<S: Simd8, const P: usize, const G: usize, const NV: usize, const Q: usize>(
-    g: &Gemm8<'_>,
-    targets: *const u32,
-    panel: usize,
-    values: &[[[<S::F as Simd>::V; NV]; G]; P],
-) {
-    // SAFETY: passed on.
-    unsafe {
-        let lanes = S::F::LANES;
-        let width = NV * lanes;
-        let mut values = *values;
-        if g.act == Act::Relu {
-            for q in 0..Q {
-                for n in 0..G {
-                    for v in 0..NV {
-                        values[q][n][v] = S::F::max(S::F::splat(0.0), values[q][n][v]);
-                    }
-                }
-            }
-        } else if let Act::Leaky(_) = g.act {
+        if let Act::Leaky(_) = g.act {
             for q in 0..Q {
                 for n in 0..G {
                     for v in 0..NV {
@@ -226,14 +215,18 @@ unsafe fn store<S: Simd8, const P: usize, const G: usize, const NV: usize, const
         }
         match g.target {
             Target::Bytes(target) => {
-                let (zero, least, most) = (S::F::splat(g.zero), S::F::splat(0.0), S::F::splat(255.0));
+                // Whatever is above the greatest byte may become any such number, so that it fits an integer;
+                // the rectifier's bound is that of the bytes, moved to their zero.
+                let most = S::F::splat(512.0);
+                let zero = S::splat_sum(g.zero);
+                let least = S::splat_sum(if g.act == Act::Relu { g.zero } else { 0 });
                 for q in 0..Q {
                     let to = target.add(*targets.add(q) as usize + panel * width);
                     for n in 0..G {
                         for v in 0..NV {
-                            let value = S::F::add(S::F::round(values[q][n][v]), zero);
-                            let value = S::F::min(S::F::max(value, least), most);
-                            S::store_bytes(to.add(n * width + v * lanes), value);
+                            let whole = S::to_whole(S::F::min(values[q][n][v], most));
+                            let byte = S::max(S::add(whole, zero), least);
+                            S::store_whole(to.add(n * width + v * lanes), byte);
                         }
                     }
                 }
@@ -243,7 +236,11 @@ unsafe fn store<S: Simd8, const P: usize, const G: usize, const NV: usize, const
                     let to = target.add(*targets.add(q) as usize + panel * width);
                     for n in 0..G {
                         for v in 0..NV {
-                            S::F::store(to.add(n * width + v * lanes), values[q][n][v]);
+                            let mut value = values[q][n][v];
+                            if g.act == Act::Relu {
+                                value = S::F::max(S::F::splat(0.0), value);
+                            }
+                            S::F::store(to.add(n * width + v * lanes), value);
                         }
                     }
                 }

@@ -29,11 +29,17 @@ pub(crate) trait Simd8: Copy {
     unsafe fn load_weights(from: *const i8) -> Self::W;
     unsafe fn dot(sum: Self::I, x: Self::X, w: Self::W) -> Self::I;
     unsafe fn add(a: Self::I, b: Self::I) -> Self::I;
+    /// The greater one.
+    unsafe fn max(a: Self::I, b: Self::I) -> Self::I;
+    /// The same in every lane.
+    unsafe fn splat_sum(value: i32) -> Self::I;
     unsafe fn to_float(sum: Self::I) -> <Self::F as Simd>::V;
-    /// Whole floats, as integers.
+    /// To the nearest integers, ties to even; what is below all integers becomes the least.
     unsafe fn to_whole(values: <Self::F as Simd>::V) -> Self::I;
     /// One byte per lane, as floats.
     unsafe fn load_bytes(from: *const u8) -> <Self::F as Simd>::V;
+    /// One byte per lane, from integers that are not negative: those above 255 become 255.
+    unsafe fn store_whole(to: *mut u8, values: Self::I);
     /// One byte per lane, from whole floats in 0..=255.
     unsafe fn store_bytes(to: *mut u8, values: <Self::F as Simd>::V);
 }
@@ -78,17 +84,30 @@ impl Simd8 for Plain {
         std::array::from_fn(|lane| a[lane] + b[lane])
     }
     #[inline(always)]
+    unsafe fn max(a: Self::I, b: Self::I) -> Self::I {
+        std::array::from_fn(|lane| a[lane].max(b[lane]))
+    }
+    #[inline(always)]
+    unsafe fn splat_sum(value: i32) -> Self::I {
+        [value; 8]
+    }
+    #[inline(always)]
     unsafe fn to_float(sum: Self::I) -> [f32; 8] {
         sum.map(|sum| sum as f32)
     }
     #[inline(always)]
     unsafe fn to_whole(values: [f32; 8]) -> Self::I {
-        values.map(|value| value as i32)
+        values.map(|value| value.round_ties_even() as i32)
     }
     #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> [f32; 8] {
         // SAFETY: passed on.
         unsafe { from.cast::<[u8; 8]>().read_unaligned().map(f32::from) }
+    }
+    #[inline(always)]
+    unsafe fn store_whole(to: *mut u8, values: Self::I) {
+        // SAFETY: passed on.
+        unsafe { to.cast::<[u8; 8]>().write_unaligned(values.map(|value| value.min(255) as u8)) }
     }
     #[inline(always)]
     unsafe fn store_bytes(to: *mut u8, values: [f32; 8]) {
@@ -158,6 +177,16 @@ mod x86 {
             unsafe { _mm256_add_epi32(a, b) }
         }
         #[inline(always)]
+        unsafe fn max(a: Self::I, b: Self::I) -> Self::I {
+            // SAFETY: passed on.
+            unsafe { _mm256_max_epi32(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn splat_sum(value: i32) -> Self::I {
+            // SAFETY: passed on.
+            unsafe { _mm256_set1_epi32(value) }
+        }
+        #[inline(always)]
         unsafe fn to_float(sum: Self::I) -> __m256 {
             // SAFETY: passed on.
             unsafe { _mm256_cvtepi32_ps(sum) }
@@ -175,8 +204,12 @@ mod x86 {
         #[inline(always)]
         unsafe fn store_bytes(to: *mut u8, values: __m256) {
             // SAFETY: passed on.
+            unsafe { Self::store_whole(to, _mm256_cvtps_epi32(values)) }
+        }
+        #[inline(always)]
+        unsafe fn store_whole(to: *mut u8, words: Self::I) {
+            // SAFETY: passed on.
             unsafe {
-                let words = _mm256_cvtps_epi32(values);
                 let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
                 let halves = _mm_packus_epi32(low, high);
                 _mm_storel_epi64(to.cast(), _mm_packus_epi16(halves, halves));
@@ -206,6 +239,16 @@ mod x86 {
                 unsafe { _mm512_add_epi32(a, b) }
             }
             #[inline(always)]
+            unsafe fn max(a: Self::I, b: Self::I) -> Self::I {
+                // SAFETY: passed on.
+                unsafe { _mm512_max_epi32(a, b) }
+            }
+            #[inline(always)]
+            unsafe fn splat_sum(value: i32) -> Self::I {
+                // SAFETY: passed on.
+                unsafe { _mm512_set1_epi32(value) }
+            }
+            #[inline(always)]
             unsafe fn to_float(sum: Self::I) -> __m512 {
                 // SAFETY: passed on.
                 unsafe { _mm512_cvtepi32_ps(sum) }
@@ -221,9 +264,14 @@ mod x86 {
                 unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
             }
             #[inline(always)]
+            unsafe fn store_whole(to: *mut u8, values: Self::I) {
+                // SAFETY: passed on.
+                unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtusepi32_epi8(values)) }
+            }
+            #[inline(always)]
             unsafe fn store_bytes(to: *mut u8, values: __m512) {
                 // SAFETY: passed on.
-                unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(values))) }
+                unsafe { Self::store_whole(to, _mm512_cvtps_epi32(values)) }
             }
         };
     }
