@@ -1,6 +1,7 @@
 //! `cargo xtask models …`: what lies in the registry, and moving aliases.
 
 mod compare;
+mod export;
 mod list;
 mod show;
 mod verify;
@@ -84,6 +85,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Write a version in a format of others: ONNX for any runtime, safetensors for the weights.
+    Export {
+        /// Which version, such as digits@2 or digits@production.
+        #[arg(value_name = "NAME[@VERSION]")]
+        model: ModelRef,
+        #[command(flatten)]
+        export: export::Export,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 /// Where the models are.
@@ -130,6 +141,9 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> anyhow::R
         }
         Command::Diff { before, after, place } => {
             compare::run(&place.open(root)?, &before, &after, printer)?;
+        }
+        Command::Export { model, export, place } => {
+            export::run(&place.open(root)?, &model, &export, root, printer)?;
         }
     }
     Ok(ExitStatus::Success)

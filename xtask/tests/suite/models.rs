@@ -224,3 +224,51 @@ fn comparing() {
     assert_eq!(answer.code, 3);
     assert!(answer.stderr.contains("`weights.bpk` has 0 bytes instead of"), "{}", answer.stderr);
 }
+
+#[test]
+fn exporting() {
+    let models = Models::new();
+    let directory = tempfile::tempdir().unwrap();
+    for format in ["onnx", "safetensors"] {
+        let path = directory.path().join(format!("deep/er/shapes.{format}"));
+        let line = format!("export shapes@1 --format {format} --out {}", path.display());
+        let answer = models.run(&line);
+        assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));
+        let bytes = fs::read(&path).unwrap();
+        let sha256 = artifact::digest::sha256_hex(&bytes);
+        let start = format!("wrote {} (", path.display());
+        assert!(answer.stdout.starts_with(&start) && answer.stdout.contains(&sha256), "{}", answer.stdout);
+
+        // What is there is kept, unless it is said otherwise.
+        fs::write(&path, "precious").unwrap();
+        let answer = models.run(&line);
+        assert_eq!(answer.code, 2);
+        assert!(
+            answer.stderr.contains("exists already") && answer.stderr.contains("--force"),
+            "{}",
+            answer.stderr
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        let json = models.run(&format!("{line} --force --json")).json();
+        let expected = json!({
+            "json_version": 1,
+            "model": "shapes@1",
+            "format": format,
+            "path": path,
+            "size_bytes": bytes.len(),
+            "sha256": sha256,
+        });
+        assert_eq!(json, expected);
+        assert_eq!(fs::read(&path).unwrap(), bytes, "{format}: other bytes the second time");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        fs::remove_file(&path).unwrap();
+    }
+
+    let out = directory.path().display();
+    let answer = models.run(&format!("export shapes@1 --format onnx --out {out}"));
+    assert!(answer.code == 2 && answer.stderr.contains("is a directory"), "{}", answer.stderr);
+    let answer = models.run(&format!("export shapes@9 --format onnx --out {out}/x.onnx"));
+    assert!(answer.code == 2 && answer.stderr.contains("models ls shapes"), "{}", answer.stderr);
+    assert_eq!(models.run("export shapes@1").code, 2);
+    assert_eq!(models.run("export shapes@1 --format pickle").code, 2);
+}
