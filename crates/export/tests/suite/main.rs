@@ -5,5 +5,6 @@
 mod common;
 mod floats;
 mod integers;
+mod packages;
 mod random;
 mod runtime;
