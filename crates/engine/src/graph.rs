@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use network::spec::{Layer, Op, Pair};
-use network::{Network, Weights};
+use network::{Affine, Network, Weights};
 
 use crate::error::CompileError;
 use crate::kernel::Act;
-use crate::quantize::Affine;
 
 /// The number of a value.
 pub(crate) type ValueId = usize;

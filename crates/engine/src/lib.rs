@@ -46,4 +46,5 @@ pub use self::isa::{ISA_VARIABLE, Isa, IsaError};
 pub use self::kernel::ceiling::{f32_ceiling, int8_ceiling};
 pub use self::pool::Pool;
 pub use self::program::{Options, Port, Program, Scratch, StepInfo};
-pub use self::quantize::{Affine, Plan};
+pub use self::quantize::Plan;
+pub use network::Affine;

@@ -1,13 +1,12 @@
 //! From fused operations to steps: layouts fixed, weights packed, tables made.
 
-use network::Network;
+use network::{Affine, Network};
 
 use crate::algorithm::{Algorithm, algorithm};
 use crate::buffer::Buffer;
 use crate::error::CompileError;
 use crate::graph::{Graph, Kind, Node, ValueId};
 use crate::layout::{self, Life, Place, View, padded};
-use crate::quantize::Affine;
 use crate::step::{CopyFrom, MapStep, NormStep, Step, WindowKind, WindowStep, Work};
 
 /// The most floats that one sample's value may take: offsets are 32 bits.
@@ -134,7 +133,7 @@ impl Lowering<'_> {
     fn clear(&mut self, value: ValueId) {
         let view = self.views[value];
         if view.has_frame() {
-            let zero = self.graph.bytes[value].map_or(0, |affine| affine.zero);
+            let zero = self.graph.bytes[value].map_or(0, |affine| affine.zero_point);
             self.push(Vec::new(), Work::Clear(view, zero), 0);
         }
     }
@@ -238,7 +237,7 @@ impl Lowering<'_> {
             }
             Kind::Quantize => {
                 let from = CopyFrom::Value(from);
-                let affine = self.graph.bytes[node.output].unwrap_or(Affine { scale: 1.0, zero: 0 });
+                let affine = self.graph.bytes[node.output].unwrap_or(Affine { scale: 1.0, zero_point: 0 });
                 (Work::Quantize { from, to, affine }, written)
             }
             Kind::Flatten => (Work::Copy { from: CopyFrom::Value(from), to }, 16 * written),

@@ -1,12 +1,13 @@
 //! Weights rounded to integers and packed for the product of bytes.
 
+use network::Affine;
+
 use crate::buffer::Buffer;
 use crate::error::CompileError;
 use crate::graph::{Conv, Kind, Node};
 use crate::layout::{View, conv_output, padded, panel_vectors};
 use crate::lower::Lowering;
 use crate::pack::order;
-use crate::quantize::Affine;
 use crate::step::{Gemm8Step, Work};
 
 /// A group of four bytes that a product reads: where it begins, and which input each byte is, if any.
@@ -46,7 +47,7 @@ impl Lowering<'_> {
     pub(crate) fn product8(&self, node: &Node) -> Result<(Work, u64), CompileError> {
         let (from, to) = (self.views[node.input], self.views[node.output]);
         let scales = node.scales.as_deref().unwrap_or_default();
-        let affine = |value: usize| self.graph.bytes[value].unwrap_or(Affine { scale: 1.0, zero: 0 });
+        let affine = |value: usize| self.graph.bytes[value].unwrap_or(Affine { scale: 1.0, zero_point: 0 });
         let input = affine(node.input);
         let (outputs, bias, taps) = match &node.kind {
             Kind::Conv(conv) => {
@@ -100,20 +101,21 @@ impl Lowering<'_> {
         for output in 0..outputs {
             let step = f64::from(input.scale) * f64::from(scales[output]);
             scale[output] = (step / written) as f32;
-            let first = (bias[output] / step).round_ties_even() - f64::from(input.zero) * sums[output] as f64;
+            let first =
+                (bias[output] / step).round_ties_even() - f64::from(input.zero_point) * sums[output] as f64;
             if first.abs() + most > f64::from(i32::MAX) {
                 return Err(unsupported(node, "its sums do not fit 32 bits; leave it out of the plan"));
             }
             start[output] = first as i32;
         }
         let rest = node.rest.map(|value| self.views[value]);
-        let rest_affine = node.rest.map_or(Affine { scale: 0.0, zero: 0 }, affine);
+        let rest_affine = node.rest.map_or(Affine { scale: 0.0, zero_point: 0 }, affine);
         let mut step = Gemm8Step {
             from,
             to,
             rest,
             rest_scale: (f64::from(rest_affine.scale) / written) as f32,
-            rest_zero: rest_affine.zero,
+            rest_zero: rest_affine.zero_point,
             dense: true,
             back: 0,
             positions: Vec::new(),
@@ -123,7 +125,7 @@ impl Lowering<'_> {
             weights: Buffer::from_bytes(&weights),
             bias: start,
             scale,
-            zero: affine(node.output).zero,
+            zero: affine(node.output).zero_point,
             panels,
             vectors,
             act: node.act,

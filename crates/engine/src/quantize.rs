@@ -1,38 +1,17 @@
 //! Which layers run in int8, and what their bytes mean.
 //!
-//! A value in bytes stands for `(byte − zero) · scale`; zero itself is a byte, so padding is exact. Weights are
+//! A value in bytes stands for `(byte − zero_point) · scale` ([`Affine`]); zero itself is a byte, so padding is exact. Weights are
 //! `integer · scale` with one scale per output, the integers in −127..=127. What becomes bytes where is decided
 //! here from the plan alone: a value whose readers are all int8 layers is bytes from the start, written so by
 //! the layer that makes it; any other value stays f32 and is quantized once for those that want bytes.
 
 use std::collections::BTreeMap;
 
+use network::Affine;
+
 use crate::error::CompileError;
 use crate::fuse::is_depthwise;
 use crate::graph::{Graph, Kind, Node, ValueId};
-
-/// What the bytes of a value mean: `(byte − zero) · scale`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Affine {
-    /// The step between two bytes; above 0.
-    pub scale: f32,
-    /// The byte that stands for 0.
-    pub zero: u8,
-}
-
-impl Affine {
-    /// The finest steps that cover a range. The range is widened to hold 0, which is then exactly a byte.
-    #[must_use]
-    pub fn covering(least: f32, most: f32) -> Self {
-        let (least, most) = (f64::from(least.min(0.0)), f64::from(most.max(0.0)));
-        let scale = ((most - least) / 255.0) as f32;
-        if !(scale.is_normal() && scale > 0.0) {
-            return Self { scale: 1.0, zero: 0 };
-        }
-        let zero = (-least / f64::from(scale)).round_ties_even().clamp(0.0, 255.0);
-        Self { scale, zero: zero as u8 }
-    }
-}
 
 /// Which layers run in int8. Everything else runs in f32.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -161,20 +140,4 @@ fn greatest<W: Iterator<Item = f64>>(outputs: usize, weights: impl Fn(usize) -> 
         if scale.is_normal() { scale } else { 1.0 }
     };
     (0..outputs).map(scale).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn zero_is_a_byte_of_every_range() {
-        for (least, most) in [(-1.0, 1.0), (0.0, 6.0), (-3.0, -1.0), (2.0, 5.0), (-0.1, 100.0), (0.0, 0.0)] {
-            let affine = Affine::covering(least, most);
-            let value = |byte: f32| (byte - f32::from(affine.zero)) * affine.scale;
-            assert!(affine.scale > 0.0);
-            assert!(value(0.0) <= least.min(0.0) + affine.scale, "{least} {most}");
-            assert!(value(255.0) >= most.max(0.0) - affine.scale, "{least} {most}");
-        }
-    }
 }

@@ -1,9 +1,10 @@
 //! The operations of a compiled program.
 
+use network::Affine;
+
 use crate::buffer::Buffer;
 use crate::kernel::Act;
 use crate::layout::View;
-use crate::quantize::Affine;
 
 /// One operation with everything it needs but the data.
 #[derive(Clone, Debug)]

@@ -1,10 +1,11 @@
 //! Running the steps that compute in bytes.
 #![allow(unsafe_code, reason = "pointers into the arena, which the planner has laid out")]
 
+use network::Affine;
+
 use super::{Env, Share, planes};
 use crate::kernel::gemm8::{self, Gemm8, Target};
 use crate::layout::View;
-use crate::quantize::Affine;
 use crate::step::{CopyFrom, Gemm8Step};
 
 /// # Safety
@@ -12,7 +13,7 @@ use crate::step::{CopyFrom, Gemm8Step};
 pub(super) unsafe fn quantize(env: &Env<'_>, from: &CopyFrom, to: &View, affine: Affine) {
     // SAFETY: passed on; the loops stay inside the image.
     unsafe {
-        let (inverse, zero) = (1.0 / affine.scale, f32::from(affine.zero));
+        let (inverse, zero) = (1.0 / affine.scale, f32::from(affine.zero_point));
         let [channels, height, width] = to.size;
         let target = env.bytes(to);
         let quantize = |from: *const f32, to: *mut u8, count: usize| {

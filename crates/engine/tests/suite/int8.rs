@@ -139,7 +139,7 @@ fn the_bytes_are_what_the_definition_says() {
     let get = |key: &str| weights[key].as_f32().unwrap();
     let (x, hidden) = (plan.values["x"], plan.values["max_pool2d1"]);
     let byte = |value: f32, zero: u8| (value.round_ties_even() + f32::from(zero)).clamp(0.0, 255.0) as i64;
-    let bytes: Vec<i64> = sample.iter().map(|value| byte(value * (1.0 / x.scale), x.zero)).collect();
+    let bytes: Vec<i64> = sample.iter().map(|value| byte(value * (1.0 / x.scale), x.zero_point)).collect();
     let scale_of = |weights: &[f32]| {
         let most = weights.iter().fold(0.0f64, |most, w| most.max(f64::from(w.abs())));
         (most / 127.0) as f32
@@ -160,7 +160,7 @@ fn the_bytes_are_what_the_definition_says() {
                     let (from_y, from_x) = (y + ky, column + kx);
                     if (1..7).contains(&from_y) && (1..6).contains(&from_x) {
                         let at = (c * 6 + from_y - 1) * 5 + from_x - 1;
-                        sum += (bytes[at] - i64::from(x.zero)) * integer(w, scale);
+                        sum += (bytes[at] - i64::from(x.zero_point)) * integer(w, scale);
                     }
                 }
                 let value = sum as f32 * (step / f64::from(hidden.scale)) as f32;
@@ -169,14 +169,14 @@ fn the_bytes_are_what_the_definition_says() {
             }
         }
     }
-    let pooled: Vec<i64> = pooled.iter().map(|&value| byte(value.max(0.0), hidden.zero)).collect();
+    let pooled: Vec<i64> = pooled.iter().map(|&value| byte(value.max(0.0), hidden.zero_point)).collect();
     for (unit, &found) in found.iter().enumerate() {
         let column: Vec<f32> = get("dense1.weight").iter().skip(unit).step_by(7).copied().collect();
         let scale = scale_of(&column);
         let step = f64::from(hidden.scale) * f64::from(scale);
         let mut sum = (f64::from(get("dense1.bias")[unit]) / step).round_ties_even() as i64;
         for (input, &w) in column.iter().enumerate() {
-            sum += (pooled[input] - i64::from(hidden.zero)) * integer(w, scale);
+            sum += (pooled[input] - i64::from(hidden.zero_point)) * integer(w, scale);
         }
         assert_eq!(found, sum as f32 * step as f32, "unit {unit}");
     }
