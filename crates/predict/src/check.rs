@@ -4,11 +4,12 @@ use std::iter::once;
 use std::time::{Duration, Instant};
 
 use model::{DeviceSpec, Lane, Precision};
+use network::quantization::Quantization;
 use network::{NamedTensor, Network, Signature, Tensor, Weights};
 
 use crate::batching::Pass;
 use crate::error::PredictError;
-use crate::placed::Placed;
+use crate::placed::{Placed, Rows};
 use crate::placement::Placement;
 use crate::predictor::Predictor;
 
@@ -220,9 +221,13 @@ impl Origin {
 
 impl Expected {
     /// What a CPU answers, in 32 bits, to a few made-up inputs.
-    pub(crate) fn from_cpu(network: &Network, weights: &Weights) -> Result<Self, PredictError> {
+    pub(crate) fn from_cpu(
+        network: &Network,
+        weights: &Weights,
+        quantization: Option<&Quantization>,
+    ) -> Result<Self, PredictError> {
         let cpu = Lane::open(&DeviceSpec::Cpu)?;
-        let cpu = Placed::new(network, weights.clone(), cpu, Precision::F32)?;
+        let cpu = Placed::new(network, weights, quantization, cpu, Precision::F32)?;
         // Numbers without a pattern in about ±1.5, as standardised inputs are.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut number = move || {
@@ -232,10 +237,14 @@ impl Expected {
             (state >> 40) as f32 / (1u64 << 24) as f32 * 3.0 - 1.5
         };
         let inputs = tensors(&network.signature(), MADE_UP, &mut number)?;
-        let batch = |input: &NamedTensor| {
-            (input.tensor.as_f32().unwrap_or_default().to_vec(), input.tensor.shape().to_vec())
-        };
-        let first = cpu.run(inputs.iter().map(batch).collect())?.into_iter().next().unwrap_or_default();
+        let shapes: Vec<&[usize]> =
+            inputs.iter().map(|input| input.tensor.shape().get(1..).unwrap_or_default()).collect();
+        let rows: Vec<Rows<'_>> = inputs
+            .iter()
+            .zip(shapes)
+            .map(|(input, shape)| (input.tensor.as_f32().unwrap_or_default(), shape))
+            .collect();
+        let first = cpu.run(&rows, MADE_UP, MADE_UP)?.into_iter().next().unwrap_or_default();
         let width = (first.len() / MADE_UP).max(1);
         let outputs = first.chunks_exact(width).map(<[f32]>::to_vec).collect();
         Ok(Self { inputs, outputs, origin: Origin::Cpu })

@@ -30,6 +30,10 @@ pub enum PredictError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Net(#[from] NetError),
+    #[error(transparent)]
+    Compile(#[from] engine::CompileError),
+    #[error("the weights do not fit the network")]
+    Weights(#[from] artifact::RecordError),
     #[error("the preprocessing gives {given:?}, but the network takes {taken:?}")]
     Shape { given: Vec<usize>, taken: Vec<usize> },
     #[error(

@@ -7,6 +7,7 @@ use network::{Elements, NamedTensor, Tensor};
 
 use crate::batching::Pass;
 use crate::error::PredictError;
+use crate::placed::Rows;
 use crate::predictor::Predictor;
 
 impl Predictor {
@@ -42,19 +43,19 @@ impl Predictor {
             signature.outputs.iter().map(|spec| spec.sample_shape().unwrap_or_default()).collect();
         let mut collected: Vec<Vec<f32>> = vec![Vec::new(); shapes.len()];
         for Pass { first, rows, size } in passes.iter().copied() {
-            let batch = |(values, sample_shape): &(&[f32], Vec<usize>)| {
-                let width: usize = sample_shape.iter().product();
-                let mut part = Vec::with_capacity(size * width);
-                part.extend_from_slice(&values[first * width..(first + rows) * width]);
-                part.resize(size * width, 0.0);
-                (part, once(size).chain(sample_shape.iter().copied()).collect())
-            };
-            let outputs = self.placed.run(sources.iter().map(batch).collect())?;
+            let parts: Vec<Rows<'_>> = sources
+                .iter()
+                .map(|(values, shape)| {
+                    let width: usize = shape.iter().product();
+                    (&values[first * width..(first + rows) * width], shape.as_slice())
+                })
+                .collect();
+            let outputs = self.placed.run(&parts, rows, size)?;
             for ((collected, shape), values) in collected.iter_mut().zip(&shapes).zip(outputs) {
                 let width: usize = shape.iter().product();
-                let part = values.get(..rows * width).filter(|_| values.len() == size * width);
+                let part = values.get(..rows * width);
                 let part =
-                    part.ok_or_else(|| internal(format!("{} values for {size} rows", values.len())))?;
+                    part.ok_or_else(|| internal(format!("{} values for {rows} rows", values.len())))?;
                 self.check_finite(part, first, width)?;
                 collected.extend_from_slice(part);
             }

@@ -48,6 +48,7 @@
 //!     network,
 //!     preprocess: Preprocess::Numbers { shape: vec![4] },
 //!     postprocess: Postprocess::new(Task::MultiClass, vec!["no".to_owned(), "yes".to_owned()]),
+//!     quantization: None,
 //! };
 //! let predictor = Predictor::from_parts(parts, DeviceSpec::Cpu)?;
 //! let predictions = predictor.predict(&[RawInput::Numbers(vec![0.1, 0.2, 0.3, 0.4])])?;
@@ -57,6 +58,7 @@
 
 mod batching;
 mod check;
+mod compiled;
 mod error;
 mod infer;
 pub mod input;
@@ -70,5 +72,6 @@ pub use network::{NamedTensor, Prediction, RawInput};
 pub use self::batching::MAX_PASS_ROWS;
 pub use self::check::{SelfCheck, WarmUp, tolerance};
 pub use self::error::{PredictError, PrepareError};
+pub use self::placed::Kernels;
 pub use self::placement::Placement;
 pub use self::predictor::{Parts, Predictor};

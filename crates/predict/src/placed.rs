@@ -1,16 +1,130 @@
 //! A network on a device: built there, run there, dropped there.
 
+use std::fmt;
+use std::iter::once;
 use std::sync::Arc;
 
-use model::{DeviceError, Lane, Net, Precision, Value};
+use engine::CompileError;
+use model::{DeviceError, DeviceSpec, Lane, Net, Precision, Value};
+use network::quantization::{Quantization, dequantize};
 use network::{Network, Weights};
+use serde::Serialize;
 
+use crate::compiled::Compiled;
 use crate::error::PredictError;
 use crate::placement::Placement;
 
-/// A network whose tensors never leave the thread of their device, if that has one of its own.
+/// A network where it computes.
 #[derive(Debug)]
 pub(crate) struct Placed {
+    network: Place,
+    placement: Placement,
+    kernels: Kernels,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Boxed, for a program is large and this is looked at seldom.
+    Engine(Box<Compiled>),
+    Burn(OnBurn),
+}
+
+/// What computes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kernels", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kernels {
+    /// Brazier's own CPU engine.
+    Engine {
+        /// The tier of instructions, such as `avx512`.
+        isa: &'static str,
+    },
+    /// Burn's backend of the device.
+    Burn {
+        /// On the device `cpu`: why the engine does not, with the layer that is the reason.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine { isa } => write!(f, "engine {isa}"),
+            Self::Burn { .. } => f.write_str("burn"),
+        }
+    }
+}
+
+impl Placed {
+    /// Builds the network on the device: on `cpu` the engine compiles it; what the engine cannot compile, and every
+    /// other device and precision, is Burn's.
+    pub(crate) fn new(
+        network: &Network,
+        weights: &Weights,
+        quantization: Option<&Quantization>,
+        lane: Arc<Lane>,
+        precision: Precision,
+    ) -> Result<Self, PredictError> {
+        let placement = Placement { device: lane.device(), precision };
+        lane.supports(precision)?;
+        let mut reason = None;
+        if placement == Placement::from(DeviceSpec::Cpu) {
+            match Compiled::new(network, weights, quantization) {
+                Ok(compiled) => {
+                    let kernels = Kernels::Engine { isa: compiled.isa().name() };
+                    return Ok(Self { network: Place::Engine(Box::new(compiled)), placement, kernels });
+                }
+                Err(PredictError::Compile(
+                    error @ (CompileError::Unsupported { .. } | CompileError::TooLarge { .. }),
+                )) => reason = Some(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        let weights = match quantization {
+            None => weights.clone(),
+            Some(plan) => dequantize(network, plan, weights).map_err(artifact::RecordError::from)?,
+        };
+        let network = Place::Burn(OnBurn::new(network, weights, lane, precision)?);
+        Ok(Self { network, placement, kernels: Kernels::Burn { reason } })
+    }
+
+    /// The resolved device and the precision.
+    pub(crate) fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    pub(crate) fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// Runs `rows` rows of all inputs, filled up with zeros to `size` rows where the size of a pass matters, and
+    /// returns all outputs, row-major, of at least `rows` rows. On a GPU it waits for its turn.
+    pub(crate) fn run(&self, inputs: &[Rows<'_>], rows: usize, size: usize) -> Result<Vec<Vec<f32>>, PredictError> {
+        match &self.network {
+            Place::Engine(compiled) => {
+                let values: Vec<&[f32]> = inputs.iter().map(|(values, _)| *values).collect();
+                compiled.run(&values, rows)
+            }
+            Place::Burn(burn) => {
+                let batch = |(values, shape): &Rows<'_>| {
+                    let mut batch = Vec::with_capacity(size * shape.iter().product::<usize>());
+                    batch.extend_from_slice(values);
+                    batch.resize(batch.capacity(), 0.0);
+                    (batch, once(size).chain(shape.iter().copied()).collect())
+                };
+                burn.run(inputs.iter().map(batch).collect())
+            }
+        }
+    }
+}
+
+/// Some rows of one input, and the shape of a row.
+pub(crate) type Rows<'a> = (&'a [f32], &'a [usize]);
+
+/// A network whose tensors never leave the thread of their device, if that has one of its own.
+#[derive(Debug)]
+struct OnBurn {
     /// `None` only while it is being dropped.
     net: Option<Arc<Net>>,
     lane: Arc<Lane>,
@@ -18,17 +132,15 @@ pub(crate) struct Placed {
 }
 
 /// A batch of one input: values in row-major order and their shape.
-pub(crate) type Batch = (Vec<f32>, Vec<usize>);
+type Batch = (Vec<f32>, Vec<usize>);
 
-impl Placed {
-    /// Builds the network on the device.
-    pub(crate) fn new(
+impl OnBurn {
+    fn new(
         network: &Network,
         weights: Weights,
         lane: Arc<Lane>,
         precision: Precision,
     ) -> Result<Self, PredictError> {
-        lane.supports(precision)?;
         let network = network.clone();
         let build =
             move |device: &_| Net::from_weights_as(&network, &weights, device, precision).map(Arc::new);
@@ -36,13 +148,7 @@ impl Placed {
         Ok(Self { net: Some(net), lane, precision })
     }
 
-    /// The resolved device and the precision.
-    pub(crate) fn placement(&self) -> Placement {
-        Placement { device: self.lane.device(), precision: self.precision }
-    }
-
-    /// Runs one batch of all inputs and returns all outputs, row-major. On a GPU it waits for its turn.
-    pub(crate) fn run(&self, inputs: Vec<Batch>) -> Result<Vec<Vec<f32>>, PredictError> {
+    fn run(&self, inputs: Vec<Batch>) -> Result<Vec<Vec<f32>>, PredictError> {
         let (net, precision, device) = (self.net.clone(), self.precision, self.lane.device());
         let failed = move |reason: String| PredictError::Device(DeviceError::Failed { device, reason });
         let outputs = self.lane.run(move |device| {
@@ -62,7 +168,7 @@ impl Placed {
     }
 }
 
-impl Drop for Placed {
+impl Drop for OnBurn {
     fn drop(&mut self) {
         self.lane.discard(self.net.take());
     }
@@ -79,12 +185,12 @@ mod tests {
         let network = Network::new(network::preset("mlp", &[4], 2).unwrap()).unwrap();
         for device in DeviceSpec::available() {
             let weights = model::initial_weights(&network, 1);
-            let placed =
-                Placed::new(&network, weights, Lane::open(&device).unwrap(), Precision::F32).unwrap();
+            let lane = Lane::open(&device).unwrap();
+            let net = OnBurn::new(&network, weights, lane, Precision::F32).unwrap();
             // The signature keeps such a batch away; here it stands for a driver that fails.
-            let error = placed.run(vec![(vec![0.0; 3], vec![1, 3])]).unwrap_err();
+            let error = net.run(vec![(vec![0.0; 3], vec![1, 3])]).unwrap_err();
             assert!(matches!(error, PredictError::Device(DeviceError::Failed { .. })), "{error}");
-            assert_eq!(placed.run(vec![(vec![0.0; 4], vec![1, 4])]).unwrap()[0].len(), 2);
+            assert_eq!(net.run(vec![(vec![0.0; 4], vec![1, 4])]).unwrap()[0].len(), 2);
         }
     }
 }

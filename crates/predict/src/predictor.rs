@@ -2,6 +2,7 @@
 
 use artifact::{Manifest, ModelRef, Package, Registry};
 use model::{DeviceSpec, Lane, Precision};
+use network::quantization::Quantization;
 use network::{
     NamedTensor, Network, Postprocess, Prediction, Preprocess, RawInput, Signature, Tensor, Weights,
 };
@@ -10,7 +11,7 @@ use rayon::prelude::*;
 use crate::batching::Batching;
 use crate::check::Expected;
 use crate::error::{PredictError, PrepareError};
-use crate::placed::Placed;
+use crate::placed::{Kernels, Placed};
 use crate::placement::Placement;
 
 /// From so many inputs on, preparing them is spread over the compute threads.
@@ -25,15 +26,18 @@ pub struct Parts {
     pub preprocess: Preprocess,
     /// The way out.
     pub postprocess: Postprocess,
-    /// The parameters.
+    /// The parameters, as a record holds them: of a layer that computes in int8, integers and scales.
     pub weights: Weights,
+    /// Which layers compute in int8.
+    pub quantization: Option<Quantization>,
 }
 
 /// A model on a device, ready to answer. It is `Send` and `Sync`: share it in an [`Arc`](std::sync::Arc) and
 /// call it from any thread.
 ///
-/// **On a CPU** computing happens in the calling thread and in rayon's global pool; give that its size once, in
-/// `main`, with [`model::device::set_threads`].
+/// **On a CPU** computing happens in the calling thread and in as many others as
+/// [`model::device::set_threads`] said once, in `main`. The device `cpu` is the engine, which compiles the network
+/// when the model is opened; a network that it cannot compile runs on Burn, and [`Predictor::kernels`] says why.
 ///
 /// **On a GPU** one thread owns the device: the network is built, run and dropped there, and calls of several
 /// threads, and of several predictors on the same GPU, wait for each other there. Preparing and finishing stay in
@@ -48,6 +52,7 @@ pub struct Predictor {
     signature: Signature,
     preprocess: Preprocess,
     postprocess: Postprocess,
+    quantization: Option<Quantization>,
     pub(crate) placed: Placed,
     pub(crate) batching: Batching,
     /// What the self-check compares with when there are no samples.
@@ -78,6 +83,7 @@ impl Predictor {
             preprocess: manifest.preprocess.clone(),
             postprocess: manifest.postprocess.clone(),
             weights: package.weights()?,
+            quantization: package.quantization().cloned(),
         };
         let predictor = Self::new(parts, placement.into(), !manifest.samples.is_empty())?;
         let (name, version) = (manifest.name.clone(), manifest.version);
@@ -93,7 +99,7 @@ impl Predictor {
     }
 
     fn new(parts: Parts, placement: Placement, has_samples: bool) -> Result<Self, PredictError> {
-        let Parts { network, preprocess, postprocess, weights } = parts;
+        let Parts { network, preprocess, postprocess, weights, quantization } = parts;
         let (given, taken) = (preprocess.output_shape(), network.input_shape());
         if given != taken {
             return Err(PredictError::Shape { given, taken: taken.to_vec() });
@@ -104,8 +110,9 @@ impl Predictor {
         // A GPU may compute something wrong and say nothing, so a model without samples needs something else to
         // be measured by. It costs a pass on the CPU.
         let unchecked = !has_samples && (gpu || placement.precision != Precision::F32);
-        let reference = unchecked.then(|| Expected::from_cpu(&network, &weights)).transpose()?;
-        let placed = Placed::new(&network, weights, lane, placement.precision)?;
+        let plan = quantization.as_ref();
+        let reference = unchecked.then(|| Expected::from_cpu(&network, &weights, plan)).transpose()?;
+        let placed = Placed::new(&network, &weights, plan, lane, placement.precision)?;
         Ok(Self {
             name: "unpacked".to_owned(),
             version: 0,
@@ -115,6 +122,7 @@ impl Predictor {
             network,
             preprocess,
             postprocess,
+            quantization,
             placed,
             reference,
         })
@@ -201,6 +209,18 @@ impl Predictor {
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.placed.placement().precision
+    }
+
+    /// Which layers compute in int8; nothing: all are floats.
+    #[must_use]
+    pub fn quantization(&self) -> Option<&Quantization> {
+        self.quantization.as_ref()
+    }
+
+    /// What computes: the engine, or Burn and why.
+    #[must_use]
+    pub fn kernels(&self) -> &Kernels {
+        self.placed.kernels()
     }
 
     /// Answers raw inputs, in their order: [`Predictor::prepare`], [`Predictor::infer`] and

@@ -99,6 +99,7 @@ mod tests {
             network,
             preprocess: Preprocess::Numbers { shape: vec![4] },
             postprocess: Postprocess::new(Task::MultiClass, vec!["no".to_owned(), "yes".to_owned()]),
+            quantization: None,
         };
         Predictor::from_parts(parts, DeviceSpec::Cpu).unwrap()
     }

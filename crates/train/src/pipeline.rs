@@ -213,6 +213,7 @@ pub fn train(request: &Request, hooks: &mut Hooks<'_>) -> Result<Trained, TrainE
         preprocess: prepared.preprocess.clone(),
         postprocess: prepared.postprocess.clone(),
         weights: fitted.weights.clone(),
+        quantization: None,
     };
     let predictor = Predictor::from_parts(parts.clone(), device)?;
     let scoring = Instant::now();

@@ -100,6 +100,7 @@ fn parts((preset, shape): Case) -> Parts {
         preprocess: Preprocess::Numbers { shape: shape.to_vec() },
         postprocess: Postprocess::new(Task::MultiClass, (0..10u8).map(|class| class.to_string()).collect()),
         weights,
+        quantization: None,
     }
 }
 
@@ -116,7 +117,7 @@ impl Packed {
         let registry = Registry::open(directory.path()).unwrap();
         let parts = parts(case);
         let predictor = Predictor::from_parts(parts.clone(), DeviceSpec::Cpu).unwrap();
-        let Parts { network, preprocess, postprocess, weights } = parts;
+        let Parts { network, preprocess, postprocess, weights, .. } = parts;
         let mut manifest = Manifest::new("model", &network, preprocess, postprocess);
         for seed in 0..samples {
             let input = input(case, seed);

@@ -54,7 +54,7 @@ fn parts(preprocess: Preprocess, postprocess: Postprocess, layers: &str) -> Part
     let json = format!(r#"{{"inputs": [{{"name": "input", "shape": {shape:?}}}], "layers": [{layers}]}}"#);
     let network = Network::new(serde_json::from_str(&json).unwrap()).unwrap();
     let weights = model::initial_weights(&network, 11);
-    Parts { network, preprocess, postprocess, weights }
+    Parts { network, preprocess, postprocess, weights, quantization: None }
 }
 
 const CONVOLUTION: &str = r#"{"name": "conv", "type": "conv2d", "channels": 5, "kernel": 3, "padding": 1},
@@ -83,7 +83,7 @@ fn row_input(age: Cell, weight: Cell, colour: Cell) -> RawInput {
 /// Publishes parts with `samples` of their own answers.
 fn publish(registry: &Registry, name: &str, parts: Parts, samples: &[RawInput]) {
     let predictor = Predictor::from_parts(parts.clone(), DeviceSpec::Cpu).unwrap();
-    let Parts { network, preprocess, postprocess, weights } = parts;
+    let Parts { network, preprocess, postprocess, weights, .. } = parts;
     let mut manifest = Manifest::new(name, &network, preprocess, postprocess);
     for input in samples {
         let prepared = predictor.prepare(std::slice::from_ref(input)).unwrap();

@@ -47,6 +47,7 @@ impl Models {
             preprocess: model.preprocess.clone(),
             postprocess: model.postprocess.clone(),
             weights: weights.clone(),
+            quantization: None,
         };
         let predictor = Predictor::from_parts(parts, DeviceSpec::Cpu).unwrap();
         let prepared = predictor.prepare(std::slice::from_ref(&model.sample)).unwrap();

@@ -2,19 +2,17 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use artifact::{Manifest, ModelRef, Registry};
 use clap::Args;
 use cli::{ErrorExt as _, ExitStatus, Printer, Unit};
 use model::{DeviceSpec, Precision};
-use network::Preprocess;
 use predict::{Placement, Predictor};
 use serde::Serialize;
 use train::config::TrainConfig;
-use train::data::{self, DataConfig, DataSet, Part, SourceKind};
+use train::data::{DataSet, Part};
 use train::evaluate::{
-    EvaluateError, Evaluation, Outcome, PrecisionReport, Scored, align, compare_precisions, data_config_for,
-    evaluate_outcomes,
+    EvaluateError, Evaluation, Outcome, PrecisionReport, Scored, compare_precisions, data_config_for, data_for,
+    data_with_seed, evaluate_outcomes, packed_config, packed_data,
 };
 
 use super::{device, failure, summary};
@@ -225,66 +223,29 @@ fn choose(
     arguments: &EvaluateArguments,
     manifest: &Manifest,
 ) -> anyhow::Result<(DataSet, Vec<usize>, String)> {
-    let seed = manifest.lineage.seed.unwrap_or(0);
     let part = arguments.split.part();
     if let Some(file) = &arguments.config {
         let resolved = cli::config::Layers::new().file(file)?;
         let kind = train::config::OptimizerKind::AdamW;
-        let resolved = super::resolve::below(resolved, kind)?.resolve::<TrainConfig>()?;
-        let data = load(&resolved.config.data, resolved.config.train.seed, manifest)?;
+        let config = super::resolve::below(resolved, kind)?.resolve::<TrainConfig>()?.config;
+        let data = data_with_seed(&config.data, config.train.seed, manifest);
+        let data = data.map_err(failure::explain_packed_data)?;
         let indices = data.splits.part(part).to_vec();
         return Ok((data, indices, part.name().to_owned()));
     }
-    let packed = packed_data(manifest);
     if let Some(path) = &arguments.data {
-        let config = data_config_for(path, packed.ok().as_ref(), arguments.label.as_deref());
-        let data = load(&config.map_err(failure::explain_data)?, seed, manifest)?;
+        let packed = packed_config(manifest).ok();
+        let config = data_config_for(path, packed.as_ref(), arguments.label.as_deref());
+        let data = data_for(&config.map_err(failure::explain_data)?, manifest);
+        let data = data.map_err(failure::explain_packed_data)?;
         let splits = &data.splits;
         let mut indices = [splits.train.as_slice(), &splits.validation, &splits.test].concat();
         indices.sort_unstable();
         return Ok((data, indices, "all".to_owned()));
     }
-    let data = load(&packed?, seed, manifest)?;
-    if let Some(expected) = &manifest.lineage.data_sha256
-        && *expected != data.sha256
-    {
-        let found = &data.sha256;
-        return Err(cli::usage_error(format!(
-            "the data is not that of the package: its SHA-256 is {found}, not {expected}"
-        )))
-        .hint("`--data PATH` scores other data and compares nothing");
-    }
+    let data = packed_data(manifest).map_err(failure::explain_packed_data)?;
     let indices = data.splits.part(part).to_vec();
     Ok((data, indices, part.name().to_owned()))
-}
-
-/// The [data] table of the run that made the package.
-fn packed_data(manifest: &Manifest) -> anyhow::Result<DataConfig> {
-    let settings = manifest.evaluation.as_ref().filter(|settings| !settings.data.is_null());
-    let settings = settings
-        .with_context(|| format!("the package {} does not say on which data it was scored", manifest.name));
-    let settings = settings.usage().hint("name the data with `--data PATH` or `--config FILE`")?;
-    serde_json::from_value(settings.data.clone()).context("the package's data table cannot be read")
-}
-
-/// Loads data and puts its classes into the order of the model's.
-fn load(config: &DataConfig, seed: u64, manifest: &Manifest) -> anyhow::Result<DataSet> {
-    let config = sized(config, &manifest.preprocess);
-    let data = data::load(&config, seed).map_err(failure::explain_data)?;
-    align(data, &manifest.postprocess).usage()
-}
-
-/// The size of images is the model's, whatever the data has: the predictor fits each image to it, in the way
-/// that the package says.
-fn sized(config: &DataConfig, preprocess: &Preprocess) -> DataConfig {
-    let mut config = config.clone();
-    let pictures =
-        !matches!(config.source, SourceKind::Csv | SourceKind::BreastCancer | SourceKind::Generated);
-    if let (true, Preprocess::Image(image)) = (pictures, preprocess) {
-        config.image.size = Some([image.height, image.width]);
-        config.image.channels = Some(image.channels);
-    }
-    config
 }
 
 /// Compares the scores in 32 bits with the packed ones.
@@ -343,36 +304,4 @@ fn human(
         }
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use network::preprocess::{Fit, ImagePreprocess};
-    use train::evaluate::data_config_for;
-
-    use super::*;
-
-    #[test]
-    fn a_folder_of_mixed_sizes_is_read_in_the_size_of_the_model() {
-        let root = tempfile::tempdir().unwrap();
-        // Two pixels of grey as PNG, then four: the headers differ, which is all that loading looks at.
-        for (index, class) in ["cat", "dog"].iter().cycle().take(40).enumerate() {
-            let folder = root.path().join(class);
-            std::fs::create_dir_all(&folder).unwrap();
-            let side = 2 + index as u32 % 5;
-            image::GrayImage::new(side, side + 1).save(folder.join(format!("{index}.png"))).unwrap();
-        }
-        let config = data_config_for(root.path(), Some(&DataConfig::new(SourceKind::Digits)), None).unwrap();
-        let error = data::load(&config, 1).unwrap_err().to_string();
-        assert!(error.contains("images of different sizes"), "{error}");
-        let (mean, std, fit) = (vec![0.0; 3], vec![1.0; 3], Fit::Pad);
-        let image = ImagePreprocess { channels: 3, height: 7, width: 9, max_value: 255.0, mean, std, fit };
-        let preprocess = Preprocess::Image(image);
-        let data = data::load(&sized(&config, &preprocess), 1).unwrap();
-        let prepared = preprocess.prepare(&data.source.read(1).unwrap()).unwrap();
-        assert_eq!(prepared.len(), 3 * 7 * 9);
-        // A table has no such keys.
-        let table = DataConfig::new(SourceKind::Csv);
-        assert_eq!(sized(&table, &preprocess), table);
-    }
 }

@@ -8,6 +8,7 @@ use model::DeviceError;
 use predict::PredictError;
 use train::config::TrainConfig;
 use train::data::DataError;
+use train::evaluate::PackedDataError;
 use train::init::InitError;
 use train::pipeline::TrainError;
 use train::prepare::PrepareError;
@@ -72,6 +73,20 @@ pub(super) fn explain_predict(error: PredictError) -> anyhow::Error {
     match error {
         PredictError::Device(error) => explain_device(error),
         error => error.into(),
+    }
+}
+
+/// Data of a package: what is missing or does not fit is the person's to mend.
+pub(super) fn explain_packed_data(error: PackedDataError) -> anyhow::Error {
+    match error {
+        PackedDataError::Data(error) => explain_data(error),
+        error @ (PackedDataError::Unknown { .. } | PackedDataError::Table(_)) => {
+            usage(error, Some("name the data with `--data PATH` or `--config FILE`"))
+        }
+        error @ PackedDataError::Changed { .. } => {
+            usage(error, Some("`--data PATH` scores other data and compares nothing"))
+        }
+        error => usage(error, None),
     }
 }
 

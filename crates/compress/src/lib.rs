@@ -1,0 +1,1 @@
+//! Makes models small and fast.

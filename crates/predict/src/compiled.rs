@@ -1,0 +1,91 @@
+//! A network on the CPU engine: compiled once, shared by all threads.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use engine::{Isa, Options, Plan, Pool, Program, Scratch};
+use model::{DeviceError, DeviceSpec};
+use network::quantization::{Quantization, dequantize};
+use network::{Network, Tensor, Weights};
+
+use crate::error::PredictError;
+
+/// A compiled network with the memory of the threads that run it.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    program: Program,
+    /// What runs need and nobody uses now. As many are made as calls ever ran at once.
+    scratches: Mutex<Vec<Scratch>>,
+}
+
+impl Compiled {
+    /// Compiles a network with the weights of its record: integers and scales where the plan says so.
+    pub(crate) fn new(
+        network: &Network,
+        weights: &Weights,
+        quantization: Option<&Quantization>,
+    ) -> Result<Self, PredictError> {
+        let program = match quantization {
+            None => Program::compile(network, weights, Options::default()),
+            Some(quantization) => {
+                let floats = dequantize(network, quantization, weights).map_err(artifact::RecordError::from)?;
+                Program::compile_int8(network, &floats, &plan(quantization, weights), Options::default())
+            }
+        };
+        Ok(Self { program: program?, scratches: Mutex::default() })
+    }
+
+    pub(crate) fn isa(&self) -> Isa {
+        self.program.isa()
+    }
+
+    /// Runs `rows` rows of all inputs, each in row-major order, and returns all outputs.
+    pub(crate) fn run(&self, inputs: &[&[f32]], rows: usize) -> Result<Vec<Vec<f32>>, PredictError> {
+        let free = self.scratches.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = free.unwrap_or_else(|| self.program.scratch_for(threads()));
+        let mut outputs: Vec<Vec<f32>> =
+            self.program.outputs().iter().map(|port| vec![0.0; rows * port.values]).collect();
+        let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        // A panic in there would be a bug; it ends this call and nothing else, and its scratch is not used again.
+        let run = || self.program.run_all(pool(), &mut scratch, inputs, rows, &mut slices);
+        let ran = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| failed(panic.as_ref()))?;
+        ran.map_err(|error| PredictError::Internal { reason: error.to_string() })?;
+        self.scratches.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        Ok(outputs)
+    }
+}
+
+/// The plan of an int8 package in the engine's words.
+pub(crate) fn plan(quantization: &Quantization, weights: &Weights) -> Plan {
+    let scales = |layer: &String| {
+        let scales = weights.get(&format!("{layer}.scale")).and_then(Tensor::as_f32).unwrap_or_default();
+        (layer.clone(), scales.to_vec())
+    };
+    let layers: BTreeMap<String, Vec<f32>> = quantization.layers.iter().map(scales).collect();
+    let values = quantization.activations.iter().map(|(name, affine)| {
+        (name.clone(), *affine)
+    });
+    Plan { layers, values: values.collect() }
+}
+
+fn failed(panic: &(dyn Any + Send)) -> PredictError {
+    let reason = model::device::panic_message(panic).to_owned();
+    PredictError::Device(DeviceError::Failed { device: DeviceSpec::Cpu, reason })
+}
+
+fn threads() -> usize {
+    pool().map_or(1, Pool::threads)
+}
+
+/// The threads of the process: as many as compute in Burn ([`model::device::set_threads`]). A program that finds
+/// them busy runs on the calling thread alone, so callers never wait for each other.
+fn pool() -> Option<&'static Pool> {
+    static POOL: OnceLock<Option<Pool>> = OnceLock::new();
+    let start = || {
+        let threads = model::device::threads();
+        (threads > 1).then(|| Pool::new(threads))
+    };
+    POOL.get_or_init(start).as_ref()
+}
