@@ -39,8 +39,21 @@ fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> R
         (_, 2) => Level::DEBUG,
         _ => Level::TRACE,
     };
-    Ok(EnvFilter::default().add_directive(level.into()))
+    let mut filter = EnvFilter::default().add_directive(level.into());
+    // The libraries below a GPU write tens of thousands of lines about a single model.
+    if verbose < 3 {
+        for library in CHATTY {
+            let directive = format!("{library}={}", level.min(Level::WARN));
+            if let Ok(directive) = directive.parse() {
+                filter = filter.add_directive(directive);
+            }
+        }
+    }
+    Ok(filter)
 }
+
+/// Libraries whose information and debugging lines are their authors' own: seen with `-vvv` or `RUST_LOG` alone.
+const CHATTY: [&str; 6] = ["naga", "wgpu_core", "wgpu_hal", "cubecl_core", "cubecl_runtime", "cubecl_wgpu"];
 
 pub(crate) fn start(common: &Common, default: Level, printer: &Printer) {
     let rust_log = std::env::var("RUST_LOG").ok();
@@ -92,6 +105,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn libraries_below_a_gpu_do_not_drown_what_was_asked_for() {
+        let shown = |verbose| filter(false, verbose, None, Level::INFO).unwrap().to_string();
+        assert!(shown(2).contains("debug") && shown(2).contains("naga=warn"), "{}", shown(2));
+        assert_eq!(shown(3), "trace");
+        let quiet = filter(true, 0, None, Level::INFO).unwrap().to_string();
+        assert!(quiet.contains("naga=error"), "{quiet}");
+    }
+
+    #[test]
     fn flags_beat_the_environment_and_the_environment_the_default() {
         let cases = [
             (false, 0, None, "warn"),
@@ -104,7 +126,10 @@ mod tests {
         ];
         for (quiet, verbose, rust_log, expected) in cases {
             let filter = filter(quiet, verbose, rust_log, Level::WARN).unwrap();
-            assert_eq!(filter.to_string(), expected, "{quiet} {verbose} {rust_log:?}");
+            let filter = filter.to_string();
+            let own: Vec<&str> =
+                filter.split(',').filter(|part| CHATTY.iter().all(|name| !part.starts_with(name))).collect();
+            assert_eq!(own.join(","), expected, "{quiet} {verbose} {rust_log:?}");
         }
         let error = filter(false, 0, Some("a=b=c"), Level::WARN).unwrap_err();
         assert!(error.starts_with("RUST_LOG=a=b=c is ignored: "), "{error}");

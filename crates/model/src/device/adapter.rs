@@ -1,5 +1,8 @@
 //! What this machine has, asked of the backends that are compiled in. Nothing is opened here.
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use burn::tensor::Device;
 
 use super::DeviceSpec;
@@ -28,12 +31,33 @@ pub(super) struct Adapter {
 impl Adapter {
     /// Why it must not be opened although it is there.
     pub(super) fn unfit(&self) -> Option<&'static str> {
-        let crashes = self.software && cfg!(feature = "fast-gpu");
-        crashes.then_some(
-            "it is a processor that pretends to be a GPU, and fused and tuned kernels, which this program has, \
-             crash inside Mesa there; `cpu` is faster, and a program built with `wgpu` alone runs on it",
-        )
+        if self.software && cfg!(feature = "fast-gpu") {
+            return Some(
+                "it is a processor that pretends to be a GPU, and fused and tuned kernels, which this program has, \
+                 crash inside Mesa there; `cpu` is faster, and a program built with `wgpu` alone runs on it",
+            );
+        }
+        if matches!(self.spec, DeviceSpec::Cuda(_)) && !has_libdevice(std::env::var_os("CUDA_PATH")) {
+            return Some(
+                "CUDA's mathematical functions are missing: nvvm/libdevice/libdevice.10.bc is not in CUDA_PATH nor, \
+                 without that variable, in /usr/local/cuda, /opt/cuda, /usr/lib/cuda or /usr; docs/devices.md says \
+                 where to get this one file",
+            );
+        }
+        None
     }
+}
+
+/// Whether the bitcode is there that CubeCL links into kernels with an exponential and the like. It looks in
+/// `CUDA_PATH`, and without that in the first of the usual places that has such a folder.
+fn has_libdevice(cuda_path: Option<OsString>) -> bool {
+    let folder = |toolkit: &Path| toolkit.join("nvvm/libdevice");
+    let usual = || ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"].map(Path::new);
+    let found = match &cuda_path {
+        Some(toolkit) => Some(folder(Path::new(toolkit))),
+        None => usual().into_iter().map(folder).find(|folder| folder.is_dir()),
+    };
+    found.is_some_and(|folder| folder.join("libdevice.10.bc").is_file())
 }
 
 /// The devices of the kind of `spec`, in the order of their indices.
@@ -162,5 +186,21 @@ mod graphics {
             }
         }
         adapters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_functions_of_cuda_are_looked_for_where_the_toolkit_is_said_to_be() {
+        let toolkit = tempfile::tempdir().unwrap();
+        let found = || has_libdevice(Some(toolkit.path().into()));
+        let folder = toolkit.path().join("nvvm/libdevice");
+        std::fs::create_dir_all(&folder).unwrap();
+        assert!(!found());
+        std::fs::write(folder.join("libdevice.10.bc"), b"BC").unwrap();
+        assert!(found());
     }
 }

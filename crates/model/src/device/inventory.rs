@@ -99,7 +99,11 @@ pub fn passed_over(taken: DeviceSpec) -> Vec<PassedOver> {
     let better = DeviceSpec::BEST_FIRST.into_iter().take_while(|spec| spec.kind() != taken.kind());
     let why = |spec: DeviceSpec| {
         let pretends = "only a processor that pretends to be a GPU is found";
-        let reason = if adapters(spec).is_empty() { missing(spec) } else { pretends.to_owned() };
+        let reason = match adapters(spec).iter().find(|adapter| !adapter.software) {
+            Some(adapter) => adapter.unfit().unwrap_or("it is not the first choice").to_owned(),
+            None if adapters(spec).is_empty() => missing(spec),
+            None => pretends.to_owned(),
+        };
         PassedOver { name: spec.kind(), reason }
     };
     better.map(why).collect()

@@ -157,8 +157,8 @@ impl DeviceSpec {
     }
 
     /// The device that is meant: [`DeviceSpec::Auto`] becomes the first of `cuda`, `vulkan`, `wgpu` that is
-    /// compiled in and found, and `cpu` where none is; a processor that pretends to be a GPU is passed over,
-    /// for `cpu` is faster. Every other device is itself, once it is found. Nothing is opened.
+    /// compiled in, found and fit for use, and `cpu` where none is; a processor that pretends to be a GPU is passed
+    /// over, for `cpu` is faster. Every other device is itself, once it is found. Nothing is opened.
     ///
     /// # Errors
     /// When the device is not compiled in or not found; the message says which build has it, or what the
@@ -195,7 +195,8 @@ impl DeviceSpec {
 
     fn find(&self) -> Result<Adapter, DeviceError> {
         if *self == Self::Auto {
-            let hardware = Self::BEST_FIRST.into_iter().flat_map(adapters).find(|adapter| !adapter.software);
+            let fit = |adapter: &Adapter| !adapter.software && adapter.unfit().is_none();
+            let hardware = Self::BEST_FIRST.into_iter().flat_map(adapters).find(fit);
             return hardware.map_or_else(|| Self::Cpu.find(), Ok);
         }
         if !self.compiled_in() {

@@ -56,15 +56,10 @@ pub(super) fn explain(error: TrainError, resolved: &Resolved<TrainConfig>) -> an
 
 /// A device that is not there or cannot do what was asked is the person's mistake; one that fails is not.
 pub(super) fn explain_device(error: DeviceError) -> anyhow::Error {
-    match error {
-        DeviceError::Failed { .. } => {
-            hinted(error.into(), "`cargo xtask devices` lists the devices with their drivers")
-        }
-        DeviceError::NotCompiledIn { .. } => usage(error, None),
-        DeviceError::NotFound { device, .. } => {
-            usage(error, Some(&format!("`cargo xtask devices --device {device}` lists what there is")))
-        }
-        error => usage(error, Some("`cargo xtask devices` lists what there is")),
+    let hint = error.hint();
+    match (error, hint) {
+        (error @ DeviceError::Failed { .. }, Some(hint)) => hinted(error.into(), &hint),
+        (error, hint) => usage(error, hint.as_deref()),
     }
 }
 
