@@ -221,12 +221,22 @@ impl Package {
     /// # Errors
     /// When the file changed, cannot be read or is no JSON.
     pub fn evaluation(&self) -> Result<serde_json::Value, PackageError> {
-        if !self.has(EVALUATION_FILE) {
-            return Ok(serde_json::Value::Null);
+        Ok(self.report(EVALUATION_FILE)?.unwrap_or_default())
+    }
+
+    /// The content of a JSON file of the package, such as `profile.json`; nothing when the package has none of
+    /// that name.
+    ///
+    /// # Errors
+    /// When the file changed, cannot be read or is no JSON.
+    pub fn report(&self, file: &str) -> Result<Option<serde_json::Value>, PackageError> {
+        if !self.has(file) {
+            return Ok(None);
         }
-        let bytes = self.verified(EVALUATION_FILE, self.limits.file_bytes)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|source| PackageError::Json { path: self.path.join(EVALUATION_FILE), source })
+        let bytes = self.verified(file, self.limits.file_bytes)?;
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|source| PackageError::Json { path: self.path.join(file), source })?;
+        Ok(Some(value))
     }
 
     /// The model card; empty when the package has none.

@@ -94,6 +94,7 @@ pub fn draft(
         metric: headline(data.task).to_owned(),
         device: device.to_string(),
         precision: "f32".to_owned(),
+        kernels: Some(predictor.kernels().to_string()),
         batch_size: predictor.pass_rows() as u64,
         data: serde_json::to_value(&config.data)?,
     });
@@ -117,7 +118,7 @@ pub fn draft(
         precision: Some("f32".to_owned()),
     };
     let evaluation = serde_json::to_value(evaluation)?;
-    Ok(Draft { manifest, weights: fitted.weights.clone(), evaluation, card: String::new() })
+    Ok(Draft { manifest, weights: fitted.weights.clone(), evaluation, card: String::new(), reports: Default::default() })
 }
 
 /// Sixteen test samples, as many classes among them as fit, with the logits of the finished model.

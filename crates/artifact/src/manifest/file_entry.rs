@@ -29,6 +29,11 @@ pub struct FileEntry {
 }
 
 impl FileEntry {
+    /// Checks that a file of this name cannot leave the directory.
+    pub(crate) fn check_name(path: &str) -> Result<(), FileEntryError> {
+        if is_plain(path) { Ok(()) } else { Err(FileEntryError::Path { path: path.to_owned() }) }
+    }
+
     /// The entry of a file that is not wrapped.
     #[must_use]
     pub fn of(path: &str, bytes: &[u8]) -> Self {

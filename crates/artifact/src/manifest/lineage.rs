@@ -51,10 +51,13 @@ pub struct EvaluationSettings {
     pub samples: u64,
     /// The score that decides, a key of the metrics.
     pub metric: String,
-    /// The device; on the same device and precision the scores come back exactly.
+    /// The device; on the same device, in the same precision and with the same kernels the scores come back exactly.
     pub device: String,
     /// The precision, such as `f32`.
     pub precision: String,
+    /// What computed, such as `engine avx512`: scores come back exactly with the same kernels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<String>,
     /// Samples per batch.
     pub batch_size: u64,
     /// The data section of the run's configuration, which says where the samples are.

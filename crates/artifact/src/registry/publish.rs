@@ -1,5 +1,6 @@
 //! Making a version: written beside its place, then renamed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,9 @@ pub struct Draft {
     pub evaluation: serde_json::Value,
     /// The model card; empty: made from the manifest.
     pub card: String,
+    /// What else is kept of how the model was made and measured: JSON files by their names, such as
+    /// `profile.json`.
+    pub reports: BTreeMap<String, serde_json::Value>,
 }
 
 /// A new version.
@@ -51,7 +55,7 @@ impl Registry {
     /// When the draft contradicts itself, a weight is not finite, or a file cannot be written.
     pub fn publish(&self, name: &str, draft: Draft) -> Result<Published, RegistryError> {
         check_name(name)?;
-        let Draft { mut manifest, weights, evaluation, card } = draft;
+        let Draft { mut manifest, weights, evaluation, card, reports } = draft;
         manifest.format = FormatVersion::CURRENT;
         manifest.name = name.to_owned();
         manifest.version = 1;
@@ -67,8 +71,15 @@ impl Registry {
             .and_then(|()| record::encode(&weights))
             .map_err(|source| RegistryError::Weights { name: name.to_owned(), source })?;
         drop(weights);
-        let evaluation = crate::json::to_vec(&evaluation)
-            .map_err(|source| RegistryError::Evaluation { name: name.to_owned(), source })?;
+        let json = |value: &serde_json::Value| {
+            crate::json::to_vec(value)
+                .map_err(|source| RegistryError::Evaluation { name: name.to_owned(), source })
+        };
+        let evaluation = json(&evaluation)?;
+        let reports: Vec<(&String, Vec<u8>)> = reports
+            .iter()
+            .map(|(file, value)| Ok((file, json(value)?)))
+            .collect::<Result<_, RegistryError>>()?;
 
         let model = self.root.join(name);
         fs::create_dir_all(&model).context("create directory", &model)?;
@@ -76,6 +87,13 @@ impl Registry {
         let mut staging = Staging::new(&model)?;
         staging.write(WEIGHTS_FILE, &record)?;
         staging.write(EVALUATION_FILE, &evaluation)?;
+        for (file, bytes) in &reports {
+            FileEntry::check_name(file).map_err(|source| RegistryError::Manifest {
+                name: name.to_owned(),
+                source: Box::new(source.into()),
+            })?;
+            staging.write(file, bytes)?;
+        }
 
         let _lock = Lock::take(&model)?;
         let mut state = State::read(&model)?;

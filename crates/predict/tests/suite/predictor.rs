@@ -191,7 +191,7 @@ fn the_self_check_fails_when_answers_differ() {
     manifest.samples.push(artifact::Sample { input, logits });
     let weights = std::mem::take(&mut changed.weights);
     let draft =
-        artifact::Draft { manifest, weights, evaluation: serde_json::Value::Null, card: String::new() };
+        artifact::Draft { manifest, weights, evaluation: serde_json::Value::Null, card: String::new(), reports: Default::default() };
     registry.publish("animals", draft).unwrap();
     let predictor = Predictor::open(&registry, &"animals".parse().unwrap(), DeviceSpec::Cpu).unwrap();
     let message = predictor.self_check().unwrap_err().to_string();

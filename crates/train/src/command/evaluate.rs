@@ -191,7 +191,7 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
     };
     let as_packed =
         arguments.data.is_none() && arguments.config.is_none() && arguments.split == SplitName::Test;
-    let comparison = as_packed.then(|| compare(&manifest, &evaluation, device));
+    let comparison = as_packed.then(|| compare(&manifest, &evaluation, &predictor));
     let shown = (&evaluation, comparison.as_ref());
     let result = EvaluateResult { model, device, comparison: shown.1, evaluation: shown.0, precision };
     printer.result(&result, || human(shown.0, shown.1, result.precision.as_ref()))?;
@@ -248,10 +248,15 @@ fn choose(
     Ok((data, indices, part.name().to_owned()))
 }
 
-/// Compares the scores in 32 bits with the packed ones.
-fn compare(manifest: &Manifest, evaluation: &Evaluation, device: DeviceSpec) -> Comparison {
+/// Compares the scores in the precision of the package with the packed ones.
+fn compare(manifest: &Manifest, evaluation: &Evaluation, predictor: &Predictor) -> Comparison {
+    let device = predictor.device();
+    let kernels = predictor.kernels().to_string();
+    let precision = if predictor.quantization().is_some() { "int8" } else { Precision::F32.name() };
     let same = |settings: &artifact::EvaluationSettings| {
-        settings.device == device.to_string() && settings.precision == Precision::F32.name()
+        settings.device == device.to_string()
+            && settings.precision == precision
+            && settings.kernels.as_ref() == Some(&kernels)
     };
     // A GPU times several kernels for every shape and may take another one the next time.
     let exact = !device.is_gpu() && manifest.evaluation.as_ref().is_some_and(same);
