@@ -6,6 +6,7 @@ mod int8;
 mod presets;
 mod random_networks;
 mod reference;
+mod simulated;
 mod threads;
 mod wiring;
 
