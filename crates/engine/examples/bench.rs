@@ -55,6 +55,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ceiling = engine::f32_ceiling(isa);
     let ceiling8 = engine::int8_ceiling(isa);
     println!("{isa}: {ceiling:.1} GMAC/s per thread at most in f32, {ceiling8:.1} in int8");
+    for (name, bytes) in [("1 MiB", 1 << 20), ("16 MiB", 16 << 20), ("512 MiB", 512 << 20)] {
+        println!("{:.1} GB/s per thread from {name}", engine::bandwidth_ceiling(isa, bytes));
+    }
     println!("network       type  batch threads   median µs     best µs    images/s    GMAC/s  of ceiling");
     let networks: [(&str, &[usize]); 4] = [
         ("lenet-300-100", &[1, 28, 28]),
@@ -77,7 +80,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let batch = numbers(5, 64 * size);
         let floats = Program::compile(&network, &weights, options)?;
         let plan = plan(&network, &floats, &batch, 64)?;
-        for (kind, plan, ceiling) in [("f32", Plan::default(), ceiling), ("int8", plan, ceiling8)] {
+        let kinds = [
+            ("f32", Plan::default(), options, ceiling),
+            ("bf16", Plan::default(), options.with_bf16(true), ceiling),
+            ("int8", plan, options, ceiling8),
+        ];
+        for (kind, plan, options, ceiling) in kinds {
+            if std::env::var("KIND").is_ok_and(|wanted| wanted != kind) {
+                continue;
+            }
             let start = Instant::now();
             let program = Program::compile_int8(&network, &weights, &plan, options)?;
             let compiled = start.elapsed();

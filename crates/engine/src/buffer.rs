@@ -2,6 +2,8 @@
 
 use std::cell::UnsafeCell;
 
+use crate::halves;
+
 /// Sixteen floats, or 64 bytes of anything: a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -32,6 +34,12 @@ impl Buffer {
             Line(std::array::from_fn(word))
         };
         Self { lines: bytes.chunks(64).map(line).collect() }
+    }
+
+    /// The values rounded to bf16, padded with zeros to whole lines.
+    pub(crate) fn from_halves(values: &[f32]) -> Self {
+        let halves = values.iter().flat_map(|&value| halves::bits(value).to_ne_bytes());
+        Self::from_bytes(&halves.map(u8::cast_signed).collect::<Vec<i8>>())
     }
 
     pub(crate) fn as_ptr(&self) -> *const f32 {

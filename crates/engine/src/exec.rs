@@ -232,6 +232,8 @@ unsafe fn product(step: &GemmStep, env: &Env<'_>, share: Share) {
             rests: &step.rests,
             taps: &step.taps,
             weights: step.weights.as_ptr(),
+            half: step.half,
+            rounds: step.rounds,
             bias: step.bias.as_ptr(),
             panels: (0, step.panels),
             vectors: step.vectors,
@@ -343,6 +345,7 @@ unsafe fn each(step: &MapStep, env: &Env<'_>, share: Share) {
                     width: step.to.size[2],
                     padded: step.padded,
                     act: step.act,
+                    rounds: step.rounds,
                 };
                 map::map(env.isa, &map);
             }

@@ -29,6 +29,18 @@ pub(crate) struct Node {
     pub(crate) output: ValueId,
     /// Computed in bytes, with this scale per output; see [`crate::quantize`].
     pub(crate) scales: Option<Vec<f32>>,
+    /// Computed with weights in bf16; see [`crate::halves`].
+    pub(crate) half: bool,
+    /// Rounds what it writes to bf16.
+    pub(crate) rounds: bool,
+}
+
+impl Node {
+    /// An operation without anything fused into it.
+    pub(crate) fn new(name: &str, kind: Kind, input: ValueId, output: ValueId) -> Self {
+        let (name, fused, act) = (name.to_owned(), Vec::new(), Act::Identity);
+        Self { name, fused, kind, input, rest: None, act, output, scales: None, half: false, rounds: false }
+    }
 }
 
 /// What an operation does.
@@ -279,8 +291,7 @@ impl Builder<'_> {
         let shape = self.layer_shapes.get(name).map_or_else(|| self.shapes[input].clone(), |s| s.to_vec());
         self.shapes.push(shape);
         self.names.push(name.to_owned());
-        let (name, fused) = (name.to_owned(), Vec::new());
-        self.nodes.push(Node { name, fused, kind, input, rest, act, output, scales: None });
+        self.nodes.push(Node { rest, act, ..Node::new(name, kind, input, output) });
         output
     }
 

@@ -29,6 +29,7 @@ mod error;
 mod exec;
 mod fuse;
 mod graph;
+mod halves;
 mod isa;
 mod kernel;
 mod layout;
@@ -43,7 +44,7 @@ mod step;
 
 pub use self::error::{CompileError, RunError};
 pub use self::isa::{ISA_VARIABLE, Isa, IsaError};
-pub use self::kernel::ceiling::{f32_ceiling, int8_ceiling};
+pub use self::kernel::ceiling::{bandwidth_ceiling, f32_ceiling, int8_ceiling};
 pub use self::pool::Pool;
 pub use self::program::{Options, Port, Program, Scratch, StepInfo};
 pub use self::quantize::Plan;

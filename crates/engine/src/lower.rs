@@ -219,7 +219,15 @@ impl Lowering<'_> {
                     (scale, Buffer::from_values(&narrow(shift, channels)))
                 };
                 let scale_shift = (!scale.is_empty()).then(buffers);
-                let step = MapStep { from, to, rest, scale_shift, padded: channels, act: node.act };
+                let step = MapStep {
+                    from,
+                    to,
+                    rest,
+                    scale_shift,
+                    padded: channels,
+                    act: node.act,
+                    rounds: node.rounds,
+                };
                 let cost = if node.act.is_linear() { written } else { 20 * written };
                 (Work::Map(Box::new(step)), cost)
             }

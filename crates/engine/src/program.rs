@@ -13,7 +13,7 @@ use crate::pool::Pool;
 use crate::quantize::Plan;
 use crate::spread::{Run, observe, spread, time};
 use crate::step::{Step, WindowKind, Work};
-use crate::{fuse, lower, quantize};
+use crate::{fuse, halves, lower, quantize};
 
 /// How to compile.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +23,9 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// Computes convolutions tap by tap, never by Winograd's algorithm: slower, and a little closer to exact.
     pub direct: bool,
+    /// Dense layers and convolutions of one group that are not int8 compute with weights and inputs rounded to
+    /// bf16, sums in f32.
+    pub bf16: bool,
     /// How many samples run through the whole program at once; left out: as many as suit the cache.
     pub block_rows: Option<usize>,
 }
@@ -38,6 +41,13 @@ impl Options {
     #[must_use]
     pub fn with_direct(self, direct: bool) -> Self {
         Self { direct, ..self }
+    }
+
+    /// Weights and inputs of products rounded to bf16 (8 bits of precision), sums in f32: half the memory of
+    /// weights, no calibration. Convolutions are then direct.
+    #[must_use]
+    pub fn with_bf16(self, bf16: bool) -> Self {
+        Self { bf16, ..self }
     }
 
     /// Blocks of so many samples.
@@ -130,7 +140,11 @@ impl Program {
         let mut graph = Graph::new(network, weights)?;
         fuse::fuse(&mut graph);
         quantize::apply(&mut graph, plan)?;
-        let lowered = lower::lower(network, &graph, isa.lanes(), !options.direct, options.block_rows)?;
+        if options.bf16 {
+            halves::apply(&mut graph);
+        }
+        let winograd = !options.direct && !options.bf16;
+        let lowered = lower::lower(network, &graph, isa.lanes(), winograd, options.block_rows)?;
         let port = |name: &String, value: usize| Port {
             name: name.clone(),
             values: graph.shapes[value].iter().product(),
@@ -372,8 +386,10 @@ fn method(work: &Work) -> String {
     match work {
         Work::Clear(..) => "clear".to_owned(),
         Work::Copy { .. } | Work::Export { .. } => "copy".to_owned(),
-        Work::Gemm(step) if step.dense => "dense".to_owned(),
-        Work::Gemm(_) => "direct".to_owned(),
+        Work::Gemm(step) => {
+            let name = if step.dense { "dense" } else { "direct" };
+            if step.half { format!("{name} bf16") } else { name.to_owned() }
+        }
         Work::Quantize { .. } => "quantize".to_owned(),
         Work::Gemm8(step) if step.dense => "dense int8".to_owned(),
         Work::Gemm8(_) => "direct int8".to_owned(),

@@ -57,7 +57,8 @@ pub(crate) fn apply(graph: &mut Graph, plan: &Plan) -> Result<(), CompileError> 
                     graph.shapes.push(graph.shapes[source].clone());
                     graph.names.push(graph.names[source].clone());
                     graph.bytes.push(Some(affine));
-                    graph.nodes.push(quantizer(&graph.names[source], source, copy));
+                    let name = graph.names[source].clone();
+                    graph.nodes.push(Node::new(&name, Kind::Quantize, source, copy));
                     copy
                 });
             }
@@ -65,19 +66,6 @@ pub(crate) fn apply(graph: &mut Graph, plan: &Plan) -> Result<(), CompileError> 
         graph.nodes.push(node);
     }
     Ok(())
-}
-
-fn quantizer(name: &str, input: ValueId, output: ValueId) -> Node {
-    Node {
-        name: name.to_owned(),
-        fused: Vec::new(),
-        kind: Kind::Quantize,
-        input,
-        rest: None,
-        act: crate::kernel::Act::Identity,
-        output,
-        scales: None,
-    }
 }
 
 fn range(graph: &Graph, plan: &Plan, layer: &str, value: ValueId) -> Result<Affine, CompileError> {

@@ -90,6 +90,10 @@ pub(crate) struct GemmStep {
     pub(crate) rests: Vec<u32>,
     pub(crate) taps: Vec<u32>,
     pub(crate) weights: Buffer,
+    /// Whether the weights are bf16.
+    pub(crate) half: bool,
+    /// Whether the results are rounded to bf16.
+    pub(crate) rounds: bool,
     pub(crate) bias: Buffer,
     pub(crate) groups: Vec<Group>,
     pub(crate) panels: usize,
@@ -199,6 +203,8 @@ pub(crate) struct MapStep {
     pub(crate) scale_shift: Option<(Buffer, Buffer)>,
     pub(crate) padded: usize,
     pub(crate) act: Act,
+    /// Whether the results are rounded to bf16.
+    pub(crate) rounds: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! What the processor can do at most: multiply–accumulates on registers alone.
+//! What the processor can do at most: multiply–accumulates on registers alone, and reading memory.
 #![allow(unsafe_code, reason = "vector instructions")]
 
 use std::time::Instant;
@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::simd::Simd;
 use super::simd8::{Simd8, tiers8};
 use super::tiers;
+use crate::buffer::Arena;
 use crate::isa::Isa;
 
 /// Independent sums: enough to keep both units of any current processor busy.
@@ -98,4 +99,56 @@ pub fn int8_ceiling(isa: Isa) -> f64 {
         std::hint::black_box(result);
     }
     (ROUNDS * SUMS * lanes * 4) as f64 / best / 1e9
+}
+
+/// # Safety
+/// As [`Simd`]; `source` is valid for `count` floats, a multiple of eight vectors, and `result` for a vector.
+#[inline(always)]
+unsafe fn read<S: Simd>(source: *const f32, count: usize, result: *mut f32) {
+    // SAFETY: passed on.
+    unsafe {
+        let mut sums = [S::splat(0.0); 8];
+        let mut at = 0;
+        while at < count {
+            for (index, sum) in sums.iter_mut().enumerate() {
+                *sum = S::max(S::load(source.add(at + index * S::LANES)), *sum);
+            }
+            at += 8 * S::LANES;
+        }
+        let mut total = sums[0];
+        for sum in &sums[1..] {
+            total = S::max(total, *sum);
+        }
+        S::store(result, total);
+    }
+}
+
+tiers!(read_loop = read(source: *const f32, count: usize, result: *mut f32));
+
+/// The most bytes per second that one thread reads from a buffer of `bytes` bytes (at least 64 KiB), again and
+/// again, in thousands of millions: the best of several measurements. What that is the bandwidth of depends on
+/// which cache the buffer fits into; beyond all of them it is the memory's.
+///
+/// # Panics
+/// When the processor lacks the tier.
+#[must_use]
+pub fn bandwidth_ceiling(isa: Isa, bytes: usize) -> f64 {
+    assert!(isa.is_available(), "the processor lacks the tier {isa}");
+    // As much as the last rounds of a loop over eight vectors of the widest tier.
+    const ROUND: usize = 8 * 16;
+    let floats = (bytes.max(64 * 1024) / 4).next_multiple_of(ROUND);
+    let buffer = Arena::zeros(floats);
+    let rounds = (8 * 1024 * 1024 / floats).max(1);
+    let mut best = f64::INFINITY;
+    for _ in 0..12 {
+        let mut result = [0.0f32; 16];
+        let start = Instant::now();
+        for _ in 0..rounds {
+            // SAFETY: the tier is there, the buffer has so many floats, and the array holds a vector.
+            unsafe { read_loop(isa, std::hint::black_box(buffer.as_ptr()), floats, result.as_mut_ptr()) };
+            std::hint::black_box(result);
+        }
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    (4 * floats * rounds) as f64 / best / 1e9
 }

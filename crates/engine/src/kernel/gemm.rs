@@ -35,6 +35,10 @@ pub(crate) struct Gemm<'a> {
     pub(crate) taps: &'a [u32],
     /// Panels of `[taps][vectors · lanes]`.
     pub(crate) weights: *const f32,
+    /// Whether the weights are bf16.
+    pub(crate) half: bool,
+    /// Whether the results are rounded to bf16; then the activation is one of accumulators.
+    pub(crate) rounds: bool,
     /// One float per output, padded as the panels are; may be null.
     pub(crate) bias: *const f32,
     /// The first panel and the one after the last.
@@ -46,11 +50,21 @@ pub(crate) struct Gemm<'a> {
     pub(crate) pooled: bool,
 }
 
+/// A vector of weights.
+///
+/// # Safety
+/// As [`Simd`]; the weights are bf16 if `HALF`, and there is a vector of them at `at`.
+#[inline(always)]
+unsafe fn load<S: Simd, const HALF: bool>(g: &Gemm<'_>, at: usize) -> S::V {
+    // SAFETY: passed on.
+    unsafe { if HALF { S::load_halves(g.weights.cast::<u16>().add(at)) } else { S::load(g.weights.add(at)) } }
+}
+
 /// # Safety
 /// As [`Simd`]; every offset lies inside what its pointer points to, `P` positions are left from `at` on, and
 /// `G` panels from `panel` on.
 #[inline(always)]
-unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const U: usize>(
+unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const U: usize, const HALF: bool>(
     g: &Gemm<'_>,
     at: usize,
     panel: usize,
@@ -74,7 +88,8 @@ unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const U
                 }
             }
         }
-        let mut weights = g.weights.add(panel * panel_size);
+        // Counted in weights, whichever they are.
+        let mut weights = panel * panel_size;
         let mut tap = g.taps.as_ptr();
         let rounds = g.taps.len() / U;
         for _ in 0..rounds {
@@ -83,7 +98,7 @@ unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const U
                 let mut w = [[S::splat(0.0); NV]; G];
                 for n in 0..G {
                     for v in 0..NV {
-                        w[n][v] = S::load(weights.add(n * panel_size + u * width + v * S::LANES));
+                        w[n][v] = load::<S, HALF>(g, weights + n * panel_size + u * width + v * S::LANES);
                     }
                 }
                 for p in 0..P {
@@ -95,7 +110,7 @@ unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const U
                     }
                 }
             }
-            weights = weights.add(U * width);
+            weights += U * width;
             tap = tap.add(U);
         }
         if U > 1 {
@@ -105,12 +120,12 @@ unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const U
                     let x = S::splat(*from[p].add(step));
                     for n in 0..G {
                         for v in 0..NV {
-                            let w = S::load(weights.add(n * panel_size + v * S::LANES));
+                            let w = load::<S, HALF>(g, weights + n * panel_size + v * S::LANES);
                             sums[0][p][n][v] = S::mul_add(x, w, sums[0][p][n][v]);
                         }
                     }
                 }
-                weights = weights.add(width);
+                weights += width;
                 tap = tap.add(1);
             }
             for u in 1..U {
@@ -173,6 +188,9 @@ unsafe fn finish<S: Simd, const P: usize, const G: usize, const NV: usize>(
             Act::Leaky(slope) => every!(sums[p][n][v] => linear::<S>(Act::Leaky(slope), sums[p][n][v])),
             _ => {}
         }
+        if g.rounds {
+            every!(sums[p][n][v] => S::round_half(sums[p][n][v]));
+        }
         let (targets, written) = if g.pooled { (at / 4, P / 4) } else { (at, P) };
         if g.pooled {
             // Only activations that never fall change places with the maximum; the planner sees to it.
@@ -208,7 +226,7 @@ unsafe fn finish<S: Simd, const P: usize, const G: usize, const NV: usize>(
 /// # Safety
 /// As [`tile`], for all positions and panels.
 #[inline(always)]
-unsafe fn panels_of<S: Simd, const NV: usize>(g: &Gemm<'_>) {
+unsafe fn panels_of<S: Simd, const NV: usize, const HALF: bool>(g: &Gemm<'_>) {
     // SAFETY: passed on; what is left is counted before every tile.
     unsafe {
         let count = g.positions.len();
@@ -216,11 +234,11 @@ unsafe fn panels_of<S: Simd, const NV: usize>(g: &Gemm<'_>) {
         if count == 1 {
             // One position: several panels at once, so that enough sums are under way.
             while S::WIDE && end - panel >= 4 {
-                tile::<S, 1, 4, NV, 1>(g, 0, panel);
+                tile::<S, 1, 4, NV, 1, HALF>(g, 0, panel);
                 panel += 4;
             }
             while end - panel >= 2 {
-                tile::<S, 1, 2, NV, 2>(g, 0, panel);
+                tile::<S, 1, 2, NV, 2, HALF>(g, 0, panel);
                 panel += 2;
             }
         }
@@ -232,19 +250,19 @@ unsafe fn panels_of<S: Simd, const NV: usize>(g: &Gemm<'_>) {
                 // 16 are two tiles of 8 and 13 to 15 begin with one, rather than leave a sliver.
                 let twelve = NV == 1 && (left >= 17 || left == 12);
                 at += if S::WIDE && twelve {
-                    tile::<S, 12, 1, NV, 1>(g, at, panel);
+                    tile::<S, 12, 1, NV, 1, HALF>(g, at, panel);
                     12
                 } else if S::WIDE && left >= 8 {
-                    tile::<S, 8, 1, NV, 1>(g, at, panel);
+                    tile::<S, 8, 1, NV, 1, HALF>(g, at, panel);
                     8
                 } else if left >= 4 {
-                    tile::<S, 4, 1, NV, 1>(g, at, panel);
+                    tile::<S, 4, 1, NV, 1, HALF>(g, at, panel);
                     4
                 } else if left >= 2 {
-                    tile::<S, 2, 1, NV, 2>(g, at, panel);
+                    tile::<S, 2, 1, NV, 2, HALF>(g, at, panel);
                     2
                 } else {
-                    tile::<S, 1, 1, NV, 4>(g, at, panel);
+                    tile::<S, 1, 1, NV, 4, HALF>(g, at, panel);
                     1
                 };
             }
@@ -258,10 +276,11 @@ unsafe fn panels_of<S: Simd, const NV: usize>(g: &Gemm<'_>) {
 unsafe fn product<S: Simd>(g: &Gemm<'_>) {
     // SAFETY: passed on.
     unsafe {
-        if g.vectors == 2 {
-            panels_of::<S, 2>(g);
-        } else {
-            panels_of::<S, 1>(g);
+        match (g.vectors, g.half) {
+            (2, false) => panels_of::<S, 2, false>(g),
+            (2, true) => panels_of::<S, 2, true>(g),
+            (_, false) => panels_of::<S, 1, false>(g),
+            (_, true) => panels_of::<S, 1, true>(g),
         }
     }
 }
@@ -315,6 +334,8 @@ mod tests {
             rests: &targets,
             taps: &taps,
             weights: weights.as_ptr(),
+            half: false,
+            rounds: false,
             bias: bias.as_ptr(),
             panels: (0, panels),
             vectors,

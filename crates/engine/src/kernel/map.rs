@@ -22,6 +22,8 @@ pub(crate) struct Map {
     pub(crate) width: usize,
     pub(crate) padded: usize,
     pub(crate) act: Act,
+    /// Whether the results are rounded to bf16; then the activation is one of accumulators.
+    pub(crate) rounds: bool,
 }
 
 /// # Safety
@@ -42,7 +44,8 @@ unsafe fn map_row<S: Simd>(m: &Map) {
                 if !m.other.is_null() {
                     value = S::add(value, S::load(m.other.add(x * m.steps[2] + c)));
                 }
-                S::store(to.add(c), linear::<S>(m.act, value));
+                let value = linear::<S>(m.act, value);
+                S::store(to.add(c), if m.rounds { S::round_half(value) } else { value });
                 c += S::LANES;
             }
             if !m.act.is_linear() {

@@ -22,6 +22,10 @@ pub(crate) trait Simd: Copy {
     unsafe fn splat(value: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn store(to: *mut f32, vector: Self::V);
+    /// As many bf16, widened.
+    unsafe fn load_halves(from: *const u16) -> Self::V;
+    /// To the nearest bf16, ties to even.
+    unsafe fn round_half(vector: Self::V) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -78,6 +82,16 @@ impl Simd for Plain {
     unsafe fn store(to: *mut f32, vector: Self::V) {
         // SAFETY: the caller vouches for 8 floats.
         unsafe { to.cast::<[f32; 8]>().write_unaligned(vector) }
+    }
+    #[inline(always)]
+    unsafe fn load_halves(from: *const u16) -> Self::V {
+        // SAFETY: the caller vouches for 8 of them.
+        let halves = unsafe { from.cast::<[u16; 8]>().read_unaligned() };
+        halves.map(|half| f32::from_bits(u32::from(half) << 16))
+    }
+    #[inline(always)]
+    unsafe fn round_half(vector: Self::V) -> Self::V {
+        vector.map(crate::halves::round)
     }
     #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
@@ -179,6 +193,27 @@ mod x86 {
             // SAFETY: the caller vouches for 8 floats.
             unsafe { _mm256_storeu_ps(to, vector) }
         }
+        #[inline(always)]
+        unsafe fn load_halves(from: *const u16) -> Self::V {
+            // SAFETY: the caller vouches for 8 of them.
+            unsafe {
+                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            }
+        }
+        #[inline(always)]
+        unsafe fn round_half(vector: Self::V) -> Self::V {
+            // SAFETY: the caller vouches for the instructions.
+            unsafe {
+                let bits = _mm256_castps_si256(vector);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let sum = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+                let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+                let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(vector, vector));
+                let bits = _mm256_blendv_epi8(sum, quiet, nan);
+                _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(!0xffff)))
+            }
+        }
         instructions! {
             add(a, b) = _mm256_add_ps(a, b);
             sub(a, b) = _mm256_sub_ps(a, b);
@@ -216,6 +251,27 @@ mod x86 {
         unsafe fn store(to: *mut f32, vector: Self::V) {
             // SAFETY: the caller vouches for 16 floats.
             unsafe { _mm512_storeu_ps(to, vector) }
+        }
+        #[inline(always)]
+        unsafe fn load_halves(from: *const u16) -> Self::V {
+            // SAFETY: the caller vouches for 16 of them.
+            unsafe {
+                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+            }
+        }
+        #[inline(always)]
+        unsafe fn round_half(vector: Self::V) -> Self::V {
+            // SAFETY: the caller vouches for the instructions.
+            unsafe {
+                let bits = _mm512_castps_si512(vector);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(vector, vector);
+                let bits = _mm512_mask_blend_epi32(nan, sum, quiet);
+                _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(!0xffff)))
+            }
         }
         instructions! {
             add(a, b) = _mm512_add_ps(a, b);

@@ -11,7 +11,7 @@ use proptest::test_runner::RngSeed;
 use crate::{busy_weights, numbers, run};
 
 /// The greatest and least value of everything that the f32 program gives, and every layer with weights.
-fn plan(network: &Network, weights: &Weights, batch: &[f32], rows: usize) -> Plan {
+pub(crate) fn plan(network: &Network, weights: &Weights, batch: &[f32], rows: usize) -> Plan {
     let program = Program::compile(network, weights, Options::default()).unwrap();
     let mut ranges: BTreeMap<String, (f32, f32)> = BTreeMap::new();
     let mut widen = |name: &str, values: &[f32]| {
@@ -113,72 +113,6 @@ proptest! {
     fn random_networks_give_the_same_bytes_on_every_tier(spec in spec(), rows in 1..10usize) {
         let Ok(network) = Network::new(spec) else { return Ok(()) };
         all_tiers_agree(&network, rows, 0.5);
-    }
-}
-
-/// The definition in plain loops: conv 3×3 with padding, relu, 2×2 maximum, dense.
-#[test]
-fn the_bytes_are_what_the_definition_says() {
-    let pool = Pool2d { kernel: Pair::both(2), stride: None, padding: Pair::both(0) };
-    let layers = [
-        conv(5, Pair::both(3), Pair::both(1), Pair::both(1), Pair::both(1)),
-        Op::Relu(Empty {}),
-        Op::MaxPool2d(pool),
-        Op::Flatten(Empty {}),
-        Op::Dense(Dense { units: 7, bias: true }),
-    ];
-    let inputs = vec![InputSpec { name: "x".to_owned(), shape: vec![3, 6, 5] }];
-    let layers = layers.into_iter().map(layer).collect();
-    let network = Network::new(NetworkSpec { inputs, layers, outputs: Vec::new() }).unwrap();
-    let weights = busy_weights(&network);
-    let sample = numbers(4, 90);
-    let plan = plan(&network, &weights, &sample, 1);
-    let program = Program::compile_int8(&network, &weights, &plan, Options::default()).unwrap();
-    let found = run(&program, &sample, 1);
-
-    let get = |key: &str| weights[key].as_f32().unwrap();
-    let (x, hidden) = (plan.values["x"], plan.values["max_pool2d1"]);
-    let byte = |value: f32, zero: u8| (value.round_ties_even() + f32::from(zero)).clamp(0.0, 255.0) as i64;
-    let bytes: Vec<i64> = sample.iter().map(|value| byte(value * (1.0 / x.scale), x.zero_point)).collect();
-    let scale_of = |weights: &[f32]| {
-        let most = weights.iter().fold(0.0f64, |most, w| most.max(f64::from(w.abs())));
-        (most / 127.0) as f32
-    };
-    let integer = |w: f32, scale: f32| (f64::from(w) / f64::from(scale)).round_ties_even() as i64;
-
-    let kernel = get("conv2d1.weight");
-    let mut pooled = [f32::NEG_INFINITY; 5 * 3 * 2];
-    for out in 0..5 {
-        let kernel = &kernel[out * 27..(out + 1) * 27];
-        let scale = scale_of(kernel);
-        let step = f64::from(x.scale) * f64::from(scale);
-        for y in 0..6usize {
-            for column in 0..4usize {
-                let mut sum = (f64::from(get("conv2d1.bias")[out]) / step).round_ties_even() as i64;
-                for (tap, &w) in kernel.iter().enumerate() {
-                    let (c, ky, kx) = (tap / 9, tap / 3 % 3, tap % 3);
-                    let (from_y, from_x) = (y + ky, column + kx);
-                    if (1..7).contains(&from_y) && (1..6).contains(&from_x) {
-                        let at = (c * 6 + from_y - 1) * 5 + from_x - 1;
-                        sum += (bytes[at] - i64::from(x.zero_point)) * integer(w, scale);
-                    }
-                }
-                let value = sum as f32 * (step / f64::from(hidden.scale)) as f32;
-                let place = &mut pooled[(out * 3 + y / 2) * 2 + column / 2];
-                *place = place.max(value);
-            }
-        }
-    }
-    let pooled: Vec<i64> = pooled.iter().map(|&value| byte(value.max(0.0), hidden.zero_point)).collect();
-    for (unit, &found) in found.iter().enumerate() {
-        let column: Vec<f32> = get("dense1.weight").iter().skip(unit).step_by(7).copied().collect();
-        let scale = scale_of(&column);
-        let step = f64::from(hidden.scale) * f64::from(scale);
-        let mut sum = (f64::from(get("dense1.bias")[unit]) / step).round_ties_even() as i64;
-        for (input, &w) in column.iter().enumerate() {
-            sum += (pooled[input] - i64::from(hidden.zero_point)) * integer(w, scale);
-        }
-        assert_eq!(found, sum as f32 * step as f32, "unit {unit}");
     }
 }
 

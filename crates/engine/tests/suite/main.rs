@@ -1,10 +1,12 @@
 //! Compiled programs against the definitions, on every tier that the processor has.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod bf16;
 mod int8;
 mod presets;
 mod random_networks;
 mod reference;
+mod simulated;
 mod threads;
 mod wiring;
 

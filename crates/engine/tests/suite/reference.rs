@@ -11,6 +11,47 @@ pub(crate) struct Sample {
     pub(crate) values: Vec<f64>,
 }
 
+/// The nearest bf16, ties to even.
+pub(crate) fn to_bf16(value: f64) -> f64 {
+    // Eight bits: the first is worth as much as the value's exponent says.
+    let narrow = f64::from(value as f32);
+    if narrow == 0.0 {
+        return 0.0;
+    }
+    let step = 2.0f64.powi(narrow.abs().log2().floor() as i32 - 7);
+    (narrow / step).round_ties_even() * step
+}
+
+/// The same with weights and inputs of dense layers and convolutions of one group rounded to bf16.
+pub(crate) fn run_in_bf16(network: &Network, weights: &Weights, values: &[f32]) -> Vec<f64> {
+    let values = values.iter().map(|&value| f64::from(value)).collect();
+    let mut sample = Sample { shape: network.input_shape().to_vec(), values };
+    for layer in &network.spec().layers {
+        let rounds = match &layer.op {
+            Op::Dense(_) => true,
+            Op::Conv2d(conv) => conv.groups == 1,
+            _ => false,
+        };
+        if !rounds {
+            sample = apply(&layer.name, &layer.op, weights, sample);
+            continue;
+        }
+        let mut rounded = Weights::new();
+        for (key, tensor) in weights.iter().filter(|(key, _)| key.starts_with(&format!("{}.", layer.name))) {
+            let values = tensor.as_f32().unwrap().iter();
+            let values: Vec<f32> = if key.ends_with("weight") {
+                values.map(|&value| to_bf16(f64::from(value)) as f32).collect()
+            } else {
+                values.copied().collect()
+            };
+            rounded.insert(key.clone(), network::Tensor::from_f32(tensor.shape().to_vec(), values).unwrap());
+        }
+        sample.values.iter_mut().for_each(|value| *value = to_bf16(*value));
+        sample = apply(&layer.name, &layer.op, &rounded, sample);
+    }
+    sample.values
+}
+
 /// Runs one sample through a network whose layers form a chain (residual blocks included).
 pub(crate) fn run(network: &Network, weights: &Weights, values: &[f32]) -> Vec<f64> {
     let values = values.iter().map(|&value| f64::from(value)).collect();

@@ -74,12 +74,9 @@ pub(crate) fn plan(quantization: &Quantization, weights: &Weights) -> Plan {
         let scales = weights[&format!("{layer}.scale")].as_f32().unwrap().to_vec();
         (layer.clone(), scales)
     };
-    let value = |(name, affine): (&String, &network::Affine)| {
-        (name.clone(), engine::Affine { scale: affine.scale, zero: affine.zero_point })
-    };
     Plan {
         layers: quantization.layers.iter().map(scales).collect(),
-        values: quantization.activations.iter().map(value).collect(),
+        values: quantization.activations.clone(),
     }
 }
 
