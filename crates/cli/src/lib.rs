@@ -28,6 +28,7 @@
 //! ```
 
 mod args;
+mod clock;
 pub mod config;
 mod interrupt;
 mod kernel_cache;
@@ -40,6 +41,7 @@ mod suggest;
 mod table;
 
 pub use args::Common;
+pub use clock::now;
 pub use interrupt::Interrupt;
 pub use kernel_cache::kernel_cache;
 pub use logging::LogFormat;

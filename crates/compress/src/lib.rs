@@ -1,1 +1,11 @@
-//! Makes models small and fast.
+//! Makes models small and fast, and measures what that costs.
+//!
+//! [`quantize::quantize`] is static post-training quantization to int8: batch normalisation is folded into the
+//! weights, activations are calibrated on training samples ([`calibrate`]), layers that are slower or too lossy in
+//! int8 stay floats, and what comes out is scored and timed beside what went in ([`compare`]). It deliberately
+//! prints nothing and packs nothing by itself: [`quantize::Quantized::draft`] is for its caller to publish.
+
+pub mod calibrate;
+pub mod compare;
+pub mod config;
+pub mod quantize;

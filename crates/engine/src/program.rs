@@ -1,5 +1,6 @@
 //! A compiled network and how it is run.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ pub struct Program {
     steps: Vec<Step>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    byte_values: BTreeSet<String>,
     rows: usize,
     arena: usize,
     workspace: usize,
@@ -154,6 +156,7 @@ impl Program {
             isa,
             inputs: graph.inputs.iter().enumerate().map(|(value, name)| port(name, value)).collect(),
             outputs: graph.outputs.iter().map(|(name, value)| port(name, *value)).collect(),
+            byte_values: quantize::byte_values(&graph),
             steps: lowered.steps,
             rows: lowered.rows,
             arena: lowered.arena,
@@ -177,6 +180,12 @@ impl Program {
     #[must_use]
     pub fn outputs(&self) -> &[Port] {
         &self.outputs
+    }
+
+    /// The values that are bytes, by the names that [`Plan::values`] has for them: the ranges that the plan needs.
+    #[must_use]
+    pub fn byte_values(&self) -> &BTreeSet<String> {
+        &self.byte_values
     }
 
     /// How many samples run through the whole program at once.

@@ -5,7 +5,7 @@
 //! here from the plan alone: a value whose readers are all int8 layers is bytes from the start, written so by
 //! the layer that makes it; any other value stays f32 and is quantized once for those that want bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use network::Affine;
 
@@ -66,6 +66,12 @@ pub(crate) fn apply(graph: &mut Graph, plan: &Plan) -> Result<(), CompileError> 
         graph.nodes.push(node);
     }
     Ok(())
+}
+
+/// The names of the values that are bytes.
+pub(crate) fn byte_values(graph: &Graph) -> BTreeSet<String> {
+    let bytes = graph.names.iter().zip(&graph.bytes).filter(|(_, affine)| affine.is_some());
+    bytes.map(|(name, _)| name.clone()).collect()
 }
 
 fn range(graph: &Graph, plan: &Plan, layer: &str, value: ValueId) -> Result<Affine, CompileError> {

@@ -30,7 +30,8 @@ impl Compiled {
         let program = match quantization {
             None => Program::compile(network, weights, Options::default()),
             Some(quantization) => {
-                let floats = dequantize(network, quantization, weights).map_err(artifact::RecordError::from)?;
+                let floats =
+                    dequantize(network, quantization, weights).map_err(artifact::RecordError::from)?;
                 Program::compile_int8(network, &floats, &plan(quantization, weights), Options::default())
             }
         };
@@ -64,10 +65,7 @@ pub(crate) fn plan(quantization: &Quantization, weights: &Weights) -> Plan {
         (layer.clone(), scales.to_vec())
     };
     let layers: BTreeMap<String, Vec<f32>> = quantization.layers.iter().map(scales).collect();
-    let values = quantization.activations.iter().map(|(name, affine)| {
-        (name.clone(), *affine)
-    });
-    Plan { layers, values: values.collect() }
+    Plan { layers, values: quantization.activations.clone() }
 }
 
 fn failed(panic: &(dyn Any + Send)) -> PredictError {

@@ -100,7 +100,12 @@ impl Placed {
 
     /// Runs `rows` rows of all inputs, filled up with zeros to `size` rows where the size of a pass matters, and
     /// returns all outputs, row-major, of at least `rows` rows. On a GPU it waits for its turn.
-    pub(crate) fn run(&self, inputs: &[Rows<'_>], rows: usize, size: usize) -> Result<Vec<Vec<f32>>, PredictError> {
+    pub(crate) fn run(
+        &self,
+        inputs: &[Rows<'_>],
+        rows: usize,
+        size: usize,
+    ) -> Result<Vec<Vec<f32>>, PredictError> {
         match &self.network {
             Place::Engine(compiled) => {
                 let values: Vec<&[f32]> = inputs.iter().map(|(values, _)| *values).collect();

@@ -118,7 +118,13 @@ pub fn draft(
         precision: Some("f32".to_owned()),
     };
     let evaluation = serde_json::to_value(evaluation)?;
-    Ok(Draft { manifest, weights: fitted.weights.clone(), evaluation, card: String::new(), reports: Default::default() })
+    Ok(Draft {
+        manifest,
+        weights: fitted.weights.clone(),
+        evaluation,
+        card: String::new(),
+        reports: Default::default(),
+    })
 }
 
 /// Sixteen test samples, as many classes among them as fit, with the logits of the finished model.

@@ -55,7 +55,13 @@ impl Models {
         change(&mut logits);
         manifest.samples = vec![Sample { input: SampleInput::from_raw(&model.sample).unwrap(), logits }];
         manifest.metrics.insert("accuracy".to_owned(), 0.5);
-        let draft = Draft { manifest, weights, evaluation: serde_json::json!({}), card: String::new(), reports: Default::default() };
+        let draft = Draft {
+            manifest,
+            weights,
+            evaluation: serde_json::json!({}),
+            card: String::new(),
+            reports: Default::default(),
+        };
         self.open().publish(name, draft).unwrap().version
     }
 

@@ -11,8 +11,8 @@ use serde::Serialize;
 use train::config::TrainConfig;
 use train::data::{DataSet, Part};
 use train::evaluate::{
-    EvaluateError, Evaluation, Outcome, PrecisionReport, Scored, compare_precisions, data_config_for, data_for,
-    data_with_seed, evaluate_outcomes, packed_config, packed_data,
+    EvaluateError, Evaluation, Outcome, PrecisionReport, Scored, compare_precisions, data_config_for,
+    data_for, data_with_seed, evaluate_outcomes, packed_config, packed_data,
 };
 
 use super::{device, failure, summary};

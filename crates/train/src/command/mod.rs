@@ -1,7 +1,6 @@
 //! The subcommands: what a person types, and what is printed.
 
 pub(crate) mod bench;
-mod clock;
 pub(crate) mod data;
 mod device;
 pub(crate) mod devices;

@@ -17,7 +17,7 @@ use train::run::{REPORT_FILE, RunDirectory};
 use super::narrator::Narrator;
 use super::progress::{self, Display, ProgressKind};
 use super::resolve::{self, Overrides};
-use super::{clock, failure, summary};
+use super::{failure, summary};
 
 /// Trains a network as a configuration says, scores it on the test split, writes a report, packs it.
 ///
@@ -207,7 +207,7 @@ impl Session<'_> {
             publish,
             resume,
             dry_run,
-            now: clock::now(),
+            now: cli::now(),
         };
         let display = Display::new(self.printer, self.arguments.progress);
         let mut observer = Narrator::new(self.printer, display.clone(), &resolved.config, dry_run);

@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     ValidationSplit = 4,
     /// Data that the project makes.
     Generate = 5,
+    /// Which samples of a split are looked at, where not all are.
+    Sample = 6,
 }
 
 /// The stream of one decision.
@@ -72,6 +74,16 @@ pub fn order(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
     order
 }
 
+/// `count` of the given indices, or all where there are fewer, each equally likely; in ascending order.
+#[must_use]
+pub fn draw(indices: &[usize], count: usize, seed: u64) -> Vec<usize> {
+    let mut drawn = indices.to_vec();
+    shuffle(&mut drawn, &mut stream(seed, Purpose::Sample, 0, 0));
+    drawn.truncate(count);
+    drawn.sort_unstable();
+    drawn
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +98,17 @@ mod tests {
         assert_eq!(sorted, (0..100).collect::<Vec<_>>());
         // Pinned: a run that is resumed with a newer build must see the same order.
         assert_eq!(order(8, 1, 1), [4, 1, 3, 7, 5, 0, 6, 2]);
+    }
+
+    #[test]
+    fn samples_are_drawn_without_repeating_any() {
+        let indices: Vec<usize> = (0..50).map(|index| 3 * index).collect();
+        let drawn = draw(&indices, 20, 1);
+        assert!(drawn.len() == 20 && drawn.is_sorted_by(|a, b| a < b), "{drawn:?}");
+        assert!(drawn.iter().all(|index| indices.contains(index)));
+        assert_eq!(drawn, draw(&indices, 20, 1));
+        assert_ne!(drawn, draw(&indices, 20, 2));
+        assert_eq!(draw(&indices, 99, 1), indices);
     }
 
     #[test]

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use network::Task;
 
 pub use self::config::{DataConfig, SourceKind};
-pub use self::draws::order;
+pub use self::draws::{draw, order};
 pub use self::error::DataError;
 pub use self::loader::Loader;
 use self::opened::Opened;

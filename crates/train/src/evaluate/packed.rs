@@ -59,7 +59,11 @@ pub fn data_for(config: &DataConfig, manifest: &Manifest) -> Result<DataSet, Pac
 ///
 /// # Errors
 /// As [`data_for`].
-pub fn data_with_seed(config: &DataConfig, seed: u64, manifest: &Manifest) -> Result<DataSet, PackedDataError> {
+pub fn data_with_seed(
+    config: &DataConfig,
+    seed: u64,
+    manifest: &Manifest,
+) -> Result<DataSet, PackedDataError> {
     let data = data::load(&sized(config, &manifest.preprocess), seed)?;
     Ok(align(data, &manifest.postprocess)?)
 }

@@ -83,7 +83,8 @@ fn a_model_that_overflows_in_half_precision_fails_the_gate() {
         }
     }
     let evaluation = serde_json::Value::Null;
-    let draft = artifact::Draft { manifest, weights, evaluation, card: String::new(), reports: Default::default() };
+    let draft =
+        artifact::Draft { manifest, weights, evaluation, card: String::new(), reports: Default::default() };
     registry.publish("digits", draft).unwrap();
 
     let command = ["evaluate", "digits@2", "--config", "config.toml", "--precision", "f16"];

@@ -3,7 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Now in RFC 3339, UTC; `None` when the clock stands before 1970.
-pub(super) fn now() -> Option<String> {
+#[must_use]
+pub fn now() -> Option<String> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
     Some(rfc3339(seconds))
 }
