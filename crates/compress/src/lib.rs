@@ -3,9 +3,11 @@
 //! [`quantize::quantize`] is static post-training quantization to int8: batch normalisation is folded into the
 //! weights, activations are calibrated on training samples ([`calibrate`]), layers that are slower or too lossy in
 //! int8 stay floats, and what comes out is scored and timed beside what went in ([`compare`]). It deliberately
-//! prints nothing and packs nothing by itself: [`quantize::Quantized::draft`] is for its caller to publish.
+//! prints nothing and packs nothing by itself: [`pack::draft`] is for its caller to publish.
 
 pub mod calibrate;
 pub mod compare;
 pub mod config;
+pub mod pack;
 pub mod quantize;
+pub mod report;

@@ -1,2 +1,28 @@
-//! The command `compress`.
-fn main() {}
+//! The command `compress`: smaller, faster models, and what that costs.
+
+mod command;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Makes models small and fast.
+#[derive(Debug, Parser)]
+#[command(name = "compress", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Quantize a model of floats to int8, calibrated on its training data.
+    Quantize(command::quantize::QuantizeArguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    cli::run(|| match arguments.command {
+        Command::Quantize(arguments) => command::quantize::run(&arguments),
+    })
+}
