@@ -19,10 +19,11 @@ pub(crate) enum Binary {
     Train,
     Predict,
     Serve,
+    Compress,
 }
 
 impl Binary {
-    const ALL: [Binary; 3] = [Binary::Train, Binary::Predict, Binary::Serve];
+    const ALL: [Binary; 4] = [Binary::Train, Binary::Predict, Binary::Serve, Binary::Compress];
 
     /// The name of the package and of its program.
     pub(crate) fn name(self) -> &'static str {
@@ -30,6 +31,7 @@ impl Binary {
             Binary::Train => "train",
             Binary::Predict => "predict",
             Binary::Serve => "serve",
+            Binary::Compress => "compress",
         }
     }
 }
@@ -81,14 +83,16 @@ impl Binaries {
         // The output of Cargo belongs to stderr, where it goes anyway; stdout is for results.
         cargo.stdin(Stdio::null()).stdout(Stdio::null());
         let status = if missing.is_some() {
-            note(&format!("building train, predict and serve{with}; the first time takes minutes …"));
+            note(&format!(
+                "building train, predict, serve and compress{with}; the first time takes minutes …"
+            ));
             cargo.status()
         } else {
             // Nearly always there is nothing to do, and then nothing is said.
             cargo.arg("--quiet");
             let _patience = say_after(
                 Duration::from_secs(2),
-                format!("bringing train, predict and serve{with} up to date …"),
+                format!("bringing train, predict, serve and compress{with} up to date …"),
             );
             cargo.status()
         };

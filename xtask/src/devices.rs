@@ -80,7 +80,7 @@ impl Needed {
             "auto" => automatic(around),
             device => (Some(device.split(':').next().unwrap_or(device)), None),
         };
-        // One list for all three programs: built together, they share one build of Burn.
+        // One list for all programs that have devices: built together, they share one build of Burn.
         let (device, features): (_, &[&str]) = match device {
             Some("ndarray") => (Some("ndarray"), &["train/ndarray", "predict/ndarray", "serve/ndarray"]),
             Some("vulkan") => (Some("vulkan"), &["train/vulkan", "predict/vulkan", "serve/vulkan"]),
@@ -109,6 +109,8 @@ fn device(
         (Binary::Train, _) => flag,
         (Binary::Predict, _) => flag.or_else(|| around.variable("BRAZIER_PREDICT_DEVICE").map(str::to_owned)),
         (Binary::Serve, _) => serving(arguments, flag, around),
+        // It measures what runs on the processor.
+        (Binary::Compress, _) => None,
     }
 }
 

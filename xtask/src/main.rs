@@ -49,15 +49,20 @@ enum Command {
     /// Score a packaged model.
     #[command(disable_help_flag = true)]
     Evaluate(Forwarded),
+    /// Make the next version of a packaged model in int8, and show what that costs and gains.
+    #[command(disable_help_flag = true)]
+    Quantize(Forwarded),
     /// Answer inputs from files or standard input with a packaged model.
     #[command(disable_help_flag = true)]
     Predict(Forwarded),
     /// Fetch public data sets, and look at data before training on it.
     #[command(disable_help_flag = true)]
     Data(Forwarded),
-    /// Measure speed, beside PyTorch where there is one.
-    #[command(disable_help_flag = true)]
-    Bench(Forwarded),
+    /// Measure speed, beside that of others.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// List the devices that are compiled in and those that this machine has, and why one is missing.
     #[command(disable_help_flag = true)]
     Devices(Forwarded),
@@ -75,6 +80,16 @@ enum Command {
     Ci(ci::Ci),
     /// Write the JSON schemas that are committed, or check that they are fresh.
     Schema(schema::Schema),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Training steps, beside PyTorch where there is one.
+    #[command(disable_help_flag = true)]
+    Train(Forwarded),
+    /// Forward passes of the CPU engine, beside ONNX Runtime where there is one.
+    #[command(disable_help_flag = true)]
+    Engine(Forwarded),
 }
 
 /// What is passed on, word for word, to the program that knows it.
@@ -96,8 +111,18 @@ fn main() -> std::process::ExitCode {
             Command::Evaluate(forwarded) => {
                 binaries.hand_over(Binary::Train, &["evaluate"], &forwarded.arguments)
             }
+            Command::Quantize(forwarded) => {
+                binaries.hand_over(Binary::Compress, &["quantize"], &forwarded.arguments)
+            }
             Command::Data(forwarded) => binaries.hand_over(Binary::Train, &["data"], &forwarded.arguments),
-            Command::Bench(forwarded) => binaries.hand_over(Binary::Train, &["bench"], &forwarded.arguments),
+            Command::Bench { what } => match what {
+                Bench::Train(forwarded) => {
+                    binaries.hand_over(Binary::Train, &["bench", "train"], &forwarded.arguments)
+                }
+                Bench::Engine(forwarded) => {
+                    binaries.hand_over(Binary::Compress, &["bench", "engine"], &forwarded.arguments)
+                }
+            },
             Command::Devices(forwarded) => {
                 binaries.hand_over(Binary::Train, &["devices"], &forwarded.arguments)
             }

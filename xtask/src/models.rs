@@ -3,6 +3,7 @@
 mod compare;
 mod export;
 mod list;
+mod profile;
 mod show;
 mod verify;
 
@@ -85,6 +86,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Compile a version for the CPU engine and tell what runs how: method, work, bytes and time of each layer.
+    Profile {
+        /// Which version, such as digits@2 or digits@production.
+        #[arg(value_name = "NAME[@VERSION]")]
+        model: ModelRef,
+        #[command(flatten)]
+        profile: profile::Arguments,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Write a version in a format of others: ONNX for any runtime, safetensors for the weights.
     Export {
         /// Which version, such as digits@2 or digits@production.
@@ -141,6 +152,9 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> anyhow::R
         }
         Command::Diff { before, after, place } => {
             compare::run(&place.open(root)?, &before, &after, printer)?;
+        }
+        Command::Profile { model, profile, place } => {
+            profile::run(&place.open(root)?, &model, &profile, printer)?;
         }
         Command::Export { model, export, place } => {
             export::run(&place.open(root)?, &model, &export, root, printer)?;

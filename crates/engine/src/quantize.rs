@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use network::Affine;
+use network::{Affine, Quantization, Tensor, Weights};
 
 use crate::error::CompileError;
 use crate::fuse::is_depthwise;
@@ -22,6 +22,19 @@ pub struct Plan {
     /// The values that such layers read or write, by the name of the layer (the last of those that are fused)
     /// or of the input.
     pub values: BTreeMap<String, Affine>,
+}
+
+impl Plan {
+    /// The plan of a package: its quantization, and the scales in the record that holds integers.
+    #[must_use]
+    pub fn new(quantization: &Quantization, record: &Weights) -> Self {
+        let scales = |layer: &String| {
+            let scales = record.get(&format!("{layer}.scale")).and_then(Tensor::as_f32).unwrap_or_default();
+            (layer.clone(), scales.to_vec())
+        };
+        let layers = quantization.layers.iter().map(scales).collect();
+        Self { layers, values: quantization.activations.clone() }
+    }
 }
 
 /// Marks the layers and values of the plan in the graph, and adds what quantizes at the borders.

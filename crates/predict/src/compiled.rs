@@ -1,14 +1,13 @@
 //! A network on the CPU engine: compiled once, shared by all threads.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use engine::{Isa, Options, Plan, Pool, Program, Scratch};
 use model::{DeviceError, DeviceSpec};
 use network::quantization::{Quantization, dequantize};
-use network::{Network, Tensor, Weights};
+use network::{Network, Weights};
 
 use crate::error::PredictError;
 
@@ -32,7 +31,7 @@ impl Compiled {
             Some(quantization) => {
                 let floats =
                     dequantize(network, quantization, weights).map_err(artifact::RecordError::from)?;
-                Program::compile_int8(network, &floats, &plan(quantization, weights), Options::default())
+                Program::compile_int8(network, &floats, &Plan::new(quantization, weights), Options::default())
             }
         };
         Ok(Self { program: program?, scratches: Mutex::default() })
@@ -56,16 +55,6 @@ impl Compiled {
         self.scratches.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
         Ok(outputs)
     }
-}
-
-/// The plan of an int8 package in the engine's words.
-pub(crate) fn plan(quantization: &Quantization, weights: &Weights) -> Plan {
-    let scales = |layer: &String| {
-        let scales = weights.get(&format!("{layer}.scale")).and_then(Tensor::as_f32).unwrap_or_default();
-        (layer.clone(), scales.to_vec())
-    };
-    let layers: BTreeMap<String, Vec<f32>> = quantization.layers.iter().map(scales).collect();
-    Plan { layers, values: quantization.activations.clone() }
 }
 
 fn failed(panic: &(dyn Any + Send)) -> PredictError {

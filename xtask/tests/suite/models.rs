@@ -225,6 +225,116 @@ fn comparing() {
     assert!(answer.stderr.contains("`weights.bpk` has 0 bytes instead of"), "{}", answer.stderr);
 }
 
+/// A registry in which `shapes@1` is a package of integers.
+fn int8() -> Models {
+    let models = Models { directory: tempfile::tempdir().unwrap() };
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/artifact/tests/fixtures/package-1.1");
+    fs::create_dir_all(models.version(1)).unwrap();
+    for entry in fs::read_dir(&fixture).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), models.version(1).join(entry.file_name())).unwrap();
+    }
+    models
+}
+
+#[test]
+fn profiling() {
+    let models = Models::new();
+    let answer = models.run("profile shapes@1");
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));
+    for part in ["shapes@1 on one thread with ", "conv1", "total", "compiled in ", "packed weights"] {
+        assert!(answer.stdout.contains(part), "{part}: {}", answer.stdout);
+    }
+    let json = models.run("profile shapes@1 --json").json();
+    assert_eq!((&json["packed"], &json["runs_on_burn"]), (&json!(false), &json!(null)));
+    let precisions = |json: &Value| -> Vec<(String, Value)> {
+        let steps = json["profile"]["steps"].as_array().unwrap().iter();
+        let layer = |step: &Value| step["layers"][0].as_str().unwrap().to_owned();
+        steps
+            .filter(|step| step["macs"].as_u64() > Some(0))
+            .map(|step| (layer(step), step["precision"].clone()))
+            .collect()
+    };
+    let told = |layers: [(&str, &str); 3]| layers.map(|(layer, kind)| (layer.to_owned(), json!(kind)));
+    let floats = [("conv1", "f32"), ("block1.conv", "f32"), ("dense1", "f32")];
+    assert_eq!(precisions(&json), told(floats));
+
+    let json = int8().run("profile shapes@1 --json").json();
+    let plan = [("conv1", "int8"), ("block1.conv", "f32"), ("dense1", "int8")];
+    assert_eq!(precisions(&json), told(plan));
+
+    // The package of an older version keeps none; a name that is wrong is said to be.
+    let answer = models.run("profile shapes@1 --packed");
+    assert_eq!(answer.code, 2);
+    assert!(answer.stderr.contains("shapes@1 keeps no profile"), "{}", answer.stderr);
+    assert_eq!(models.run("profile shapes@9").code, 2);
+}
+
+#[test]
+fn a_profile_is_kept_in_a_package() {
+    let models = Models::new();
+    let json = models.run("profile shapes@1 --json").json();
+    let mut kept = json["profile"].clone();
+    kept["processor"] = json!("a machine far away");
+    let registry = artifact::Registry::open(models.directory.path()).unwrap();
+    let package = registry.package(&"shapes@1".parse().unwrap()).unwrap();
+    let draft = artifact::Draft {
+        manifest: package.manifest().clone(),
+        weights: package.weights().unwrap(),
+        evaluation: json!(null),
+        card: String::new(),
+        reports: [("profile.json".to_owned(), kept.clone())].into(),
+    };
+    registry.publish("shapes", draft).unwrap();
+    let answer = models.run("profile shapes@3 --packed");
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));
+    assert!(answer.stdout.contains("a machine far away"), "{}", answer.stdout);
+    let json = models.run("profile shapes@3 --packed --json").json();
+    assert_eq!((&json["profile"], &json["packed"]), (&kept, &json!(true)));
+}
+
+/// The engine has an end: a sample of more values than its offsets reach.
+#[test]
+fn what_cannot_be_compiled_is_told() {
+    let models = Models::new();
+    let spec = json!({
+        "inputs": [{"name": "input", "shape": [1, 8192, 8192]}],
+        "layers": [
+            {"name": "pool", "type": "global_avg_pool"},
+            {"name": "dense", "type": "dense", "units": 3},
+        ],
+    });
+    let network = network::Network::new(serde_json::from_value(spec).unwrap()).unwrap();
+    let registry = artifact::Registry::open(models.directory.path()).unwrap();
+    let package = registry.package(&"shapes@1".parse().unwrap()).unwrap();
+    let mut preprocess = serde_json::to_value(&package.manifest().preprocess).unwrap();
+    (preprocess["height"], preprocess["width"]) = (json!(8192), json!(8192));
+    let preprocess = serde_json::from_value(preprocess).unwrap();
+    let postprocess = package.manifest().postprocess.clone();
+    let weight = |parameter: &network::Parameter| {
+        let values = vec![0.5; parameter.len()];
+        let tensor = network::Tensor::from_f32(parameter.shape.clone(), values).unwrap();
+        (parameter.key.clone(), tensor)
+    };
+    let draft = artifact::Draft {
+        manifest: artifact::Manifest::new("shapes", &network, preprocess, postprocess),
+        weights: network.parameters().map(weight).collect(),
+        evaluation: json!(null),
+        card: String::new(),
+        reports: Default::default(),
+    };
+    registry.publish("shapes", draft).unwrap();
+    let answer = models.run("profile shapes@3");
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));
+    assert!(
+        answer.stdout.contains("shapes@3 runs on Burn as a whole") && answer.stdout.contains("layer `pool`"),
+        "{}",
+        answer.stdout
+    );
+    let json = models.run("profile shapes@3 --json").json();
+    assert!(json["profile"].is_null() && json["runs_on_burn"].is_string(), "{json}");
+}
+
 #[test]
 fn exporting() {
     let models = Models::new();

@@ -10,18 +10,18 @@ use std::sync::{Mutex, PoisonError};
 /// running it fails with "text file busy".
 static TURN: Mutex<()> = Mutex::new(());
 
-/// A directory with xtask and three programs in it, which are shell scripts.
+/// A directory with xtask and the programs in it, which are shell scripts.
 pub(crate) struct Stage {
     directory: tempfile::TempDir,
 }
 
 impl Stage {
-    /// All three programs run `script`, which finds its own name in `$0`.
+    /// All programs run `script`, which finds its own name in `$0`.
     pub(crate) fn new(script: &str) -> Stage {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let stage = Stage { directory: tempfile::tempdir().unwrap() };
         fs::copy(env!("CARGO_BIN_EXE_xtask"), stage.path("xtask")).unwrap();
-        for name in ["train", "predict", "serve"] {
+        for name in ["train", "predict", "serve", "compress"] {
             stage.script(name, script);
         }
         stage

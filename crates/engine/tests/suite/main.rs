@@ -4,6 +4,7 @@
 mod bf16;
 mod int8;
 mod presets;
+mod profile;
 mod random_networks;
 mod reference;
 mod simulated;
