@@ -206,6 +206,9 @@ pub(crate) struct Life {
     pub(crate) first: usize,
     pub(crate) last: usize,
     pub(crate) floats: usize,
+    /// Values with the same frame around them have the same number here. Only they share a place, so that the
+    /// frame is filled once and stays.
+    pub(crate) frame: Option<usize>,
 }
 
 /// Gives each value a place so that no two that live at once overlap, the largest first, each as low as it
@@ -216,7 +219,10 @@ pub(crate) fn place(mut lives: Vec<Life>) -> (Vec<(ValueId, usize)>, usize) {
     let mut size = 0;
     for life in lives {
         let floats = life.floats.next_multiple_of(16);
-        let at_once = |other: &Life| other.first <= life.last && life.first <= other.last;
+        // Those of one frame are of one size, so their places are the same or apart.
+        let at_once = |other: &Life| {
+            other.frame != life.frame || (other.first <= life.last && life.first <= other.last)
+        };
         let mut taken: Vec<(usize, usize)> = placed
             .iter()
             .filter(|(other, _)| at_once(other))

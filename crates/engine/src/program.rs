@@ -9,9 +9,10 @@ use crate::buffer::Arena;
 use crate::error::{CompileError, RunError};
 use crate::graph::Graph;
 use crate::isa::Isa;
+use crate::layout::View;
 use crate::pool::Pool;
 use crate::quantize::Plan;
-use crate::spread::{Run, observe, spread, time};
+use crate::spread::{Run, fill_frames, observe, spread, time};
 use crate::step::{Step, WindowKind, Work};
 use crate::{fuse, halves, lower, quantize};
 
@@ -69,6 +70,7 @@ pub struct Program {
     rows: usize,
     arena: usize,
     workspace: usize,
+    frames: Vec<(View, u8)>,
 }
 
 /// An input or output: its name and the values of one sample.
@@ -158,6 +160,7 @@ impl Program {
             rows: lowered.rows,
             arena: lowered.arena,
             workspace: lowered.workspace,
+            frames: lowered.frames,
         })
     }
 
@@ -242,7 +245,11 @@ impl Program {
     /// Memory for runs on up to `threads` threads.
     #[must_use]
     pub fn scratch_for(&self, threads: usize) -> Scratch {
-        let lane = || Lane { arena: Arena::zeros(self.arena), workspace: Arena::zeros(self.workspace) };
+        let lane = || {
+            let lane = Lane { arena: Arena::zeros(self.arena), workspace: Arena::zeros(self.workspace) };
+            fill_frames(&lane, self.isa, self.rows, &self.frames);
+            lane
+        };
         Scratch { program: self.id, lanes: (0..threads.max(1)).map(|_| lane()).collect() }
     }
 
@@ -384,7 +391,6 @@ fn weight_bytes(step: &Step) -> usize {
 
 fn method(work: &Work) -> String {
     match work {
-        Work::Clear(..) => "clear".to_owned(),
         Work::Copy { .. } | Work::Export { .. } => "copy".to_owned(),
         Work::Gemm(step) => {
             let name = if step.dense { "dense" } else { "direct" };
