@@ -107,6 +107,13 @@ pub(crate) unsafe fn run(step: &Step, env: &Env<'_>, share: Share) {
     unsafe {
         match &step.work {
             Work::Quantize { from, to, affine } => bytes::quantize(env, from, to, *affine),
+            Work::Round { input, to } => {
+                for row in 0..env.rows {
+                    let target = env.target(to).add(row * to.sample);
+                    copy_row(env, &CopyFrom::Input(*input, to.size), row, target, to.steps);
+                    copy::round(target, to.steps, to.size);
+                }
+            }
             Work::Gemm8(step) => bytes::product(step, env, share),
             Work::Copy { from, to } => {
                 for row in 0..env.rows {

@@ -163,7 +163,10 @@ impl Lowering<'_> {
         let macs = |name: &String| {
             self.network.layers().iter().find(|info| info.name == *name).map_or(0, |info| info.macs)
         };
-        let copies = matches!(work, Work::Copy { .. } | Work::Export { .. } | Work::Quantize { .. });
+        let copies = matches!(
+            work,
+            Work::Copy { .. } | Work::Export { .. } | Work::Quantize { .. } | Work::Round { .. }
+        );
         let macs = if copies { 0 } else { layers.iter().map(macs).sum() };
         self.steps.push(Step { layers, work, macs, cost });
     }
@@ -268,6 +271,7 @@ impl Lowering<'_> {
                 let affine = self.graph.bytes[node.output].unwrap_or(Affine { scale: 1.0, zero_point: 0 });
                 (Work::Quantize { from, to, affine }, written)
             }
+            Kind::Round => (Work::Round { input: node.input, to }, 2 * to.sample as u64),
             Kind::Flatten => (Work::Copy { from: CopyFrom::Value(from), to }, 16 * written),
         };
         let mut layers = vec![node.name.clone()];

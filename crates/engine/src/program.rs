@@ -397,6 +397,7 @@ fn method(work: &Work) -> String {
             if step.half { format!("{name} bf16") } else { name.to_owned() }
         }
         Work::Quantize { .. } => "quantize".to_owned(),
+        Work::Round { .. } => "round".to_owned(),
         Work::Gemm8(step) if step.dense => "dense int8".to_owned(),
         Work::Gemm8(_) => "direct int8".to_owned(),
         Work::Winograd(step) => format!("winograd {}x{}", step.outputs, step.outputs),

@@ -36,6 +36,11 @@ pub(crate) enum Work {
         to: View,
         affine: Affine,
     },
+    /// From an input of the caller, rounded to bf16.
+    Round {
+        input: usize,
+        to: View,
+    },
     Gemm(Box<GemmStep>),
     Gemm8(Box<Gemm8Step>),
     Winograd(Box<WinogradStep>),
@@ -54,7 +59,10 @@ impl Work {
     pub(crate) fn target(&self) -> Option<&View> {
         match self {
             Self::Export { .. } => None,
-            Self::Copy { to, .. } | Self::Quantize { to, .. } | Self::GlobalPool { to, .. } => Some(to),
+            Self::Copy { to, .. }
+            | Self::Quantize { to, .. }
+            | Self::Round { to, .. }
+            | Self::GlobalPool { to, .. } => Some(to),
             Self::Gemm(step) => Some(&step.to),
             Self::Gemm8(step) => Some(&step.to),
             Self::Winograd(step) => Some(&step.to),
