@@ -106,8 +106,14 @@ pub(crate) unsafe fn run(step: &Step, env: &Env<'_>, share: Share) {
     // SAFETY: passed on.
     unsafe {
         match &step.work {
-            Work::Clear(view, fill) => clear(env, view, *fill),
             Work::Quantize { from, to, affine } => bytes::quantize(env, from, to, *affine),
+            Work::Round { input, to } => {
+                for row in 0..env.rows {
+                    let target = env.target(to).add(row * to.sample);
+                    copy_row(env, &CopyFrom::Input(*input, to.size), row, target, to.steps);
+                    copy::round(target, to.steps, to.size);
+                }
+            }
             Work::Gemm8(step) => bytes::product(step, env, share),
             Work::Copy { from, to } => {
                 for row in 0..env.rows {
@@ -168,9 +174,11 @@ fn planes([_, height, width]: [usize; 3]) -> Steps {
     Steps { channel: height * width, row: width, pixel: 1 }
 }
 
+/// Fills what is around a value: with zeros, or the byte that stands for zero.
+///
 /// # Safety
 /// As [`run`].
-unsafe fn clear(env: &Env<'_>, view: &View, fill: u8) {
+pub(crate) unsafe fn clear(env: &Env<'_>, view: &View, fill: u8) {
     let [channels, height, width] = view.size;
     let [above, below, left, _] = view.frame;
     let (images, step, pixel) =

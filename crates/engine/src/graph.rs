@@ -70,6 +70,8 @@ pub(crate) enum Kind {
     Flatten,
     /// From floats to bytes.
     Quantize,
+    /// An input of the network rounded to bf16.
+    Round,
 }
 
 /// `[inputs][units]` weights.

@@ -65,7 +65,9 @@ fn made(graph: &mut Graph, source: ValueId, is_output: bool) -> ValueId {
     let name = graph.names[source].clone();
     graph.shapes.push(graph.shapes[source].clone());
     graph.bytes.push(None);
-    let kind = Kind::Map { scale: Vec::new(), shift: Vec::new() };
+    let is_input = source < graph.inputs.len();
+    let map = Kind::Map { scale: Vec::new(), shift: Vec::new() };
+    let kind = if is_input { Kind::Round } else { map };
     graph.nodes.push(Node { rounds: true, ..Node::new(&name, kind, source, copy) });
     graph.names.push(name);
     copy

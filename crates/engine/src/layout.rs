@@ -86,7 +86,7 @@ pub(crate) fn layouts(graph: &Graph, lanes: usize, winograd: bool) -> Vec<View> 
         let readers: Vec<&Node> = graph.nodes.iter().filter(|node| node.input == value).collect();
         let is_rest = graph.nodes.iter().any(|node| node.rest == Some(value));
         let any_layout = |node: &&Node| match &node.kind {
-            Kind::Dense(_) => true,
+            Kind::Dense(_) | Kind::Round => true,
             Kind::Conv(conv) => {
                 let (from, to) = (&graph.shapes[value], conv_output(graph, node));
                 matches!(algorithm(conv, image_size(from), to, lanes, winograd), Algorithm::Direct)
@@ -96,7 +96,10 @@ pub(crate) fn layouts(graph: &Graph, lanes: usize, winograd: bool) -> Vec<View> 
         let is_output = graph.outputs.iter().any(|(_, output)| *output == value);
         let is_bytes = graph.bytes[value].is_some();
         let winograd = winograd && !is_bytes;
-        let planar = is_input && !is_bytes && !is_rest && !is_output && readers.iter().all(any_layout);
+        let is_rounded =
+            graph.nodes.iter().any(|node| node.output == value && matches!(node.kind, Kind::Round));
+        let planar =
+            (is_input || is_rounded) && !is_bytes && !is_rest && !is_output && readers.iter().all(any_layout);
         let mut frame = [0; 4];
         for node in &readers {
             if let Kind::Conv(conv) = &node.kind {
@@ -173,7 +176,8 @@ fn view(graph: &Graph, value: ValueId, lanes: usize, planar: bool, frame: [usize
     let [above, below, left, right] = frame;
     let (rows, columns) = (height + above + below, width + left + right);
     if planar {
-        let place = if frame == [0; 4] { Place::Input(value) } else { Place::Arena(0) };
+        let as_is = value < graph.inputs.len() && frame == [0; 4];
+        let place = if as_is { Place::Input(value) } else { Place::Arena(0) };
         let steps = Steps { channel: rows * columns, row: columns, pixel: 1 };
         let sample = channels * rows * columns;
         let origin = above * columns + left;
@@ -206,6 +210,9 @@ pub(crate) struct Life {
     pub(crate) first: usize,
     pub(crate) last: usize,
     pub(crate) floats: usize,
+    /// Values with the same frame around them have the same number here. Only they share a place, so that the
+    /// frame is filled once and stays.
+    pub(crate) frame: Option<usize>,
 }
 
 /// Gives each value a place so that no two that live at once overlap, the largest first, each as low as it
@@ -216,7 +223,10 @@ pub(crate) fn place(mut lives: Vec<Life>) -> (Vec<(ValueId, usize)>, usize) {
     let mut size = 0;
     for life in lives {
         let floats = life.floats.next_multiple_of(16);
-        let at_once = |other: &Life| other.first <= life.last && life.first <= other.last;
+        // Those of one frame are of one size, so their places are the same or apart.
+        let at_once = |other: &Life| {
+            other.frame != life.frame || (other.first <= life.last && life.first <= other.last)
+        };
         let mut taken: Vec<(usize, usize)> = placed
             .iter()
             .filter(|(other, _)| at_once(other))

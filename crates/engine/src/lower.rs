@@ -18,6 +18,8 @@ pub(crate) struct Lowered {
     pub(crate) rows: usize,
     pub(crate) arena: usize,
     pub(crate) workspace: usize,
+    /// The frames and the bytes that they are filled with, once.
+    pub(crate) frames: Vec<(View, u8)>,
 }
 
 /// How many floats of values the steps should keep in flight: about the second-level cache.
@@ -36,7 +38,8 @@ pub(crate) fn lower(
     check_sizes(graph, &views)?;
     let lives = lives(graph, &views);
     // One sample first, to know its footprint; then the block's size; then the places for a whole block.
-    let (_, footprint) = layout::place(lives.clone());
+    let bare = lives.iter().map(|life| Life { frame: None, ..*life }).collect();
+    let (_, footprint) = layout::place(bare);
     let rows = rows.unwrap_or_else(|| (BLOCK_FLOATS / footprint.max(1)).clamp(1, MOST_ROWS));
     let whole = lives.into_iter().map(|life| Life { floats: life.floats * rows, ..life }).collect();
     let (places, arena) = layout::place(whole);
@@ -54,7 +57,8 @@ pub(crate) fn lower(
         _ => 0,
     });
     let workspace = workspace.max().unwrap_or(0);
-    Ok(Lowered { steps: lowering.steps, rows, arena, workspace })
+    let frames = frames(graph, &lowering.views);
+    Ok(Lowered { steps: lowering.steps, rows, arena, workspace, frames })
 }
 
 fn check_sizes(graph: &Graph, views: &[View]) -> Result<(), CompileError> {
@@ -74,6 +78,8 @@ fn check_sizes(graph: &Graph, views: &[View]) -> Result<(), CompileError> {
 fn lives(graph: &Graph, views: &[View]) -> Vec<Life> {
     let mut lives: Vec<Life> = Vec::new();
     let end = graph.nodes.len() + 1;
+    // What tells frames apart: the layout and the filling.
+    let mut kinds = Vec::new();
     for (value, view) in views.iter().enumerate() {
         if matches!(view.place, Place::Input(_)) {
             continue;
@@ -89,9 +95,33 @@ fn lives(graph: &Graph, views: &[View]) -> Vec<Life> {
         if graph.outputs.iter().any(|(_, output)| *output == value) {
             last = end;
         }
-        lives.push(Life { value, first, last, floats: view.floats() });
+        let frame = view.has_frame().then(|| {
+            let kind = (view.size, view.frame, view.steps.pixel, view.planar, view.bytes, fill(graph, value));
+            kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            })
+        });
+        lives.push(Life { value, first, last, floats: view.floats(), frame });
     }
     lives
+}
+
+/// The byte that stands for zero in a value.
+fn fill(graph: &Graph, value: ValueId) -> u8 {
+    graph.bytes[value].map_or(0, |affine| affine.zero_point)
+}
+
+/// One value for each place that has a frame.
+fn frames(graph: &Graph, views: &[View]) -> Vec<(View, u8)> {
+    let mut frames: Vec<(View, u8)> = Vec::new();
+    for (value, view) in views.iter().enumerate() {
+        let is_known = |(known, _): &(View, u8)| known.place == view.place;
+        if view.has_frame() && matches!(view.place, Place::Arena(_)) && !frames.iter().any(is_known) {
+            frames.push((*view, fill(graph, value)));
+        }
+    }
+    frames
 }
 
 pub(crate) struct Lowering<'a> {
@@ -113,7 +143,6 @@ impl Lowering<'_> {
             if matches!(view.place, Place::Input(_)) || !used {
                 continue;
             }
-            self.clear(input);
             let from = CopyFrom::Input(input, view.size);
             let work = match self.graph.bytes[input] {
                 Some(affine) => Work::Quantize { from, to: view, affine },
@@ -130,19 +159,14 @@ impl Lowering<'_> {
         }
     }
 
-    fn clear(&mut self, value: ValueId) {
-        let view = self.views[value];
-        if view.has_frame() {
-            let zero = self.graph.bytes[value].map_or(0, |affine| affine.zero_point);
-            self.push(Vec::new(), Work::Clear(view, zero), 0);
-        }
-    }
-
     fn push(&mut self, layers: Vec<String>, work: Work, cost: u64) {
         let macs = |name: &String| {
             self.network.layers().iter().find(|info| info.name == *name).map_or(0, |info| info.macs)
         };
-        let copies = matches!(work, Work::Copy { .. } | Work::Export { .. } | Work::Quantize { .. });
+        let copies = matches!(
+            work,
+            Work::Copy { .. } | Work::Export { .. } | Work::Quantize { .. } | Work::Round { .. }
+        );
         let macs = if copies { 0 } else { layers.iter().map(macs).sum() };
         self.steps.push(Step { layers, work, macs, cost });
     }
@@ -156,7 +180,6 @@ impl Lowering<'_> {
     fn node(&mut self, node: &Node) -> Result<(), CompileError> {
         let (from, to) = (self.views[node.input], self.views[node.output]);
         let rest = node.rest.map(|value| self.views[value]);
-        self.clear(node.output);
         let channels = padded(to.size[0], self.lanes);
         let written = self.vectors(node.output);
         let (work, cost) = match &node.kind {
@@ -248,6 +271,7 @@ impl Lowering<'_> {
                 let affine = self.graph.bytes[node.output].unwrap_or(Affine { scale: 1.0, zero_point: 0 });
                 (Work::Quantize { from, to, affine }, written)
             }
+            Kind::Round => (Work::Round { input: node.input, to }, 2 * to.sample as u64),
             Kind::Flatten => (Work::Copy { from: CopyFrom::Value(from), to }, 16 * written),
         };
         let mut layers = vec![node.name.clone()];

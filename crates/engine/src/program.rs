@@ -10,9 +10,10 @@ use crate::buffer::Arena;
 use crate::error::{CompileError, RunError};
 use crate::graph::Graph;
 use crate::isa::Isa;
+use crate::layout::View;
 use crate::pool::Pool;
 use crate::quantize::Plan;
-use crate::spread::{Run, observe, spread, time};
+use crate::spread::{Run, fill_frames, observe, spread, time};
 use crate::step::{Step, WindowKind, Work};
 use crate::{fuse, halves, lower, quantize};
 
@@ -71,6 +72,7 @@ pub struct Program {
     rows: usize,
     arena: usize,
     workspace: usize,
+    frames: Vec<(View, u8)>,
 }
 
 /// An input or output: its name and the values of one sample.
@@ -161,6 +163,7 @@ impl Program {
             rows: lowered.rows,
             arena: lowered.arena,
             workspace: lowered.workspace,
+            frames: lowered.frames,
         })
     }
 
@@ -251,7 +254,11 @@ impl Program {
     /// Memory for runs on up to `threads` threads.
     #[must_use]
     pub fn scratch_for(&self, threads: usize) -> Scratch {
-        let lane = || Lane { arena: Arena::zeros(self.arena), workspace: Arena::zeros(self.workspace) };
+        let lane = || {
+            let lane = Lane { arena: Arena::zeros(self.arena), workspace: Arena::zeros(self.workspace) };
+            fill_frames(&lane, self.isa, self.rows, &self.frames);
+            lane
+        };
         Scratch { program: self.id, lanes: (0..threads.max(1)).map(|_| lane()).collect() }
     }
 
@@ -393,13 +400,13 @@ fn weight_bytes(step: &Step) -> usize {
 
 fn method(work: &Work) -> String {
     match work {
-        Work::Clear(..) => "clear".to_owned(),
         Work::Copy { .. } | Work::Export { .. } => "copy".to_owned(),
         Work::Gemm(step) => {
             let name = if step.dense { "dense" } else { "direct" };
             if step.half { format!("{name} bf16") } else { name.to_owned() }
         }
         Work::Quantize { .. } => "quantize".to_owned(),
+        Work::Round { .. } => "round".to_owned(),
         Work::Gemm8(step) if step.dense => "dense int8".to_owned(),
         Work::Gemm8(_) => "direct int8".to_owned(),
         Work::Winograd(step) => format!("winograd {}x{}", step.outputs, step.outputs),

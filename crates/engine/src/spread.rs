@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::exec::{self, Env, Share, units};
 use crate::isa::Isa;
+use crate::layout::View;
 use crate::pool::{Pool, wait};
 use crate::program::Lane;
 use crate::step::Step;
@@ -105,13 +106,29 @@ pub(crate) fn spread(run: &Run<'_>, pool: Option<&Pool>) {
     }
     for first in (0..rows).step_by(block) {
         let rows = block.min(rows - first);
-        let team = Team { shared, rows, threads, progress: AtomicU64::new(0), done: AtomicUsize::new(0) };
+        let team = Team {
+            shared,
+            rows,
+            threads,
+            progress: Apart(AtomicU64::new(0)),
+            done: Apart(AtomicUsize::new(0)),
+        };
         pool.run(&|thread| {
             if thread < threads {
                 let env = team.shared.env(rows, first, 0, thread);
                 if thread == 0 { team.lead(&env) } else { team.follow(thread, &env) }
             }
         });
+    }
+}
+
+/// Fills the frames around the values of a new lane with room for `rows` samples.
+pub(crate) fn fill_frames(lane: &Lane, isa: Isa, rows: usize, frames: &[(View, u8)]) {
+    let (arena, workspace) = (lane.arena.as_ptr(), lane.workspace.as_ptr());
+    let env = Env { isa, rows, first: 0, arena, workspace, inputs: &[], outputs: &[] };
+    for (view, fill) in frames {
+        // SAFETY: the views were placed in this arena for so many rows, and nobody else has it yet.
+        unsafe { exec::clear(&env, view, *fill) };
     }
 }
 
@@ -150,10 +167,14 @@ struct Team<'a> {
     rows: usize,
     threads: usize,
     /// The step that is shared now, counted from 1, and in the lower half a bit for each share that is taken.
-    progress: AtomicU64,
+    progress: Apart<AtomicU64>,
     /// Shares of that step that are complete.
-    done: AtomicUsize,
+    done: Apart<AtomicUsize>,
 }
+
+/// On cache lines of its own: whoever waits for the one must not hold up who counts in the other.
+#[repr(align(128))]
+struct Apart<T>(T);
 
 const END: u64 = u64::MAX;
 /// A bit for each.
@@ -162,12 +183,12 @@ const MOST_SHARES: usize = 32;
 impl Team<'_> {
     /// Into how many shares a step is cut; 1: the leader runs it alone.
     fn shares(&self, step: &Step) -> usize {
-        let worth = (step.cost.saturating_mul(self.rows as u64) / SHARE).min(2 * self.threads as u64);
+        let worth = (step.cost.saturating_mul(self.rows as u64) / SHARE).min(self.threads as u64);
         units(step, self.rows).min(worth as usize).clamp(1, MOST_SHARES)
     }
 
     fn lead(&self, env: &Env<'_>) {
-        let _end = Ending(&self.progress);
+        let _end = Ending(&self.progress.0);
         for (index, step) in self.shared.steps.iter().enumerate() {
             let count = self.shares(step);
             if count == 1 {
@@ -175,11 +196,11 @@ impl Team<'_> {
                 unsafe { exec::run(step, env, Share::ALL) };
                 continue;
             }
-            self.done.store(0, Ordering::Relaxed);
-            self.progress.store((index as u64 + 1) << 32, Ordering::Release);
+            self.done.0.store(0, Ordering::Relaxed);
+            self.progress.0.store((index as u64 + 1) << 32, Ordering::Release);
             while self.take(index, count, 0, env) {}
             let mut spins = 0;
-            while self.done.load(Ordering::Acquire) < count {
+            while self.done.0.load(Ordering::Acquire) < count {
                 wait(&mut spins);
             }
         }
@@ -188,7 +209,7 @@ impl Team<'_> {
     fn follow(&self, thread: usize, env: &Env<'_>) {
         let mut spins = 0;
         loop {
-            let progress = self.progress.load(Ordering::Acquire);
+            let progress = self.progress.0.load(Ordering::Acquire);
             if progress == END {
                 return;
             }
@@ -211,7 +232,7 @@ impl Team<'_> {
     fn take(&self, index: usize, count: usize, thread: usize, env: &Env<'_>) -> bool {
         let number = index as u64 + 1;
         let own = (thread * count).div_ceil(self.threads)..((thread + 1) * count).div_ceil(self.threads);
-        let mut progress = self.progress.load(Ordering::Acquire);
+        let mut progress = self.progress.0.load(Ordering::Acquire);
         loop {
             if progress == END || progress >> 32 != number {
                 return false;
@@ -221,9 +242,9 @@ impl Team<'_> {
                 return false;
             };
             let taken = progress | 1 << share;
-            match self.progress.compare_exchange(progress, taken, Ordering::AcqRel, Ordering::Acquire) {
+            match self.progress.0.compare_exchange(progress, taken, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
-                    let _done = Done(&self.done);
+                    let _done = Done(&self.done.0);
                     // SAFETY: as in `Shared::block`; the share is this thread's alone, and the steps before
                     // are complete.
                     unsafe { exec::run(&self.shared.steps[index], env, Share { index: share, count }) };

@@ -20,8 +20,6 @@ pub(crate) struct Step {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
-    /// What is around a value: zeros, or the byte that stands for zero.
-    Clear(View, u8),
     /// From an input of the caller, or from one layout to another.
     Copy {
         from: CopyFrom,
@@ -37,6 +35,11 @@ pub(crate) enum Work {
         from: CopyFrom,
         to: View,
         affine: Affine,
+    },
+    /// From an input of the caller, rounded to bf16.
+    Round {
+        input: usize,
+        to: View,
     },
     Gemm(Box<GemmStep>),
     Gemm8(Box<Gemm8Step>),
@@ -55,8 +58,11 @@ impl Work {
     /// The value that it writes.
     pub(crate) fn target(&self) -> Option<&View> {
         match self {
-            Self::Clear(..) | Self::Export { .. } => None,
-            Self::Copy { to, .. } | Self::Quantize { to, .. } | Self::GlobalPool { to, .. } => Some(to),
+            Self::Export { .. } => None,
+            Self::Copy { to, .. }
+            | Self::Quantize { to, .. }
+            | Self::Round { to, .. }
+            | Self::GlobalPool { to, .. } => Some(to),
             Self::Gemm(step) => Some(&step.to),
             Self::Gemm8(step) => Some(&step.to),
             Self::Winograd(step) => Some(&step.to),

@@ -1,6 +1,8 @@
 //! Copies between layouts: a request's planes into the arena, the arena's pixels into an answer.
 #![allow(unsafe_code, reason = "raw loads and stores")]
 
+use crate::halves;
+
 /// One image with the steps between its channels, rows and pixels, in floats.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Steps {
@@ -33,6 +35,23 @@ pub(crate) unsafe fn image(source: *const f32, from: Steps, target: *mut f32, to
                 for c in 0..channels {
                     *place.add(c * to.channel) = *pixel.add(c * from.channel);
                 }
+            }
+        }
+    }
+}
+
+/// Rounds `[channels][height][width]` values to bf16 where they are.
+///
+/// # Safety
+/// The pointer is valid for the image that the steps describe.
+pub(crate) unsafe fn round(target: *mut f32, steps: Steps, size: [usize; 3]) {
+    let [channels, height, width] = size;
+    for (c, y) in (0..channels).flat_map(|c| (0..height).map(move |y| (c, y))) {
+        for x in 0..width {
+            // SAFETY: the indices stay inside the image.
+            unsafe {
+                let value = target.add(c * steps.channel + y * steps.row + x * steps.pixel);
+                *value = halves::round(*value);
             }
         }
     }
