@@ -60,11 +60,14 @@ unsafe fn load<S: Simd, const HALF: bool>(g: &Gemm<'_>, at: usize) -> S::V {
     unsafe { if HALF { S::load_halves(g.weights.cast::<u16>().add(at)) } else { S::load(g.weights.add(at)) } }
 }
 
+/// A sum is made in the order of the taps whatever the shape of the tile, so that a row has the same answer to the
+/// last bit alone and in any batch.
+///
 /// # Safety
 /// As [`Simd`]; every offset lies inside what its pointer points to, `P` positions are left from `at` on, and
 /// `G` panels from `panel` on.
 #[inline(always)]
-unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const U: usize, const HALF: bool>(
+unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const HALF: bool>(
     g: &Gemm<'_>,
     at: usize,
     panel: usize,
@@ -77,68 +80,37 @@ unsafe fn tile<S: Simd, const P: usize, const G: usize, const NV: usize, const U
         for p in 0..P {
             from[p] = g.source.add(*g.positions.get_unchecked(at + p) as usize);
         }
-        let mut sums = [[[[S::splat(0.0); NV]; G]; P]; U];
+        let mut sums = [[[S::splat(0.0); NV]; G]; P];
         if !g.bias.is_null() {
             for n in 0..G {
                 for v in 0..NV {
                     let bias = S::load(g.bias.add((panel + n) * width + v * S::LANES));
                     for p in 0..P {
-                        sums[0][p][n][v] = bias;
+                        sums[p][n][v] = bias;
                     }
                 }
             }
         }
         // Counted in weights, whichever they are.
         let mut weights = panel * panel_size;
-        let mut tap = g.taps.as_ptr();
-        let rounds = g.taps.len() / U;
-        for _ in 0..rounds {
-            for u in 0..U {
-                let step = *tap.add(u) as usize;
-                let mut w = [[S::splat(0.0); NV]; G];
+        for &tap in g.taps {
+            let mut w = [[S::splat(0.0); NV]; G];
+            for n in 0..G {
+                for v in 0..NV {
+                    w[n][v] = load::<S, HALF>(g, weights + n * panel_size + v * S::LANES);
+                }
+            }
+            for p in 0..P {
+                let x = S::splat(*from[p].add(tap as usize));
                 for n in 0..G {
                     for v in 0..NV {
-                        w[n][v] = load::<S, HALF>(g, weights + n * panel_size + u * width + v * S::LANES);
-                    }
-                }
-                for p in 0..P {
-                    let x = S::splat(*from[p].add(step));
-                    for n in 0..G {
-                        for v in 0..NV {
-                            sums[u][p][n][v] = S::mul_add(x, w[n][v], sums[u][p][n][v]);
-                        }
+                        sums[p][n][v] = S::mul_add(x, w[n][v], sums[p][n][v]);
                     }
                 }
             }
-            weights += U * width;
-            tap = tap.add(U);
+            weights += width;
         }
-        if U > 1 {
-            for _ in rounds * U..g.taps.len() {
-                let step = *tap as usize;
-                for p in 0..P {
-                    let x = S::splat(*from[p].add(step));
-                    for n in 0..G {
-                        for v in 0..NV {
-                            let w = load::<S, HALF>(g, weights + n * panel_size + v * S::LANES);
-                            sums[0][p][n][v] = S::mul_add(x, w, sums[0][p][n][v]);
-                        }
-                    }
-                }
-                weights += width;
-                tap = tap.add(1);
-            }
-            for u in 1..U {
-                for p in 0..P {
-                    for n in 0..G {
-                        for v in 0..NV {
-                            sums[0][p][n][v] = S::add(sums[0][p][n][v], sums[u][p][n][v]);
-                        }
-                    }
-                }
-            }
-        }
-        finish::<S, P, G, NV>(g, at, panel, sums[0]);
+        finish::<S, P, G, NV>(g, at, panel, sums);
     }
 }
 
@@ -223,6 +195,18 @@ unsafe fn finish<S: Simd, const P: usize, const G: usize, const NV: usize>(
     }
 }
 
+/// How many panels the next tile of one position takes: as many as make the tiles alike, for a tile is as slow as
+/// a sum of four panels or more, however few it has.
+const fn abreast(left: usize) -> usize {
+    match left {
+        0..=6 => left,
+        7 | 8 => 4,
+        9 | 10 => 5,
+        11 | 12 => 6,
+        _ => 4,
+    }
+}
+
 /// # Safety
 /// As [`tile`], for all positions and panels.
 #[inline(always)]
@@ -230,41 +214,53 @@ unsafe fn panels_of<S: Simd, const NV: usize, const HALF: bool>(g: &Gemm<'_>) {
     // SAFETY: passed on; what is left is counted before every tile.
     unsafe {
         let count = g.positions.len();
-        let (mut panel, end) = g.panels;
-        if count == 1 {
-            // One position: several panels at once, so that enough sums are under way.
-            while S::WIDE && end - panel >= 4 {
-                tile::<S, 1, 4, NV, 1, HALF>(g, 0, panel);
-                panel += 4;
-            }
-            while end - panel >= 2 {
-                tile::<S, 1, 2, NV, 2, HALF>(g, 0, panel);
-                panel += 2;
-            }
-        }
-        for panel in panel..end {
+        let (first, end) = g.panels;
+        let fours = count - count % 4;
+        for panel in first..end {
             let mut at = 0;
-            while at < count {
-                let left = count - at;
+            while at < fours {
+                let left = fours - at;
                 // Twelve positions of two vectors would leave the compiler no register to spare, and it spills.
-                // 16 are two tiles of 8 and 13 to 15 begin with one, rather than leave a sliver.
+                // 16 are two tiles of 8 rather than one and a sliver.
                 let twelve = NV == 1 && (left >= 17 || left == 12);
                 at += if S::WIDE && twelve {
-                    tile::<S, 12, 1, NV, 1, HALF>(g, at, panel);
+                    tile::<S, 12, 1, NV, HALF>(g, at, panel);
                     12
                 } else if S::WIDE && left >= 8 {
-                    tile::<S, 8, 1, NV, 1, HALF>(g, at, panel);
+                    tile::<S, 8, 1, NV, HALF>(g, at, panel);
                     8
-                } else if left >= 4 {
-                    tile::<S, 4, 1, NV, 1, HALF>(g, at, panel);
-                    4
-                } else if left >= 2 {
-                    tile::<S, 2, 1, NV, 2, HALF>(g, at, panel);
-                    2
                 } else {
-                    tile::<S, 1, 1, NV, 4, HALF>(g, at, panel);
-                    1
+                    tile::<S, 4, 1, NV, HALF>(g, at, panel);
+                    4
                 };
+            }
+        }
+        // The last one to three positions: several panels at once, so that enough sums are under way.
+        let mut at = fours;
+        if count - at >= 2 {
+            let mut panel = first;
+            while end - panel >= 2 {
+                tile::<S, 2, 2, NV, HALF>(g, at, panel);
+                panel += 2;
+            }
+            if panel < end {
+                tile::<S, 2, 1, NV, HALF>(g, at, panel);
+            }
+            at += 2;
+        }
+        if at < count {
+            let mut panel = first;
+            while panel < end {
+                let abreast = abreast(end - panel);
+                match abreast {
+                    1 => tile::<S, 1, 1, NV, HALF>(g, at, panel),
+                    2 => tile::<S, 1, 2, NV, HALF>(g, at, panel),
+                    3 => tile::<S, 1, 3, NV, HALF>(g, at, panel),
+                    4 => tile::<S, 1, 4, NV, HALF>(g, at, panel),
+                    5 => tile::<S, 1, 5, NV, HALF>(g, at, panel),
+                    _ => tile::<S, 1, 6, NV, HALF>(g, at, panel),
+                }
+                panel += abreast;
             }
         }
     }
