@@ -1,9 +1,10 @@
 //! Which layers run in int8, and what their bytes mean.
 //!
-//! A value in bytes stands for `(byte − zero_point) · scale` ([`Affine`]); zero itself is a byte, so padding is exact. Weights are
-//! `integer · scale` with one scale per output, the integers in −127..=127. What becomes bytes where is decided
-//! here from the plan alone: a value whose readers are all int8 layers is bytes from the start, written so by
-//! the layer that makes it; any other value stays f32 and is quantized once for those that want bytes.
+//! A value in bytes stands for `(byte − zero_point) · scale` ([`Affine`]); zero itself is a byte, so padding is
+//! exact. Weights are `integer · scale` with one scale per output, the integers in −127..=127. What becomes
+//! bytes where is decided here from the plan alone: a value whose readers are all int8 layers is bytes from the
+//! start, written so by the layer that makes it; any other value stays f32 and is quantized once for those that
+//! want bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

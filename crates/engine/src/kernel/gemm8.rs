@@ -1,8 +1,8 @@
 //! The product in bytes: [`super::gemm`] with u8 activations, i8 weights and i32 sums.
 //!
 //! `sum[p][n] = bias[n] + Σ x[p + tap_k + j] · w[k][n][j]` over groups of four bytes; the activations' zero point
-//! is in the bias. Then the greatest of four when pooled, and in f32 and in this order: `value = sum · scale[n]`, the
-//! addend `+ (rest − rest_zero) · rest_scale`, the activation; and into bytes:
+//! is in the bias. Then the greatest of four when pooled, and in f32 and in this order:
+//! `value = sum · scale[n]`, the addend `+ (rest − rest_zero) · rest_scale`, the activation; and into bytes:
 //! `clamp(round(value) + zero, 0, 255)`, ties to even. No step is fused with another, so that every tier gives
 //! the same bytes.
 #![allow(unsafe_code, reason = "vector instructions and raw loads")]
