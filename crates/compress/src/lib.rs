@@ -5,6 +5,7 @@
 //! int8 stay floats, and what comes out is scored and timed beside what went in ([`compare`]). It deliberately
 //! prints nothing and packs nothing by itself: [`pack::draft`] is for its caller to publish.
 
+pub mod bench;
 pub mod calibrate;
 pub mod compare;
 pub mod config;

@@ -18,11 +18,15 @@ struct Arguments {
 enum Command {
     /// Quantize a model of floats to int8, calibrated on its training data.
     Quantize(command::quantize::QuantizeArguments),
+    /// Measure how fast the CPU engine is.
+    #[command(subcommand)]
+    Bench(command::bench::BenchCommand),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     cli::run(|| match arguments.command {
         Command::Quantize(arguments) => command::quantize::run(&arguments),
+        Command::Bench(command) => command::bench::run(&command),
     })
 }

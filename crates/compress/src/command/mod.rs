@@ -1,4 +1,5 @@
 //! What the command line does.
 
+pub(crate) mod bench;
 mod failure;
 pub(crate) mod quantize;
