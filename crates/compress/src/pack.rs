@@ -1,6 +1,8 @@
 //! From a quantized network to the draft of a package.
 
-use artifact::manifest::SampleError;
+use std::collections::BTreeMap;
+
+use artifact::manifest::{COMPRESSION_FILE, PROFILE_FILE, SampleError};
 use artifact::{Draft, EvaluationSettings, Lineage, Manifest, Package, Sample};
 use network::RawInput;
 use predict::{PredictError, Predictor};
@@ -8,11 +10,6 @@ use train::evaluate::Evaluation;
 
 use crate::quantize::Quantized;
 use crate::report::Comparison;
-
-/// The name of the file that tells what compression changed.
-pub const COMPRESSION_FILE: &str = "compression.json";
-/// The name of the file that tells what runs how.
-pub const PROFILE_FILE: &str = "profile.json";
 
 /// A package that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +74,10 @@ pub fn draft(
         precision: Some("int8".to_owned()),
         ..parent.lineage.clone()
     };
-    let mut reports = std::collections::BTreeMap::new();
-    reports.insert(COMPRESSION_FILE.to_owned(), serde_json::to_value(comparison)?);
+    let mut reports = BTreeMap::from([(COMPRESSION_FILE.to_owned(), serde_json::to_value(comparison)?)]);
+    if let Some(profile) = predictor.profile() {
+        reports.insert(PROFILE_FILE.to_owned(), serde_json::to_value(profile)?);
+    }
     let evaluation = serde_json::to_value(evaluation)?;
     Ok(Draft { manifest, weights: parts.weights.clone(), evaluation, card: String::new(), reports })
 }

@@ -5,13 +5,14 @@ use crate::graph::{Graph, Kind, Node, ValueId};
 use crate::kernel::Act;
 
 /// Folds batch normalisation into weights, and activations, residual additions and 2×2 maximum pooling into
-/// the epilogue of the operation before them; drops what nobody reads.
-pub(crate) fn fuse(graph: &mut Graph) {
+/// the epilogue of the operation before them; drops what nobody reads. Layers whose weights are `fixed`, being
+/// whole multiples of scales that are given, keep them: what would be folded in stays an operation.
+pub(crate) fn fuse(graph: &mut Graph, fixed: &dyn Fn(&str) -> bool) {
     drop_unread(graph);
     let uses = graph.uses();
     let mut made: Vec<Node> = Vec::with_capacity(graph.nodes.len());
     for node in std::mem::take(&mut graph.nodes) {
-        let Some(node) = lay_onto(&mut made, node, &uses) else { continue };
+        let Some(node) = lay_onto(&mut made, node, &uses, fixed) else { continue };
         made.push(node);
     }
     graph.nodes = made;
@@ -38,7 +39,7 @@ fn maker(made: &[Node], value: ValueId, uses: &[usize]) -> Option<usize> {
 }
 
 /// Changes an earlier operation so that it does `node` too, or gives `node` back.
-fn lay_onto(made: &mut [Node], node: Node, uses: &[usize]) -> Option<Node> {
+fn lay_onto(made: &mut [Node], node: Node, uses: &[usize], fixed: &dyn Fn(&str) -> bool) -> Option<Node> {
     if let Some(rest) = node.rest {
         // An addition goes to the later of its two operands: the other is known by then.
         let makers = [node.input, rest].map(|value| maker(made, value, uses));
@@ -69,7 +70,10 @@ fn lay_onto(made: &mut [Node], node: Node, uses: &[usize]) -> Option<Node> {
             if !open {
                 return Some(node);
             }
-            if !scale.is_empty() && (host.rest.is_some() || !fold(&mut host.kind, scale, shift)) {
+            let folds = |host: &mut Node| {
+                host.rest.is_none() && !fixed(&host.name) && fold(&mut host.kind, scale, shift)
+            };
+            if !scale.is_empty() && !folds(host) {
                 return Some(node);
             }
             if !matches!(host.kind, Kind::Dense(_) | Kind::Conv(_) | Kind::Map { .. } | Kind::Pool { .. }) {

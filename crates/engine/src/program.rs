@@ -142,7 +142,7 @@ impl Program {
             None => Isa::from_environment()?,
         };
         let mut graph = Graph::new(network, weights)?;
-        fuse::fuse(&mut graph);
+        fuse::fuse(&mut graph, &|layer| plan.layers.get(layer).is_some_and(|scales| !scales.is_empty()));
         quantize::apply(&mut graph, plan)?;
         if options.bf16 {
             halves::apply(&mut graph);

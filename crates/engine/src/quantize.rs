@@ -18,7 +18,8 @@ use crate::graph::{Graph, Kind, Node, ValueId};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// The dense and convolution layers that run in int8, with the scale of each output's weights; an empty list
-    /// stands for the greatest weight over 127. Batch normalisation that follows is part of the weights.
+    /// stands for the greatest weight over 127, and then batch normalisation that follows is part of the weights.
+    /// With scales it stays an operation.
     pub layers: BTreeMap<String, Vec<f32>>,
     /// The values that such layers read or write, by the name of the layer (the last of those that are fused)
     /// or of the input.

@@ -3,38 +3,54 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use engine::{Isa, Options, Plan, Pool, Program, Scratch};
+use engine::{Isa, Options, Plan, Pool, Profile, Program, Scratch};
 use model::{DeviceError, DeviceSpec};
 use network::quantization::{Quantization, dequantize};
 use network::{Network, Weights};
 
 use crate::error::PredictError;
 
+/// How often a step is run to be timed.
+const PROFILE_REPEATS: usize = 20;
+
 /// A compiled network with the memory of the threads that run it.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     program: Program,
+    /// How long compiling took.
+    compiling: Duration,
     /// What runs need and nobody uses now. As many are made as calls ever ran at once.
     scratches: Mutex<Vec<Scratch>>,
 }
 
 impl Compiled {
-    /// Compiles a network with the weights of its record: integers and scales where the plan says so.
+    /// Compiles a network with the weights of its record: integers and scales where the plan says so, unless
+    /// `bf16` is the precision of all.
     pub(crate) fn new(
         network: &Network,
         weights: &Weights,
         quantization: Option<&Quantization>,
+        bf16: bool,
     ) -> Result<Self, PredictError> {
+        let start = Instant::now();
+        let options = Options::default().with_bf16(bf16);
         let program = match quantization {
-            None => Program::compile(network, weights, Options::default()),
+            None => Program::compile(network, weights, options)?,
             Some(quantization) => {
                 let floats =
                     dequantize(network, quantization, weights).map_err(artifact::RecordError::from)?;
-                Program::compile_int8(network, &floats, &Plan::new(quantization, weights), Options::default())
+                let plan = if bf16 { Plan::default() } else { Plan::new(quantization, weights) };
+                Program::compile_int8(network, &floats, &plan, options)?
             }
         };
-        Ok(Self { program: program?, scratches: Mutex::default() })
+        Ok(Self { program, compiling: start.elapsed(), scratches: Mutex::default() })
+    }
+
+    /// Times every step, on this thread.
+    pub(crate) fn profile(&self) -> Profile {
+        Profile::measure(&self.program, self.compiling, PROFILE_REPEATS)
     }
 
     pub(crate) fn isa(&self) -> Isa {

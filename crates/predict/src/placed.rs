@@ -4,7 +4,8 @@ use std::fmt;
 use std::iter::once;
 use std::sync::Arc;
 
-use engine::CompileError;
+use engine::{CompileError, Profile};
+
 use model::{DeviceError, DeviceSpec, Lane, Net, Precision, Value};
 use network::quantization::{Quantization, dequantize};
 use network::{Network, Weights};
@@ -57,8 +58,8 @@ impl fmt::Display for Kernels {
 }
 
 impl Placed {
-    /// Builds the network on the device: on `cpu` the engine compiles it; what the engine cannot compile, and every
-    /// other device and precision, is Burn's.
+    /// Builds the network on the device: on `cpu`, in f32 and bf16, the engine compiles it; what the engine cannot
+    /// compile, and every other device and precision, is Burn's.
     pub(crate) fn new(
         network: &Network,
         weights: &Weights,
@@ -69,8 +70,8 @@ impl Placed {
         let placement = Placement { device: lane.device(), precision };
         lane.supports(precision)?;
         let mut reason = None;
-        if placement == Placement::from(DeviceSpec::Cpu) {
-            match Compiled::new(network, weights, quantization) {
+        if placement.device == DeviceSpec::Cpu && precision != Precision::F16 {
+            match Compiled::new(network, weights, quantization, precision == Precision::Bf16) {
                 Ok(compiled) => {
                     let kernels = Kernels::Engine { isa: compiled.isa().name() };
                     return Ok(Self { network: Place::Engine(Box::new(compiled)), placement, kernels });
@@ -96,6 +97,14 @@ impl Placed {
 
     pub(crate) fn kernels(&self) -> &Kernels {
         &self.kernels
+    }
+
+    /// How long each step of the engine takes; nothing where Burn computes.
+    pub(crate) fn profile(&self) -> Option<Profile> {
+        match &self.network {
+            Place::Engine(compiled) => Some(compiled.profile()),
+            Place::Burn(_) => None,
+        }
     }
 
     /// Runs `rows` rows of all inputs, filled up with zeros to `size` rows where the size of a pass matters, and

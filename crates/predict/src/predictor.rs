@@ -1,6 +1,8 @@
 //! The one predictor: from raw inputs to typed answers, by way of prepared tensors and raw outputs.
 
 use artifact::{Manifest, ModelRef, Package, Registry};
+
+use engine::Profile;
 use model::{DeviceSpec, Lane, Precision};
 use network::quantization::Quantization;
 use network::{
@@ -221,6 +223,13 @@ impl Predictor {
     #[must_use]
     pub fn kernels(&self) -> &Kernels {
         self.placed.kernels()
+    }
+
+    /// Measures on this thread what of the network runs how, and how fast; nothing where Burn computes. It takes some
+    /// tens of runs.
+    #[must_use]
+    pub fn profile(&self) -> Option<Profile> {
+        self.placed.profile()
     }
 
     /// Answers raw inputs, in their order: [`Predictor::prepare`], [`Predictor::infer`] and

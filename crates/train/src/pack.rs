@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use artifact::manifest::{MAX_SAMPLES, SampleError};
+use artifact::manifest::{MAX_SAMPLES, PROFILE_FILE, SampleError};
 use artifact::{Draft, EvaluationSettings, FileError, Lineage, Manifest, Sample, SampleInput};
 use model::DeviceSpec;
 use network::RawInput;
@@ -118,13 +118,11 @@ pub fn draft(
         precision: Some("f32".to_owned()),
     };
     let evaluation = serde_json::to_value(evaluation)?;
-    Ok(Draft {
-        manifest,
-        weights: fitted.weights.clone(),
-        evaluation,
-        card: String::new(),
-        reports: Default::default(),
-    })
+    let mut reports = BTreeMap::new();
+    if let Some(profile) = predictor.profile() {
+        reports.insert(PROFILE_FILE.to_owned(), serde_json::to_value(profile)?);
+    }
+    Ok(Draft { manifest, weights: fitted.weights.clone(), evaluation, card: String::new(), reports })
 }
 
 /// Sixteen test samples, as many classes among them as fit, with the logits of the finished model.

@@ -33,6 +33,10 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 pub const WEIGHTS_FILE: &str = "weights.bpk";
 /// The name of the evaluation's file.
 pub const EVALUATION_FILE: &str = "evaluation.json";
+/// The name of the file that tells what of the network runs how, and how fast.
+pub const PROFILE_FILE: &str = "profile.json";
+/// The name of the file that tells what compression changed.
+pub const COMPRESSION_FILE: &str = "compression.json";
 /// The name of the model card's file.
 pub const CARD_FILE: &str = "card.md";
 

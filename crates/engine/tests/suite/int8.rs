@@ -50,6 +50,31 @@ fn all_tiers_agree(network: &Network, rows: usize, tolerance: f32) {
     assert!(off <= tolerance * most, "off by {off} of {most}: {:?}", network.spec());
 }
 
+/// Weights that are whole multiples of given scales are not changed by a normalisation that follows them, here one
+/// that would make them ten times as large as the scales reach.
+#[test]
+fn normalisation_after_weights_with_scales_stays_an_operation() {
+    let json = r#"{"inputs": [{"name": "input", "shape": [3, 9, 9]}], "layers": [
+        {"name": "conv", "type": "conv2d", "channels": 5, "kernel": 3}, {"type": "dropout", "probability": 0.5},
+        {"name": "norm", "type": "batch_norm"}, {"type": "relu"}, {"type": "flatten"},
+        {"name": "head", "type": "dense", "units": 4}]}"#;
+    let network = Network::new(serde_json::from_str(json).unwrap()).unwrap();
+    let mut weights = busy_weights(&network);
+    let gamma = network::Tensor::from_f32(vec![5], vec![10.0, 9.0, -8.0, 12.0, 10.0]).unwrap();
+    weights.insert("norm.gamma".to_owned(), gamma);
+    let batch = numbers(3, 4 * 243);
+    let exact = run(&Program::compile(&network, &weights, Options::default()).unwrap(), &batch, 4);
+    let mut plan = plan(&network, &weights, &batch, 4);
+    let kernel = weights["conv.weight"].as_f32().unwrap();
+    let scale = |kernel: &[f32]| kernel.iter().fold(0.0f32, |most, weight| most.max(weight.abs())) / 127.0;
+    plan.layers = BTreeMap::from([("conv".to_owned(), kernel.chunks(27).map(scale).collect())]);
+    let program = Program::compile_int8(&network, &weights, &plan, Options::default()).unwrap();
+    let found = run(&program, &batch, 4);
+    let most = exact.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let off = exact.iter().zip(&found).fold(0.0f32, |off, (a, b)| off.max((a - b).abs()));
+    assert!(off > 0.0 && off < 0.03 * most, "off by {off} of {most}");
+}
+
 #[test]
 fn every_preset_runs_in_int8_and_stays_close() {
     for name in PRESETS {
