@@ -114,7 +114,7 @@ impl Comparison {
             table.row([name.to_owned(), before, after, change]);
         };
         row("precision", sides.map(|side| side.precision.clone()), String::new());
-        row(self.before.metric, sides.map(Side::score), format!("{:+.2}", -self.drop_test));
+        row(self.before.metric, sides.map(Side::score), format!("{:+.2}", 0.0 - self.drop_test));
         row(
             "record",
             sides.map(|side| cli::bytes(side.record_bytes)),
