@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use artifact::{ModelRef, Registry, RegistryError};
 use clap::Parser;
 use cli::{ErrorExt as _, ExitStatus, Printer};
-use predict::{DeviceSpec, Placement, Precision, PredictError, Predictor};
+use predict::{DeviceSpec, Kernels, Placement, Precision, PredictError, Predictor};
 
 /// Predicts with a packed model.
 ///
@@ -70,6 +70,9 @@ pub(crate) fn run() -> anyhow::Result<ExitStatus> {
 
     let registry = Registry::open(&args.models).context("cannot open the registry")?;
     let predictor = open(&registry, &reference, placement)?;
+    if let Kernels::Burn { reason: Some(reason) } = predictor.kernels() {
+        printer.status(format_args!("{reason}, so Burn computes, which is slower"));
+    }
     let inputs = source::read_all(&args.inputs, predictor.preprocess())?;
     // Only what this batch needs is checked: on a GPU every size costs the time to compile its kernels.
     let checked = predictor.warm_up_for(inputs.len());
@@ -112,6 +115,8 @@ fn placement(args: &Args, printer: &Printer) -> anyhow::Result<Placement> {
 fn open(registry: &Registry, reference: &ModelRef, placement: Placement) -> anyhow::Result<Predictor> {
     match Predictor::open(registry, reference, placement) {
         Err(PredictError::Device(error)) => failure::device(error),
+        // A tier of instructions that there is not.
+        Err(PredictError::Compile(error)) => Err(error).usage(),
         Ok(predictor) => Ok(predictor),
         Err(PredictError::Registry(error @ RegistryError::UnknownModel { .. })) => Err(error)
             .hint("`cargo xtask quickstart` makes digits@1; --models names another registry")

@@ -263,6 +263,20 @@ fn help_shows_examples() {
 }
 
 #[test]
+fn a_tier_of_instructions_that_there_is_not_is_refused() {
+    let directory = registry();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_predict"));
+    command
+        .args(["cells", "-", "--models", "models"])
+        .current_dir(directory.path())
+        .env("BRAZIER_ISA", "mmx");
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("no instruction tier `mmx`") && said.contains("`avx2`"), "{said}");
+}
+
+#[test]
 fn the_help_says_where_kernels_are_kept() {
     let help = run(tempfile::tempdir().unwrap().path(), &["--help"], b"");
     assert!(help.code == 0 && help.out.contains("BRAZIER_KERNEL_CACHE"), "{}", help.out);

@@ -67,6 +67,8 @@ pub(super) fn explain_device(error: DeviceError) -> anyhow::Error {
 pub(super) fn explain_predict(error: PredictError) -> anyhow::Error {
     match error {
         PredictError::Device(error) => explain_device(error),
+        // A tier of instructions that there is not.
+        PredictError::Compile(error) => usage(error, None),
         error => error.into(),
     }
 }
