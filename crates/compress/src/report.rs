@@ -114,7 +114,7 @@ impl Comparison {
             table.row([name.to_owned(), before, after, change]);
         };
         row("precision", sides.map(|side| side.precision.clone()), String::new());
-        row(self.before.metric, sides.map(Side::score), format!("{:+.2}", -self.drop_test));
+        row(self.before.metric, sides.map(Side::score), format!("{:+.2}", 0.0 - self.drop_test));
         row(
             "record",
             sides.map(|side| cli::bytes(side.record_bytes)),
@@ -129,7 +129,7 @@ impl Comparison {
                 times(before.median_us, after.median_us, "faster"),
             );
         }
-        format!("{table}\n\n{}", self.layers_table())
+        format!("{table}\n{}", self.layers_table())
     }
 
     fn layers_table(&self) -> Table {

@@ -142,14 +142,16 @@ async function choose() {
 }
 
 function facts(model) {
-  const chip = (name, value) => {
-    const node = element("span", "chip", `${name} `);
-    node.append(element("b", "", value));
+  const chip = (name, value, nameClass = "") => {
+    const node = element("span", "chip");
+    node.append(element("span", nameClass, name), " ", element("b", "", value));
     return node;
   };
   const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
   const chips = metrics(model).map(([name, value]) => chip(name, value));
-  chips.push(chip("parameters", compact.format(model.parameters)), chip("precision", precision(model)));
+  chips.push(chip("parameters", compact.format(model.parameters)));
+  // `int8` needs no word before it for those who look.
+  chips.push(chip("precision", precision(model), "visually-hidden"));
   if (model.size_bytes) chips.push(chip("size", bytes(model.size_bytes)));
   $("facts").replaceChildren(...chips);
 }

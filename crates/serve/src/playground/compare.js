@@ -125,7 +125,7 @@ export function agreement([a, b]) {
   const said = (prediction) => (prediction.labels ? prediction.labels.join(", ") || "none of the labels" : prediction.class);
   if (said(first) !== said(second)) return { agrees: false, words: `The two disagree: ${said(first)} and ${said(second)}.` };
   const apart = Object.entries(first.probabilities).map(([name, share]) => Math.abs(share - second.probabilities[name]));
-  const points = (Math.max(...apart) * 100).toFixed(1);
+  const points = (Math.ceil(Math.max(...apart) * 1000) / 10).toFixed(1);
   return { agrees: true, words: `The two agree; no probability differs by more than ${points} points.` };
 }
 

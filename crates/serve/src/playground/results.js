@@ -6,8 +6,9 @@ export const percent = (share) => `${(share * 100).toFixed(1)} %`;
 
 const number = (value) => new Intl.NumberFormat("en", { maximumSignificantDigits: 6 }).format(value);
 
+/** A number of bytes as the commands print it: 361 kB, 1.4 MB. */
 export function bytes(count) {
-  const [value, unit] = count < 1 << 20 ? [count / 1024, "KiB"] : [count / (1 << 20), "MiB"];
+  const [value, unit] = count < 999_500 ? [count / 1e3, "kB"] : [count / 1e6, "MB"];
   return `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ${unit}`;
 }
 

@@ -46,8 +46,8 @@ async fn metadata_tells_int8_and_what_computes() {
         assert_eq!(protocol["parameters"]["precision"], view["precision"]);
         view
     };
-    let [floats, int8] = [1, 2].map(|version| description(&Options::default(), version));
-    let (floats, int8) = (floats.await, int8.await);
+    let plain = Options::default();
+    let (floats, int8) = (description(&plain, 1).await, description(&plain, 2).await);
     assert_eq!((&floats["precision"], &int8["precision"]), (&json!("f32"), &json!("int8")));
     assert_eq!(floats.get("quantization"), None);
     assert_eq!(int8["quantization"], json!({ "layers": [weighted_layer(&models)], "of": 1 }));

@@ -33,7 +33,7 @@ impl Models {
         self.publish_with(name, model, seed, false, |_| ())
     }
 
-    /// Publishes the same in int8: every layer with weights, over ranges that are wide enough.
+    /// Publishes the same in int8: every layer with weights, over the range of the values of [`digits`].
     pub(crate) fn publish_int8(&self, name: &str, model: &Model, seed: u64) -> u64 {
         self.publish_with(name, model, seed, true, |_| ())
     }
@@ -96,11 +96,11 @@ impl Models {
 /// A plan in which everything that can be is in int8.
 fn quantization(network: &Network) -> Quantization {
     let layers = network.layers();
-    let wide = |name: &String| (name.clone(), Affine::covering(-64.0, 64.0));
+    let range = |name: &String| (name.clone(), Affine::covering(0.0, 16.0));
     let inputs = network.spec().inputs.iter().map(|input| &input.name);
     Quantization {
         layers: layers.iter().filter(|layer| layer.macs > 0).map(|layer| layer.name.clone()).collect(),
-        activations: inputs.chain(layers.iter().map(|layer| &layer.name)).map(wide).collect(),
+        activations: inputs.chain(layers.iter().map(|layer| &layer.name)).map(range).collect(),
         calibration: Calibration {
             method: CalibrationMethod::MinMax,
             percentile: None,
