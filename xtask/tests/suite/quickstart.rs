@@ -14,7 +14,8 @@ use network::{Network, Postprocess, Task};
 use serde_json::{Value, json};
 
 /// `train` and `compress` publish a version by copying a package, `predict` says seven, and `serve` waits for its
-/// end. With a file `refusal` on the stage, `compress` ends with the code in it instead.
+/// end. With a file `refusal` on the stage, `compress` ends with the code in it instead; with a file `slow`, it takes
+/// half a minute.
 const PARTS: &str = r#"
 echo "$(basename "$0") $*" >> "$STAGE/calls"
 publish() {
@@ -29,6 +30,7 @@ case "$(basename "$0") $1" in
   "train evaluate") echo "evaluated" ;;
   "compress quantize")
     if [ -e "$STAGE/refusal" ]; then echo "nothing is packed"; exit "$(cat "$STAGE/refusal")"; fi
+    if [ -e "$STAGE/slow" ]; then touch "$STAGE/started"; exec sleep 30; fi
     publish "$@"; echo "quantized" ;;
   predict*) echo '{"predictions":[{"class":"7","probability":0.98}]}' ;;
   serve*)
@@ -126,6 +128,33 @@ fn without_an_int8_version_the_tour_goes_on_and_ends_with_the_status_of_that_ste
 }
 
 #[test]
+fn an_interrupted_quantization_ends_the_tour() {
+    let stage = stage();
+    fs::write(stage.path("slow"), "").unwrap();
+    let models = stage.path("models");
+    let arguments = ["--no-build", "quickstart", "--no-serve", "--models", models.to_str().unwrap()];
+    let mut command = stage.command(&arguments);
+    let running = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    wait_for(&stage.path("started"));
+    terminate(running.id());
+    let output = running.wait_with_output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(!stderr.contains("goes on") && !stderr.contains("[6/6]"), "{stderr}");
+}
+
+fn wait_for(file: &Path) {
+    while !file.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn terminate(id: u32) {
+    let kill = format!("kill -TERM {id}");
+    assert!(spawn(Command::new("/bin/sh").args(["-c", &kill])).wait().unwrap().success());
+}
+
+#[test]
 fn json_is_one_object_and_quiet_is_quiet() {
     let stage = stage();
     let models = stage.path("models");
@@ -152,9 +181,7 @@ const ASKED: [&str; 2] = ["/predict", "/models/digits/versions/2/predict"];
 /// Answers the paths of [`ASKED`] with these classes, on a port, until the tour has nothing more to ask; returns the
 /// bodies that it sent.
 fn act_as_server(port: u16, started: &Path, classes: [&str; 2]) -> Vec<String> {
-    while !started.exists() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for(started);
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let mut bodies = Vec::new();
     loop {
@@ -203,8 +230,7 @@ fn serve(classes: [&'static str; 2]) -> (Stage, Option<i32>, String, Vec<String>
     let mut output = String::new();
     while stdout.read_line(&mut output).unwrap() > 0 {
         if output.contains("Ctrl-C") {
-            let kill = format!("kill -TERM {}", xtask.id());
-            assert!(spawn(Command::new("/bin/sh").args(["-c", &kill])).wait().unwrap().success());
+            terminate(xtask.id());
             break;
         }
     }

@@ -176,8 +176,8 @@ async function send(request) {
 }
 
 async function ask(model, { body, type }) {
-  const entry = current();
-  const heading = `${model.name} ${title(entry, model.version)}`;
+  // Of two versions the table tells the rest; two short titles keep their bars side by side.
+  const heading = state.shown.length > 1 ? `version ${model.version}` : `${model.name} ${title(current(), model.version)}`;
   const start = performance.now();
   try {
     const path = `/models/${encodeURIComponent(model.name)}/versions/${model.version}/predict`;
