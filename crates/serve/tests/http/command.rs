@@ -96,7 +96,7 @@ fn the_log_says_what_was_loaded_and_why_a_model_was_not() {
         found.unwrap_or_else(|| panic!("no line with {parts:?}: {said}"))
     };
     let loaded = line(["loaded", "digits", "version=1"]);
-    for part in ["device=cpu", "precision=bf16", "kernels=burn", "samples=1", "warm_up_ms="] {
+    for part in ["device=cpu", "precision=bf16", "kernels=", "samples=1", "warm_up_ms="] {
         assert!(loaded.contains(part), "{part}: {loaded}");
     }
     let reason = "the model does not give the answers that it was packed with: output 1 of sample 0";

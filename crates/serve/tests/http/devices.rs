@@ -57,8 +57,8 @@ async fn metadata_tells_int8_and_what_computes() {
     }
     let bytes = |view: &serde_json::Value| view["record_bytes"].as_u64().unwrap();
     assert!(bytes(&int8) < bytes(&floats), "{} {}", int8["record_bytes"], floats["record_bytes"]);
-    let half = description(&half(Precision::Bf16), 2).await;
-    assert_eq!((&half["precision"], &half["kernels"]), (&json!("bf16"), &json!("burn")));
+    let half = description(&half(Precision::F16), 2).await;
+    assert_eq!((&half["precision"], &half["kernels"]), (&json!("f16"), &json!("burn")));
     assert_eq!(half["quantization"], int8["quantization"], "the record is what it is");
 }
 
