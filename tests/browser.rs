@@ -110,6 +110,19 @@ impl Browser {
         }
     }
 
+    /// Makes the window a phone's of this width, which is narrower than a window can be.
+    fn become_a_phone(&self, width: u32) {
+        let metrics = json!({ "width": width, "height": 740, "deviceScaleFactor": 2, "mobile": true });
+        let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics });
+        self.post("goog/cdp/execute", &command);
+    }
+
+    /// Fails if something reaches beyond the right edge, so that the page would move sideways.
+    fn fits(&self) {
+        let wide = self.script("return document.documentElement.scrollWidth > window.innerWidth");
+        assert_eq!(wide, false, "the page is wider than the window");
+    }
+
     /// The id of the element that a CSS selector finds.
     fn element(&self, selector: &str) -> String {
         let found = self.post("element", &json!({ "using": "css selector", "value": selector }));
@@ -231,15 +244,69 @@ fn drawn_digits_are_recognised() {
     assert_eq!(browser.log(), Vec::<String>::new());
 }
 
+/// The texts of the cells of the table below two answers, row by row.
+const CELLS: &str = "return [...document.querySelectorAll('.versus tr')]
+    .map((row) => [...row.children].map((cell) => cell.innerText.trim().replace(/\\s+/g, ' ')))";
+
+#[test]
+fn floats_and_int8_are_compared() {
+    let browser = match Browser::start(1280, 1000) {
+        Ok(browser) => browser,
+        Err(reason) => return eprintln!("skipped: {reason}"),
+    };
+    let server = Server::of_quantized();
+    // As the quickstart names it: both versions are chosen by the address.
+    browser.open(&server.url("/#digits@1,2"));
+    browser.wait("return document.querySelector('.versus') !== null");
+    assert_eq!(
+        browser
+            .script("return ['model', 'version', 'compare'].map((id) => document.getElementById(id).value)"),
+        json!(["digits", "1", "2"])
+    );
+    for width in [1280, 390] {
+        if width == 390 {
+            browser.become_a_phone(width);
+        }
+        browser.click("#clear");
+        browser.draw(if width == 390 { "touch" } else { "mouse" }, &zero());
+        browser.wait(
+            "return [...document.querySelectorAll('.winner-name')].map((name) => name.textContent).join() === '0,0'",
+        );
+        let answers = "return [...document.querySelectorAll('.result')].map((answer) => [
+            answer.querySelector('.result-title').textContent, answer.querySelectorAll('.bar-fill').length,
+            answer.querySelector('.timing').textContent.includes('ms in the server')])";
+        assert_eq!(browser.script(answers), json!([["version 1", 10, true], ["version 2", 10, true]]));
+        browser
+            .wait("return document.querySelector('.agreement.same')?.textContent.includes('The two agree')");
+        browser.wait("return document.getElementById('announce').textContent.includes('The two agree')");
+        let cells = browser.script(CELLS);
+        let row = |name: &str| -> Vec<&str> {
+            let rows = cells.as_array().into_iter().flatten().filter_map(Value::as_array);
+            let mut texts = rows.map(|row| row.iter().filter_map(Value::as_str).collect::<Vec<_>>());
+            let found = texts.find(|row| row.first().is_some_and(|cell| cell.starts_with(name)));
+            found.unwrap_or_else(|| panic!("no row `{name}`: {cells}"))
+        };
+        assert!(row("Precision")[1] == "f32" && row("Precision")[2].starts_with("int8"), "{cells}");
+        assert!(row("Record")[2].ends_with("× smaller"), "{cells}");
+        assert!(row("Accuracy")[1..].iter().all(|cell| cell.ends_with(" %")), "{cells}");
+        assert!(row("Network")[1..].iter().all(|cell| cell.contains("µs") || cell.contains("ms")), "{cells}");
+        browser.fits();
+    }
+    // One version again, and the table is gone; the address follows.
+    browser.choose("compare", "");
+    browser.wait("return document.querySelectorAll('.result').length === 1");
+    let left = "return [document.getElementById('versus').hidden, document.getElementById('facts').hidden, location.hash]";
+    assert_eq!(browser.script(left), json!([true, false, "#digits@1"]));
+    assert_eq!(browser.log(), Vec::<String>::new());
+}
+
 #[test]
 fn the_table_form_works_on_a_phone() {
     let browser = match Browser::start(500, 900) {
         Ok(browser) => browser,
         Err(reason) => return eprintln!("skipped: {reason}"),
     };
-    let metrics = json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true });
-    browser
-        .post("goog/cdp/execute", &json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics }));
+    browser.become_a_phone(360);
     let server = Server::of_trained();
     browser.open(&server.url("/#cancer"));
     browser.wait("return document.querySelectorAll('#columns input').length === 30");
@@ -255,8 +322,7 @@ fn the_table_form_works_on_a_phone() {
     browser.script("document.querySelector('[data-column=worst_area]').value = ''");
     browser.keys("[data-column=worst_area]", "4000\u{e007}");
     browser.wait(&format!("return document.querySelector('.bar-share').textContent !== {before}"));
-    let wide = browser.script("return document.documentElement.scrollWidth > window.innerWidth");
-    assert_eq!(wide, false, "the page is wider than the phone");
+    browser.fits();
     browser.choose("model", "digits");
     browser.wait("return !document.getElementById('draw-pane').hidden");
     browser.draw("touch", &seven());

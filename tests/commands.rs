@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Place, root, run, run_with_input, trained};
+use crate::support::{Place, quantized, root, run, run_with_input, trained};
 
 /// A zero of the optical digits, as JSON.
 const ZERO: &str = "[0,0,5,13,9,1,0,0, 0,0,13,15,10,15,5,0, 0,3,15,2,0,11,8,0, 0,4,12,0,0,8,8,0,
@@ -39,6 +39,49 @@ fn evaluate_reproduces_the_packed_score() {
         let said = run("train", &["evaluate", model, "--models", &models]).ok();
         assert!(said.out.contains("the same as packed, to the last digit"), "{said:?}");
     }
+}
+
+#[test]
+fn quantize_makes_the_next_version_and_says_what_it_costs() {
+    let (place, told) = quantized();
+    let models = place.path("models");
+    assert_eq!(
+        (&told["model"], &told["package"]),
+        (&json!("digits@2"), &json!(place.path("models/digits/2")))
+    );
+    let (before, after) = (&told["before"], &told["after"]);
+    assert_eq!((&before["model"], &after["model"]), (&json!("digits@1"), &json!("digits@2")));
+    assert_eq!(before["precision"], "f32");
+    let precision = after["precision"].as_str().unwrap_or_default();
+    assert!(precision.starts_with("int8"), "{precision}");
+    let number = |side: &serde_json::Value, field: &str| side[field].as_f64().expect("a number");
+    // A byte for each weight in int8 and four for the others, which are few or none.
+    assert!(number(after, "record_bytes") < 0.9 * number(before, "record_bytes"), "{told}");
+    // The gate of the configuration, in percentage points.
+    assert!(100.0 * (number(before, "score") - number(after, "score")) <= 0.5, "{told}");
+    assert_eq!(after["latency"].as_array().map(Vec::len), before["latency"].as_array().map(Vec::len));
+    // The new version is one like any other: its score repeats, and its answers are served.
+    let said = run("train", &["evaluate", "digits@2", "--models", &models]).ok();
+    assert!(said.out.contains("the same as packed, to the last digit"), "{said:?}");
+    let said = run_with_input("predict", &["digits@2", "-", "--models", &models, "--json"], ZERO.as_bytes());
+    assert_eq!(said.ok().json()["predictions"][0]["class"], "0");
+    let shown = run("xtask", &["models", "show", "digits@2", "--models", &models]).ok().out;
+    assert!(shown.contains("digits@1"), "its parent is named: {shown}");
+    // What cannot be done is refused, and nothing more is packed.
+    let refused = |arguments: &[&str]| {
+        run("compress", &[&["quantize", "--models", &models], arguments].concat()).refused(2)
+    };
+    let error = refused(&["digits@2"]);
+    assert!(error.contains("quantized already") && error.contains("digits@1"), "{error}");
+    let error = refused(&["digits@1", "--set", "layers.float=[\"conv9\"]"]);
+    assert!(error.contains("conv9") && error.contains("`conv1`"), "{error}");
+    let error = refused(&["digits@1", "--set", "calibration.method=\"median\""]);
+    assert!(error.contains("calibration.method") && error.contains("min-max"), "{error}");
+    let floats =
+        ["quantize", "digits@1", "--models", &models, "--no-pack", "--set", "layers.float=[\"fc*\"]"];
+    let said = run("compress", &floats).ok();
+    assert!(said.out.contains("the configuration says so"), "{said:?}");
+    assert!(std::fs::metadata(place.path("models/digits/3")).is_err(), "nothing is packed");
 }
 
 #[test]

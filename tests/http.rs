@@ -48,6 +48,23 @@ fn one_model_answers_in_every_form() {
 }
 
 #[test]
+fn floats_and_int8_are_served_side_by_side() {
+    let server = Server::of_quantized();
+    for (version, precision) in [(1, "f32"), (2, "int8")] {
+        let path = format!("/models/digits/versions/{version}");
+        let (status, view) = server.get(&path);
+        assert_eq!((status, &view["precision"]), (200, &json!(precision)), "{view}");
+        assert_eq!(view["kernels"], "engine", "{view}");
+        let (status, answer) = server.post_json(&format!("{path}/predict"), &json!({ "input": ZERO }));
+        assert_eq!((status, &answer["prediction"]["class"]), (200, &json!("0")), "{answer}");
+        assert_eq!(answer["version"], version);
+        let (_, metadata) = server.get(&format!("/v2/models/digits/versions/{version}"));
+        assert_eq!(metadata["parameters"]["precision"], precision);
+    }
+    assert_eq!(server.post_json("/predict", &json!({ "input": ZERO })).1["version"], 1);
+}
+
+#[test]
 fn a_table_row_is_answered_from_json_and_csv() {
     let server = Server::of_trained();
     let csv =

@@ -130,6 +130,25 @@ pub(crate) fn trained() -> &'static Place {
     })
 }
 
+/// A registry with `digits@1` of [`trained`] and `digits@2`, the same in int8, with what `compress quantize` told as
+/// JSON; made once for all tests that only read it.
+pub(crate) fn quantized() -> &'static (Place, serde_json::Value) {
+    static QUANTIZED: OnceLock<(Place, serde_json::Value)> = OnceLock::new();
+    QUANTIZED.get_or_init(|| {
+        let place = Place::new();
+        let package = Path::new(&trained().path("models/digits/1")).to_owned();
+        for entry in std::fs::read_dir(package).expect("a package is a folder").flatten() {
+            let name = entry.file_name();
+            let bytes = std::fs::read(entry.path()).expect("a package has files alone");
+            place.write(&format!("models/digits/1/{}", name.to_str().expect("UTF-8")), bytes);
+        }
+        let models = place.path("models");
+        let arguments = ["quantize", "digits@1", "--config", "configs/compress/int8.toml"];
+        let told = run("compress", &[&arguments[..], &["--models", &models, "--json"]].concat()).ok().json();
+        (place, told)
+    })
+}
+
 /// A running server; it is killed when the test ends.
 pub(crate) struct Server {
     child: Child,
@@ -163,6 +182,11 @@ impl Server {
     /// The models of [`trained`].
     pub(crate) fn of_trained() -> Self {
         Self::start(&["--models", &trained().path("models"), "--default-model", "digits"])
+    }
+
+    /// The models of [`quantized`], with the floats in front.
+    pub(crate) fn of_quantized() -> Self {
+        Self::start(&["--models", &quantized().0.path("models"), "--default-model", "digits@1"])
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -129,7 +129,7 @@ impl Comparison {
                 times(before.median_us, after.median_us, "faster"),
             );
         }
-        format!("{table}\n\n{}", self.layers_table())
+        format!("{table}\n{}", self.layers_table())
     }
 
     fn layers_table(&self) -> Table {

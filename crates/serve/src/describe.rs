@@ -1,11 +1,12 @@
 //! The server's own description of models: what a client, and the playground, needs to ask them something.
 
+use artifact::manifest::WEIGHTS_FILE;
 use artifact::{Manifest, SampleCell, SampleInput};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use network::Preprocess;
 use network::preprocess::ColumnRule;
-use predict::Predictor;
+use predict::{Kernels, Precision, Predictor};
 use serde_json::{Map, Value, json};
 
 use crate::state::{Catalog, Model, Version};
@@ -45,22 +46,45 @@ pub fn version(predictor: &Predictor) -> Value {
         "version": predictor.version(),
         "state": "ready",
         "device": predictor.device(),
-        "precision": predictor.precision(),
+        "precision": precision(predictor),
         "task": postprocess.task.name(),
         "labels": postprocess.labels,
         "input": input(predictor.preprocess()),
         "parameters": predictor.network().parameter_count(),
         "signature": predictor.signature(),
     });
+    // What computes: the engine with its instructions, or Burn and why.
+    if let (Value::Object(view), Value::Object(kernels)) = (&mut view, json!(predictor.kernels())) {
+        view.extend(kernels);
+    }
+    if let Some(plan) = predictor.quantization() {
+        let layers = predictor.network().layers().iter().filter(|layer| layer.macs > 0).count();
+        view["quantization"] = json!({ "layers": plan.layers, "of": layers });
+    }
     if let Some(manifest) = predictor.manifest() {
         view["metrics"] = json!(manifest.metrics);
         view["description"] = json!(manifest.description);
         view["created"] = json!(manifest.created);
         view["data"] = json!(manifest.lineage.data);
         view["size_bytes"] = json!(manifest.files.iter().map(|file| file.size_bytes).sum::<u64>());
+        let record = manifest.files.iter().find(|file| file.path == WEIGHTS_FILE);
+        view["record_bytes"] = json!(record.map(|file| file.size_bytes));
         view["samples"] = Value::Array(samples(manifest, predictor.preprocess()));
     }
     view
+}
+
+/// What a model computes in: `int8` where the plan of its package runs, else the floats that were asked for, into
+/// which a device without int8 turns such a package.
+#[must_use]
+pub fn precision(predictor: &Predictor) -> &'static str {
+    let floats = predictor.precision();
+    let on_engine = matches!(predictor.kernels(), Kernels::Engine { .. });
+    if predictor.quantization().is_some() && on_engine && floats == Precision::F32 {
+        "int8"
+    } else {
+        floats.name()
+    }
 }
 
 /// What a model takes, so that a form can be made from it.

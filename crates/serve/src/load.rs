@@ -10,8 +10,9 @@ use std::time::Duration;
 use artifact::registry::ModelEntry;
 use artifact::{ModelRef, Registry, Selector};
 use model::device::panic_message;
-use predict::{DeviceError, Placement, PredictError, Predictor, WarmUp};
+use predict::{DeviceError, Kernels, Placement, PredictError, Predictor, WarmUp};
 
+use crate::describe;
 use crate::error::suggestion;
 use crate::state::{Model, State, Version};
 
@@ -173,13 +174,18 @@ fn report(predictor: &Predictor, warm: &[WarmUp]) {
         model,
         version,
         device = %predictor.device(),
-        precision = %predictor.precision(),
+        precision = %describe::precision(predictor),
+        kernels = %predictor.kernels(),
         batch_sizes = ?predictor.batch_sizes(),
         samples = warm.iter().map(|warm| warm.check.samples).max().unwrap_or(0),
         largest_difference = warm.iter().map(|warm| warm.check.largest_difference).fold(0.0, f32::max),
         warm_up_ms = took.as_millis(),
         "loaded"
     );
+    // On the device `cpu` alone there is a reason: what the engine cannot compile is slower than it need be.
+    if let Kernels::Burn { reason: Some(reason) } = predictor.kernels() {
+        tracing::warn!(model, version, reason, "runs on Burn instead of the engine");
+    }
 }
 
 /// An error with its causes on one line.

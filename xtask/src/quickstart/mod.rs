@@ -26,6 +26,7 @@ use crate::devices::Needed;
 use crate::workspace::Workspace;
 
 const CONFIG: &str = "configs/train/quickstart.toml";
+const INT8: &str = "configs/compress/int8.toml";
 const MODEL: &str = "digits";
 const MODELS: &str = "artifacts/models";
 const RUNS: &str = "artifacts/runs";
@@ -109,7 +110,7 @@ macro_rules! done {
 
 impl Tour<'_> {
     fn run(&self, port: u16) -> Step<ExitStatus> {
-        let mut steps = Steps::new(self.printer, if self.command.no_serve { 5 } else { 6 });
+        let mut steps = Steps::new(self.printer, if self.command.no_serve { 6 } else { 7 });
 
         steps.begin("build the programs");
         match self.binaries.build(&Needed::default()) {
@@ -122,21 +123,15 @@ impl Tour<'_> {
         let models = self.command.models.to_string_lossy().into_owned();
         let runs = self.command.runs.to_string_lossy().into_owned();
         let registry = Registry::open(&self.command.models).context("cannot open the registry")?;
-        let newest = |registry: &Registry| match registry.versions(MODEL) {
-            Ok(versions) => Ok(versions.into_iter().max()),
-            Err(artifact::RegistryError::UnknownModel { .. }) => Ok(None),
-            Err(error) => Err(error),
-        };
 
         steps.begin(
             "train a small convolutional network on the embedded digits, score it on the test data, pack it",
         );
-        let before = newest(&registry).context("cannot read the registry")?;
+        let before = newest(&registry)?;
         done!(
             self.child(Binary::Train, &["train", "--config", CONFIG, "--models", &models, "--runs", &runs])
         );
-        let version = newest(&registry)
-            .context("cannot read the registry")?
+        let version = newest(&registry)?
             .filter(|version| Some(*version) != before)
             .with_context(|| format!("the training published no version of `{MODEL}` in {models}"))?;
         let model = format!("{MODEL}@{version}");
@@ -147,32 +142,62 @@ impl Tour<'_> {
         steps.begin(&format!("promote {model} to `{PRODUCTION}`"));
         registry.promote(MODEL, version, PRODUCTION).with_context(|| format!("cannot promote {model}"))?;
 
+        steps.begin(&format!("quantize {model} to int8, and put both side by side"));
+        let (int8, quantized) = done!(self.quantize(&registry, version, &models));
+
         let digit = Digit::read(self.workspace.root())?;
         let sample = self.workspace.root().join(SAMPLE);
         digit.write_png(&sample)?;
         steps.begin(&format!("predict {SAMPLE} with the library"));
         self.printer.status(digit.picture());
         let answer = done!(self.predict(&["--models", &models, &format!("{MODEL}@{PRODUCTION}"), SAMPLE]));
-        let class = class_of(&answer).context("the answer of `predict` names no class")?;
-        let right = class == digit.label.to_string();
+        let (class, told) = read(&answer)?;
+        let label = digit.label.to_string();
+        let right = class == label;
         let verdict = if right { "right" } else { "wrong" };
-        let sure = probability_of(&answer).map_or_else(String::new, |p| format!(" with {:.1} %", p * 100.0));
-        self.printer.status(format!("predicted {class}{sure}, labelled {}: {verdict}", digit.label));
+        self.printer.status(format!("{told}, labelled {label}: {verdict}"));
+        let package = |version: u64| self.command.models.join(MODEL).join(version.to_string());
         let mut result = json!({
             "model": MODEL,
             "version": version,
-            "package": self.command.models.join(MODEL).join(version.to_string()),
+            "package": package(version),
             "predicted": class,
-            "labelled": digit.label.to_string(),
+            "labelled": label,
+            "int8": null,
         });
-        let status = if right { ExitStatus::Success } else { ExitStatus::GateFailed };
+        let mut served = vec![Served { version, path: "/predict".to_owned(), class: class.clone() }];
+        if let Some(version) = int8 {
+            let answer = done!(self.predict(&["--models", &models, &format!("{MODEL}@{version}"), SAMPLE]));
+            let (int8_class, told) = read(&answer)?;
+            let agrees = int8_class == class;
+            let verdict = if agrees { "the two agree" } else { "the two disagree" };
+            self.printer.status(format!("{told}, in int8: {verdict}"));
+            result["int8"] = json!({
+                "version": version,
+                "package": package(version),
+                "predicted": int8_class,
+                "agrees": agrees,
+            });
+            let path = format!("/models/{MODEL}/versions/{version}/predict");
+            served.push(Served { version, path, class: int8_class });
+        }
+        let status = match quantized {
+            // A wrong answer of the other version shows as the two disagreeing, which one digit may do.
+            ExitStatus::Success if !right => ExitStatus::GateFailed,
+            status => status,
+        };
 
         if self.command.no_serve {
             steps.end();
-            let next = format!(
-                "{model} is in {}. Serve it: cargo xtask serve",
-                self.command.models.join(MODEL).join(version.to_string()).display()
-            );
+            let place = package(version);
+            let next = match int8 {
+                None => format!("{model} is in {}. Serve it: cargo xtask serve", place.display()),
+                Some(int8) => format!(
+                    "{model} is in {}, {MODEL}@{int8} in int8 in {}. Serve both: cargo xtask serve",
+                    place.display(),
+                    package(int8).display()
+                ),
+            };
             self.printer.result(&result, || next)?;
             return Ok(Ok(status));
         }
@@ -186,21 +211,30 @@ impl Tour<'_> {
             return Ok(Err(Ended(ExitStatus::Interrupted)));
         }
         let body = json!({ "input": digit.rows() });
-        let answer = server.ask("/predict", &body)?;
-        let served =
-            class_of(&answer).with_context(|| format!("the server's answer names no class: {answer}"))?;
-        if served != class {
-            anyhow::bail!("the server answered {served} where the library answered {class}");
+        for Served { version, path, class } in &served {
+            let answer = server.ask(path, &body)?;
+            let answered =
+                class_of(&answer).with_context(|| format!("the server's answer names no class: {answer}"))?;
+            if answered != *class {
+                anyhow::bail!(
+                    "the server answered {answered} for {MODEL}@{version} where the library answered {class}"
+                );
+            }
         }
         steps.end();
         let url = server.url();
+        let says = |Served { version, class, .. }: &Served| format!("{class} from {MODEL}@{version}");
+        let said = served.iter().map(says).collect::<Vec<_>>().join(", ");
+        let compare =
+            int8.map_or_else(String::new, |int8| format!("Compare:     {url}/#{MODEL}@{version},{int8}\n"));
         if let Value::Object(fields) = &mut result {
             fields.insert("url".to_owned(), url.clone().into());
         }
         self.printer.result(&result, || {
             format!(
-                "The server answered {served}, as the library did.\n\n\
+                "The server answers as the library does: {said}.\n\n\
                  Playground:  {url}/\n\
+                 {compare}\
                  Ask it:      curl -s {url}/predict -H 'content-type: application/json' -d '{body}'\n\
                  Stop it:     Ctrl-C"
             )
@@ -208,6 +242,25 @@ impl Tour<'_> {
         server.serve_until(self.interrupt)?;
         self.printer.status("stopped");
         Ok(Ok(status))
+    }
+
+    /// Makes the next version in int8 and returns its number. Without one, such as when it would lose more than its
+    /// gate allows, the tour goes on, and ends with the status that is returned.
+    fn quantize(&self, registry: &Registry, version: u64, models: &str) -> Step<(Option<u64>, ExitStatus)> {
+        let model = format!("{MODEL}@{version}");
+        let arguments = ["quantize", &model, "--config", INT8, "--models", models];
+        match self.child(Binary::Compress, &arguments)? {
+            Ok(()) => {
+                let int8 = newest(registry)?.filter(|newest| *newest > version);
+                let int8 = int8.with_context(|| format!("no version of `{MODEL}` in int8 is in {models}"))?;
+                Ok(Ok((Some(int8), ExitStatus::Success)))
+            }
+            Err(ended) if self.interrupt.is_requested() => Ok(Err(ended)),
+            Err(Ended(status)) => {
+                self.printer.status(format!("the tour goes on without {model} in int8"));
+                Ok(Ok((None, status)))
+            }
+        }
     }
 
     /// Runs a program that speaks for itself.
@@ -221,7 +274,8 @@ impl Tour<'_> {
         }
         let running = command.spawn().with_context(|| format!("cannot run {}", binary.name()))?;
         match child::wait(running, self.interrupt)? {
-            ExitStatus::Success if self.interrupt.is_requested() => Ok(Err(Ended(ExitStatus::Interrupted))),
+            // Whether it has ended well or died of the same Ctrl-C.
+            _ if self.interrupt.is_requested() => Ok(Err(Ended(ExitStatus::Interrupted))),
             ExitStatus::Success => Ok(Ok(())),
             status => Ok(Err(Ended(status))),
         }
@@ -253,7 +307,7 @@ impl Tour<'_> {
 
     /// Shows the command that does by hand what follows.
     fn say(&self, binary: Binary, arguments: &[&str]) {
-        let subcommand = if binary == Binary::Train { "" } else { binary.name() };
+        let subcommand = if matches!(binary, Binary::Train | Binary::Compress) { "" } else { binary.name() };
         let mut words: Vec<&str> = [subcommand].into_iter().chain(arguments.iter().copied()).collect();
         words.retain(|word| !word.is_empty());
         // Default places need no naming.
@@ -265,6 +319,30 @@ impl Tour<'_> {
         let paint = self.printer.paint_status();
         self.printer.status(paint.dim(&format!("$ cargo xtask {}", words.join(" "))));
     }
+}
+
+/// What the server is asked, and what it must answer.
+struct Served {
+    version: u64,
+    path: String,
+    class: String,
+}
+
+/// The newest version in the registry, if there is one.
+fn newest(registry: &Registry) -> anyhow::Result<Option<u64>> {
+    match registry.versions(MODEL) {
+        Ok(versions) => Ok(versions.into_iter().max()),
+        Err(artifact::RegistryError::UnknownModel { .. }) => Ok(None),
+        Err(error) => Err(error).context("cannot read the registry"),
+    }
+}
+
+/// The class in an answer of `predict`, and a sentence about it.
+fn read(answer: &Value) -> anyhow::Result<(String, String)> {
+    let class = class_of(answer).context("the answer of `predict` names no class")?;
+    let sure = probability_of(answer).map_or_else(String::new, |p| format!(" with {:.1} %", p * 100.0));
+    let told = format!("predicted {class}{sure}");
+    Ok((class, told))
 }
 
 /// The predicted class, wherever the answer holds it.

@@ -117,9 +117,9 @@ fn a_failing_step_ends_the_tour_with_its_own_words() {
     let output = stage.run(&["--no-build", "quickstart", "--no-serve", "--models", models.to_str().unwrap()]);
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{stderr}");
-    assert!(stderr.contains("[2/5] train"), "{stderr}");
+    assert!(stderr.contains("[2/6] train"), "{stderr}");
     assert_eq!(stderr.matches("error:").count(), 1, "{stderr}");
-    assert!(!stderr.contains("[3/5]"), "{stderr}");
+    assert!(!stderr.contains("[3/6]"), "{stderr}");
 }
 
 #[test]

@@ -121,7 +121,7 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
     if drop > allowed {
         let result = QuantizeResult { model: None, package: None, comparison: &comparison };
         let why = format!("nothing is packed: on the test split {drop:.3} is lost, and {allowed} is allowed");
-        printer.result(&result, || format!("{}\n\n{why}", comparison.human()))?;
+        printer.result(&result, || format!("{}\n{why}", comparison.human()))?;
         return Ok(ExitStatus::GateFailed);
     }
     let mut place = "nothing is packed, as --no-pack says".to_owned();
@@ -137,7 +137,7 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
     }
     let model = package.is_some().then(|| comparison.after.model.clone());
     let result = QuantizeResult { model, package, comparison: &comparison };
-    printer.result(&result, || format!("{}\n\n{place}", comparison.human()))?;
+    printer.result(&result, || format!("{}\n{place}", comparison.human()))?;
     Ok(ExitStatus::Success)
 }
 

@@ -2,7 +2,7 @@
 //! the same types.
 
 use network::{Dim, NamedTensor, TensorSpec};
-use predict::{DeviceSpec, Precision};
+use predict::DeviceSpec;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -76,8 +76,9 @@ pub struct ModelMetadata {
 pub struct ModelParameters {
     /// The device, as `--device` names it.
     pub device: DeviceSpec,
-    /// What it computes in. The tensors of requests and responses have the types of the signature all the same.
-    pub precision: Precision,
+    /// What it computes in: `int8`, or the floats that were asked for. The tensors of requests and responses have the
+    /// types of the signature all the same.
+    pub precision: &'static str,
 }
 
 /// Name, type and shape of one tensor.

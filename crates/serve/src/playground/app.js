@@ -1,7 +1,8 @@
 // The page: chooses a model and its versions, sends what the inputs make, shows the answers.
 
+import { agreement, metrics, precision, verdict, Versus } from "./compare.js";
 import { Inputs } from "./inputs.js";
-import { agreement, element, quick, result, serverTiming, spoken } from "./results.js";
+import { bytes, element, quick, result, serverTiming, spoken } from "./results.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -10,6 +11,7 @@ const state = { models: [], details: new Map(), shown: [], request: null, sent: 
 let speaking; // the timer of the next announcement
 
 const inputs = new Inputs({ send, reset, announce, fail });
+const versus = new Versus($("versus"));
 
 function announce(text) {
   $("announce").textContent = text;
@@ -66,11 +68,12 @@ async function start() {
   }
 }
 
-/** Chooses what the address names after the `#`: a model, or a model and a version. */
+/** Chooses what the address names after the `#`: `model`, `model@version`, or `model@version,other` to compare. */
 async function follow() {
-  const [name, version] = decodeURIComponent(location.hash.slice(1)).split("@");
+  const [name, chosen = ""] = decodeURIComponent(location.hash.slice(1)).split("@");
   if (state.models.some((model) => model.name === name)) $("model").value = name;
-  versions(version);
+  const [version, other = ""] = chosen.split(",");
+  versions(version, other);
   await choose();
 }
 
@@ -88,7 +91,7 @@ function title(model, version) {
   return [`version ${version}`, ...names].join(" · ");
 }
 
-function versions(preferred) {
+function versions(preferred, other) {
   const model = current();
   const newestFirst = [...model.versions].reverse();
   const options = newestFirst.map(({ version, state: is }) => {
@@ -100,14 +103,13 @@ function versions(preferred) {
   const usable = ready(model).map(({ version }) => version);
   const wanted = [Number(preferred), model.aliases[preferred], model.answers].find((version) => usable.includes(version));
   $("version").value = wanted ?? usable.at(-1);
-  others();
+  others(String(model.aliases[other] ?? other));
 }
 
 /** The versions to compare with: those that are not chosen. */
-function others() {
+function others(before) {
   const model = current();
   const chosen = Number($("version").value);
-  const before = $("compare").value;
   const rest = ready(model).filter(({ version }) => version !== chosen).reverse();
   const options = rest.map(({ version }) => new Option(title(model, version), version));
   $("compare").replaceChildren(new Option("nothing", ""), ...options);
@@ -127,8 +129,11 @@ async function choose() {
     const name = $("model").value;
     const chosen = [$("version").value, $("compare").value].filter(Boolean);
     state.shown = await Promise.all(chosen.map((version) => details(name, version)));
-    history.replaceState(null, "", `#${encodeURIComponent(name)}@${chosen[0]}`);
+    history.replaceState(null, "", `#${encodeURIComponent(name)}@${chosen}`);
     facts(state.shown[0]);
+    // The table tells more about two versions than a line about one.
+    $("facts").hidden = state.shown.length > 1;
+    versus.show(state.shown, state.shown.map((model) => title(current(), model.version)));
     inputs.show({ samples: [], ...state.shown[0] });
     curl();
   } catch (error) {
@@ -137,28 +142,18 @@ async function choose() {
 }
 
 function facts(model) {
-  const chip = (name, value) => {
-    const node = element("span", "chip", `${name} `);
-    node.append(element("b", "", value));
+  const chip = (name, value, nameClass = "") => {
+    const node = element("span", "chip");
+    node.append(element("span", nameClass, name), " ", element("b", "", value));
     return node;
   };
   const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-  const chips = [];
-  const shares = ["accuracy", "label_accuracy"];
-  const metrics = { accuracy: "accuracy", label_accuracy: "label accuracy", micro_f1: "micro F1", r2: "R²", rmse: "RMSE" };
-  for (const [metric, name] of Object.entries(metrics)) {
-    const value = model.metrics?.[metric];
-    if (value === undefined) continue;
-    chips.push(chip(name, shares.includes(metric) ? `${(value * 100).toFixed(2)} %` : value.toPrecision(4)));
-  }
+  const chips = metrics(model).map(([name, value]) => chip(name, value));
   chips.push(chip("parameters", compact.format(model.parameters)));
-  if (model.size_bytes) chips.push(chip("size", size(model.size_bytes)));
+  // `int8` needs no word before it for those who look.
+  chips.push(chip("precision", precision(model), "visually-hidden"));
+  if (model.size_bytes) chips.push(chip("size", bytes(model.size_bytes)));
   $("facts").replaceChildren(...chips);
-}
-
-function size(bytes) {
-  const [value, unit] = bytes < 1 << 20 ? [bytes / 1024, "KiB"] : [bytes / (1 << 20), "MiB"];
-  return `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ${unit}`;
 }
 
 // Requests
@@ -167,16 +162,22 @@ async function send(request) {
   state.request = request;
   state.sent += 1;
   const mine = state.sent;
-  const answers = await Promise.all(state.shown.map((model) => ask(model, request)));
-  if (mine !== state.sent) return;
+  const models = state.shown;
+  // One after the other, and each first in its turn: asked at once, they would share the processor's cores.
+  const turns = mine % 2 === 0 ? [...models.keys()] : [...models.keys()].reverse();
+  const answers = [];
+  for (const index of turns) {
+    answers[index] = await ask(models[index], request);
+    if (mine !== state.sent) return;
+  }
   fail("");
   curl();
   show(answers);
 }
 
 async function ask(model, { body, type }) {
-  const entry = current();
-  const heading = `${model.name} ${title(entry, model.version)}`;
+  // Of two versions the table tells the rest; two short titles keep their bars side by side.
+  const heading = state.shown.length > 1 ? `version ${model.version}` : `${model.name} ${title(current(), model.version)}`;
   const start = performance.now();
   try {
     const path = `/models/${encodeURIComponent(model.name)}/versions/${model.version}/predict`;
@@ -193,18 +194,18 @@ async function ask(model, { body, type }) {
 function show(answers) {
   $("empty").hidden = true;
   const results = $("results");
-  const before = [...results.children];
+  const before = results.querySelectorAll(".result");
   const blocks = answers.map((answer, index) => result(answer, state.shown[index].labels, before[index]));
   results.classList.toggle("two", answers.length === 2);
   $("quick").replaceChildren(...quick(answers[0]));
-  const words = answers.length === 2 ? agreement(answers) : null;
-  if (words) blocks.push(element("p", "agreement", words));
-  results.replaceChildren(...blocks);
+  const agreed = answers.length === 2 ? agreement(answers) : null;
+  results.replaceChildren(...(agreed ? [verdict(agreed)] : []), ...blocks);
+  versus.add(answers);
   // On a narrow screen the answer stands below the form; while someone draws, nothing may move.
   if (state.request?.sample !== undefined) blocks[0].scrollIntoView({ block: "nearest", behavior: "smooth" });
   // Someone who listens wants the last of many quick answers.
   clearTimeout(speaking);
-  speaking = setTimeout(() => announce([...answers.map(spoken), words].filter(Boolean).join(". ")), 400);
+  speaking = setTimeout(() => announce([...answers.map(spoken), agreed?.words].filter(Boolean).join(". ")), 400);
 }
 
 // The same from a terminal
@@ -242,11 +243,11 @@ $("copy").addEventListener("click", async () => {
 
 $("picker").addEventListener("submit", (event) => event.preventDefault());
 $("model").addEventListener("change", () => {
-  versions();
+  versions("", "");
   choose();
 });
 $("version").addEventListener("change", () => {
-  others();
+  others($("compare").value);
   choose();
 });
 $("compare").addEventListener("change", choose);

@@ -6,6 +6,12 @@ export const percent = (share) => `${(share * 100).toFixed(1)} %`;
 
 const number = (value) => new Intl.NumberFormat("en", { maximumSignificantDigits: 6 }).format(value);
 
+/** A number of bytes as the commands print it: 361 kB, 1.4 MB. */
+export function bytes(count) {
+  const [value, unit] = count < 999_500 ? [count / 1e3, "kB"] : [count / 1e6, "MB"];
+  return `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ${unit}`;
+}
+
 export function element(tag, className, text) {
   const node = document.createElement(tag);
   if (className) node.className = className;
@@ -105,12 +111,4 @@ export function spoken(answer) {
   if (prediction.labels) return `${answer.title}: ${prediction.labels.join(", ") || "none of the labels"}`;
   const all = Object.entries(prediction.values).map(([name, value]) => `${name} ${number(value)}`);
   return `${answer.title}: ${all.join(", ")}`;
-}
-
-/** Whether two answers agree, in words; nothing when that cannot be said. */
-export function agreement([a, b]) {
-  if (a.prediction?.class === undefined || b.prediction?.class === undefined) return null;
-  if (a.prediction.class !== b.prediction.class) return "The versions disagree.";
-  const difference = Math.abs(a.prediction.probability - b.prediction.probability);
-  return `The versions agree; their probabilities differ by ${(difference * 100).toFixed(1)} points.`;
 }

@@ -10,7 +10,7 @@ struct Asset {
     content: &'static str,
 }
 
-const ASSETS: [Asset; 6] = [
+const ASSETS: [Asset; 7] = [
     Asset {
         path: "/",
         content_type: "text/html; charset=utf-8",
@@ -26,6 +26,11 @@ const ASSETS: [Asset; 6] = [
         path: "/playground/canvas.js",
         content_type: SCRIPT,
         content: include_str!("../playground/canvas.js"),
+    },
+    Asset {
+        path: "/playground/compare.js",
+        content_type: SCRIPT,
+        content: include_str!("../playground/compare.js"),
     },
     Asset {
         path: "/playground/inputs.js",

@@ -89,13 +89,14 @@ fn the_log_says_what_was_loaded_and_why_a_model_was_not() {
     models.publish("digits", &digits(), 1);
     models.publish_spoiled("digits", &digits(), 2);
     models.publish("prices", &prices(), 3);
+    assert!(log(&models, &[], &[]).contains("precision=f32 kernels=engine "));
     let said = log(&models, &["--precision", "bf16"], &[]);
     let line = |parts: [&str; 3]| {
         let found = said.lines().find(|line| parts.iter().all(|part| line.contains(part)));
         found.unwrap_or_else(|| panic!("no line with {parts:?}: {said}"))
     };
     let loaded = line(["loaded", "digits", "version=1"]);
-    for part in ["device=cpu", "precision=bf16", "samples=1", "warm_up_ms="] {
+    for part in ["device=cpu", "precision=bf16", "kernels=", "samples=1", "warm_up_ms="] {
         assert!(loaded.contains(part), "{part}: {loaded}");
     }
     let reason = "the model does not give the answers that it was packed with: output 1 of sample 0";

@@ -32,6 +32,43 @@ async fn metadata_names_the_device_and_the_precision() {
     }
 }
 
+/// A package in int8 computes in int8 where the device can, and in what was asked for elsewhere.
+#[actix_web::test]
+async fn metadata_tells_int8_and_what_computes() {
+    let models = Models::new();
+    models.publish("digits", &digits(), 1);
+    models.publish_int8("digits", &digits(), 1);
+    let description = async |options: &Options, version: u64| {
+        let state = state_with(&models, None, Limits::default(), options);
+        let path = format!("digits/versions/{version}");
+        let protocol = ask(&state, Ask::get(&format!("/v2/models/{path}"))).await.json();
+        let view = ask(&state, Ask::get(&format!("/models/{path}"))).await.json();
+        assert_eq!(protocol["parameters"]["precision"], view["precision"]);
+        view
+    };
+    let plain = Options::default();
+    let (floats, int8) = (description(&plain, 1).await, description(&plain, 2).await);
+    assert_eq!((&floats["precision"], &int8["precision"]), (&json!("f32"), &json!("int8")));
+    assert_eq!(floats.get("quantization"), None);
+    assert_eq!(int8["quantization"], json!({ "layers": [weighted_layer(&models)], "of": 1 }));
+    for view in [&floats, &int8] {
+        assert_eq!(view["kernels"], "engine", "{view}");
+        assert!(view["isa"].is_string(), "{view}");
+    }
+    let bytes = |view: &serde_json::Value| view["record_bytes"].as_u64().unwrap();
+    assert!(bytes(&int8) < bytes(&floats), "{} {}", int8["record_bytes"], floats["record_bytes"]);
+    let half = description(&half(Precision::F16), 2).await;
+    assert_eq!((&half["precision"], &half["kernels"]), (&json!("f16"), &json!("burn")));
+    assert_eq!(half["quantization"], int8["quantization"], "the record is what it is");
+}
+
+/// The name of the one layer of `digits` that has weights.
+fn weighted_layer(models: &Models) -> String {
+    let package = models.open().package(&"digits@1".parse().unwrap()).unwrap();
+    let layer = package.network().layers().iter().find(|layer| layer.macs > 0).unwrap();
+    layer.name.clone()
+}
+
 #[actix_web::test]
 async fn half_precision_answers_nearly_the_same() {
     let models = three_models();

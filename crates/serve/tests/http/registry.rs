@@ -5,6 +5,7 @@ use std::path::Path;
 use artifact::manifest::{Manifest, Sample, SampleInput};
 use artifact::{Draft, Registry};
 use network::preprocess::{ColumnKind, Fit, ImagePreprocess, TableRules, fit_table};
+use network::quantization::{Affine, Calibration, CalibrationMethod, Quantization, quantize_weights};
 use network::{Cell, Network, Postprocess, Preprocess, RawInput, Row, Task};
 use predict::{DeviceSpec, Parts, Predictor};
 use tempfile::TempDir;
@@ -29,31 +30,48 @@ impl Models {
 
     /// Publishes a new version of an untrained model.
     pub(crate) fn publish(&self, name: &str, model: &Model, seed: u64) -> u64 {
-        self.publish_with(name, model, seed, |_| ())
+        self.publish_with(name, model, seed, false, |_| ())
+    }
+
+    /// Publishes the same in int8: every layer with weights, over the range of the values of [`digits`].
+    pub(crate) fn publish_int8(&self, name: &str, model: &Model, seed: u64) -> u64 {
+        self.publish_with(name, model, seed, true, |_| ())
     }
 
     /// Publishes a new version whose packed answers are not those of its weights: what a device that computes
     /// something else looks like.
     pub(crate) fn publish_spoiled(&self, name: &str, model: &Model, seed: u64) -> u64 {
-        self.publish_with(name, model, seed, |logits| logits[1] += 0.5)
+        self.publish_with(name, model, seed, false, |logits| logits[1] += 0.5)
     }
 
-    fn publish_with(&self, name: &str, model: &Model, seed: u64, change: impl FnOnce(&mut [f32])) -> u64 {
+    fn publish_with(
+        &self,
+        name: &str,
+        model: &Model,
+        seed: u64,
+        int8: bool,
+        change: impl FnOnce(&mut [f32]),
+    ) -> u64 {
         let network = Network::new(toml::from_str(model.network).unwrap()).unwrap();
-        let weights = model::initial_weights(&network, seed);
+        let mut weights = model::initial_weights(&network, seed);
+        let quantization = int8.then(|| quantization(&network));
+        if let Some(plan) = &quantization {
+            weights = quantize_weights(&network, &plan.layers, &weights).unwrap();
+        }
         let mut manifest = Manifest::new(name, &network, model.preprocess.clone(), model.postprocess.clone());
         let parts = Parts {
             network,
             preprocess: model.preprocess.clone(),
             postprocess: model.postprocess.clone(),
             weights: weights.clone(),
-            quantization: None,
+            quantization: quantization.clone(),
         };
         let predictor = Predictor::from_parts(parts, DeviceSpec::Cpu).unwrap();
         let prepared = predictor.prepare(std::slice::from_ref(&model.sample)).unwrap();
         let mut logits = predictor.infer(&[prepared]).unwrap()[0].tensor.as_f32().unwrap().to_vec();
         change(&mut logits);
         manifest.samples = vec![Sample { input: SampleInput::from_raw(&model.sample).unwrap(), logits }];
+        manifest.quantization = quantization;
         manifest.metrics.insert("accuracy".to_owned(), 0.5);
         let draft = Draft {
             manifest,
@@ -72,6 +90,24 @@ impl Models {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&path, bytes).unwrap();
+    }
+}
+
+/// A plan in which everything that can be is in int8.
+fn quantization(network: &Network) -> Quantization {
+    let layers = network.layers();
+    let range = |name: &String| (name.clone(), Affine::covering(0.0, 16.0));
+    let inputs = network.spec().inputs.iter().map(|input| &input.name);
+    Quantization {
+        layers: layers.iter().filter(|layer| layer.macs > 0).map(|layer| layer.name.clone()).collect(),
+        activations: inputs.chain(layers.iter().map(|layer| &layer.name)).map(range).collect(),
+        calibration: Calibration {
+            method: CalibrationMethod::MinMax,
+            percentile: None,
+            samples: 1,
+            split: "train".to_owned(),
+            seed: 0,
+        },
     }
 }
 
