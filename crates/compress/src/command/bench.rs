@@ -196,7 +196,7 @@ fn machine(bench: &Bench, options: &Options) -> String {
     let bandwidth: Vec<String> = bench.bandwidth.iter().map(read).collect();
     text.push_str(&format!("\none thread reads {}", bandwidth.join(", ")));
     if let Some(version) = &bench.peer_version {
-        text.push_str(&format!("\nONNX Runtime {version}, called from Python with memory bound ahead"));
+        text.push_str(&format!("\nONNX Runtime {version}, called from Python in the faster of its two ways"));
         if let Some(call) = bench.peer_call_us {
             text.push_str(&format!("; a call that computes nothing takes {call:.1} µs"));
         }
