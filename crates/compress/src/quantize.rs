@@ -6,7 +6,6 @@
 //! harmful layer first. The choice is fixed in the package, so that answers do not depend on the machine.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use engine::{CompileError, Options, Plan, Program, RunError};
 use network::fold::{FoldError, fold_batch_norm, with_biases};
@@ -21,6 +20,7 @@ use train::evaluate::{EvaluateError, Evaluation, evaluate};
 
 use crate::calibrate;
 use crate::config::QuantizeConfig;
+use crate::speed::{relative, slower};
 
 /// The most validation samples that choose which layers stay floats.
 const CHOOSING_SAMPLES: usize = 5_000;
@@ -129,11 +129,7 @@ pub fn quantize(
     let (network, weights) = with_biases(&network, &weights)?;
     let mut work = Work::new(network, weights, config)?;
     let floats = Predictor::from_parts(work.parts_of_floats(parts), DeviceSpec::Cpu)?;
-    if work.candidates().next().is_none() {
-        let reason = work.choices.iter().find_map(|choice| choice.reason.clone());
-        let reason = reason.unwrap_or_else(|| "it has no dense or convolution layers".to_owned());
-        return Err(QuantizeError::NoLayer { reason });
-    }
+    work.check_not_empty()?;
 
     let chosen = train::data::draw(&data.splits.train, config.calibration.samples, config.calibration.seed);
     if chosen.is_empty() {
@@ -146,6 +142,7 @@ pub fn quantize(
     if config.layers.faster_only {
         stage(Stage::Time);
         work.keep_slow_layers_in_floats()?;
+        work.check_not_empty()?;
     }
     work.measure_each_alone(&rows, stage)?;
 
@@ -258,6 +255,15 @@ impl Work {
 
     fn candidates(&self) -> impl Iterator<Item = &str> {
         self.choices.iter().filter(|choice| choice.precision == "int8").map(|choice| choice.layer.as_str())
+    }
+
+    fn check_not_empty(&self) -> Result<(), QuantizeError> {
+        if self.candidates().next().is_some() {
+            return Ok(());
+        }
+        let reason = self.choices.iter().find_map(|choice| choice.reason.clone());
+        let reason = reason.unwrap_or_else(|| "it has no dense or convolution layers".to_owned());
+        Err(QuantizeError::NoLayer { reason })
     }
 
     fn parts_of_floats(&self, parts: &Parts) -> Parts {
@@ -398,55 +404,4 @@ fn outputs(program: &Program, rows: &[f32]) -> Result<Vec<f32>, QuantizeError> {
     let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     program.run_all(None, &mut program.scratch(), &[rows], count, &mut slices)?;
     Ok(outputs.into_iter().next().unwrap_or_default())
-}
-
-/// The layers that take longer in int8 than in floats, the one that loses most first.
-fn slower(floats: &Program, int8: &Program, layers: &[String]) -> Vec<String> {
-    let times = |program: &Program| -> BTreeMap<String, f64> {
-        let steps = program.profile(program.block_rows(), 15);
-        steps
-            .into_iter()
-            .flat_map(|step| step.layers.into_iter().map(move |layer| (layer, step.time.as_secs_f64())))
-            .collect()
-    };
-    let (floats, int8) = (times(floats), times(int8));
-    let lost = |layer: &String| Some((int8.get(layer)? - floats.get(layer)?, layer.clone()));
-    let mut lost: Vec<(f64, String)> =
-        layers.iter().filter_map(lost).filter(|(lost, _)| *lost > 0.0).collect();
-    lost.sort_by(|a, b| b.0.total_cmp(&a.0));
-    lost.into_iter().map(|(_, layer)| layer).collect()
-}
-
-/// How long `other` takes as a share of what `program` takes: the mean of the shares at one sample and at a block.
-fn relative(program: &Program, other: &Program) -> f64 {
-    let shares = [1, program.block_rows()].map(|rows| {
-        let mut best = [f64::INFINITY; 2];
-        for _ in 0..5 {
-            for (best, program) in best.iter_mut().zip([program, other]) {
-                *best = best.min(time(program, rows));
-            }
-        }
-        best[1] / best[0].max(f64::MIN_POSITIVE)
-    });
-    (shares[0] + shares[1]) / 2.0
-}
-
-/// The best time of some runs over zeros, on this thread, in seconds.
-fn time(program: &Program, rows: usize) -> f64 {
-    let inputs: Vec<Vec<f32>> = program.inputs().iter().map(|port| vec![0.5; rows * port.values]).collect();
-    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut outputs: Vec<Vec<f32>> =
-        program.outputs().iter().map(|port| vec![0.0; rows * port.values]).collect();
-    let mut scratch = program.scratch();
-    let mut best = f64::INFINITY;
-    let until = Instant::now() + std::time::Duration::from_millis(4);
-    while best.is_infinite() || Instant::now() < until {
-        let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-        let start = Instant::now();
-        if program.run_all(None, &mut scratch, &inputs, rows, &mut slices).is_err() {
-            return f64::INFINITY;
-        }
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    best
 }
