@@ -12,7 +12,7 @@ use network::fold::{FoldError, fold_batch_norm, with_biases};
 use network::quantization::{Affine, Calibration, CalibrationMethod, Quantization, QuantizationError};
 use network::quantization::{dequantize, quantize_weights};
 use network::spec::Op;
-use network::{Network, RawInput, Tensor, Weights};
+use network::{Network, RawInput, Weights};
 use predict::{DeviceSpec, Parts, PredictError, Predictor};
 use serde::Serialize;
 use train::data::{DataError, DataSet};
@@ -315,14 +315,10 @@ impl Work {
     fn program(&self, layers: &[String]) -> Result<Program, QuantizeError> {
         let quantized = quantize_weights(&self.network, layers, &self.weights)?;
         let calibration = Calibration { samples: 1, ..self.calibration.clone() };
-        let plan = Quantization { layers: layers.to_vec(), activations: BTreeMap::new(), calibration };
+        let activations = self.activations.clone();
+        let plan = Quantization { layers: layers.to_vec(), activations, calibration };
         let floats = dequantize(&self.network, &plan, &quantized)?;
-        let scales = |layer: &String| {
-            let scales =
-                quantized.get(&format!("{layer}.scale")).and_then(Tensor::as_f32).unwrap_or_default();
-            (layer.clone(), scales.to_vec())
-        };
-        let plan = Plan { layers: layers.iter().map(scales).collect(), values: self.activations.clone() };
+        let plan = Plan::new(&plan, &quantized);
         Ok(Program::compile_int8(&self.network, &floats, &plan, Options::default())?)
     }
 
