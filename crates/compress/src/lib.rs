@@ -12,3 +12,4 @@ pub mod config;
 pub mod pack;
 pub mod quantize;
 pub mod report;
+mod speed;

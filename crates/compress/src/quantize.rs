@@ -6,7 +6,6 @@
 //! harmful layer first. The choice is fixed in the package, so that answers do not depend on the machine.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use engine::{CompileError, Options, Plan, Program, RunError};
 use network::fold::{FoldError, fold_batch_norm, with_biases};
@@ -21,6 +20,7 @@ use train::evaluate::{EvaluateError, Evaluation, evaluate};
 
 use crate::calibrate;
 use crate::config::QuantizeConfig;
+use crate::speed::{relative, slower};
 
 /// The most validation samples that choose which layers stay floats.
 const CHOOSING_SAMPLES: usize = 5_000;
@@ -34,6 +34,10 @@ pub enum QuantizeError {
     Quantized { model: String, parent: Option<String> },
     #[error("no layer can run in int8: {reason}")]
     NoLayer { reason: String },
+    #[error(
+        "no layer can run in int8: with any the headline metric falls by {drop:.3}, and {allowed} is allowed"
+    )]
+    TooLossy { drop: f64, allowed: f64 },
     #[error("`{pattern}` in `layers.float` names no layer; there are {known}")]
     UnknownLayer { pattern: String, known: String },
     #[error("the {split} split has no samples, and quantization needs some to {purpose}")]
@@ -129,11 +133,7 @@ pub fn quantize(
     let (network, weights) = with_biases(&network, &weights)?;
     let mut work = Work::new(network, weights, config)?;
     let floats = Predictor::from_parts(work.parts_of_floats(parts), DeviceSpec::Cpu)?;
-    if work.candidates().next().is_none() {
-        let reason = work.choices.iter().find_map(|choice| choice.reason.clone());
-        let reason = reason.unwrap_or_else(|| "it has no dense or convolution layers".to_owned());
-        return Err(QuantizeError::NoLayer { reason });
-    }
+    work.some_layer()?;
 
     let chosen = train::data::draw(&data.splits.train, config.calibration.samples, config.calibration.seed);
     if chosen.is_empty() {
@@ -146,6 +146,7 @@ pub fn quantize(
     if config.layers.faster_only {
         stage(Stage::Time);
         work.keep_slow_layers_in_floats()?;
+        work.some_layer()?;
     }
     work.measure_each_alone(&rows, stage)?;
 
@@ -165,13 +166,8 @@ pub fn quantize(
         if drop <= config.gate.max_drop {
             return Ok(Quantized { parts, layers: work.choices, drop });
         }
-        let left = work.give_up_the_most_harmful(drop, config.gate.max_drop);
-        if !left {
-            let reason = format!(
-                "with any layer the headline metric falls by {drop:.3}, and {} is allowed",
-                config.gate.max_drop
-            );
-            return Err(QuantizeError::NoLayer { reason });
+        if !work.give_up_the_most_harmful(drop, config.gate.max_drop) {
+            return Err(QuantizeError::TooLossy { drop, allowed: config.gate.max_drop });
         }
     }
 }
@@ -260,6 +256,16 @@ impl Work {
         self.choices.iter().filter(|choice| choice.precision == "int8").map(|choice| choice.layer.as_str())
     }
 
+    /// An error when no layer is left for int8.
+    fn some_layer(&self) -> Result<(), QuantizeError> {
+        if self.candidates().next().is_some() {
+            return Ok(());
+        }
+        let reason = self.choices.iter().find_map(|choice| choice.reason.clone());
+        let reason = reason.unwrap_or_else(|| "it has no dense or convolution layers".to_owned());
+        Err(QuantizeError::NoLayer { reason })
+    }
+
     fn parts_of_floats(&self, parts: &Parts) -> Parts {
         Parts {
             network: self.network.clone(),
@@ -284,12 +290,9 @@ impl Work {
     fn used_by(&self, layers: &[String]) -> Result<BTreeMap<String, Affine>, QuantizeError> {
         let program = self.program(layers)?;
         let used = program.byte_values();
-        Ok(self
-            .activations
-            .iter()
-            .filter(|(name, _)| used.contains(*name))
-            .map(|(n, a)| (n.clone(), *a))
-            .collect())
+        let mut activations = self.activations.clone();
+        activations.retain(|name, _| used.contains(name));
+        Ok(activations)
     }
 
     fn calibrate(
@@ -398,55 +401,4 @@ fn outputs(program: &Program, rows: &[f32]) -> Result<Vec<f32>, QuantizeError> {
     let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     program.run_all(None, &mut program.scratch(), &[rows], count, &mut slices)?;
     Ok(outputs.into_iter().next().unwrap_or_default())
-}
-
-/// The layers that take longer in int8 than in floats, the one that loses most first.
-fn slower(floats: &Program, int8: &Program, layers: &[String]) -> Vec<String> {
-    let times = |program: &Program| -> BTreeMap<String, f64> {
-        let steps = program.profile(program.block_rows(), 15);
-        steps
-            .into_iter()
-            .flat_map(|step| step.layers.into_iter().map(move |layer| (layer, step.time.as_secs_f64())))
-            .collect()
-    };
-    let (floats, int8) = (times(floats), times(int8));
-    let lost = |layer: &String| Some((int8.get(layer)? - floats.get(layer)?, layer.clone()));
-    let mut lost: Vec<(f64, String)> =
-        layers.iter().filter_map(lost).filter(|(lost, _)| *lost > 0.0).collect();
-    lost.sort_by(|a, b| b.0.total_cmp(&a.0));
-    lost.into_iter().map(|(_, layer)| layer).collect()
-}
-
-/// How long `other` takes as a share of what `program` takes: the mean of the shares at one sample and at a block.
-fn relative(program: &Program, other: &Program) -> f64 {
-    let shares = [1, program.block_rows()].map(|rows| {
-        let mut best = [f64::INFINITY; 2];
-        for _ in 0..5 {
-            for (best, program) in best.iter_mut().zip([program, other]) {
-                *best = best.min(time(program, rows));
-            }
-        }
-        best[1] / best[0].max(f64::MIN_POSITIVE)
-    });
-    (shares[0] + shares[1]) / 2.0
-}
-
-/// The best time of some runs over zeros, on this thread, in seconds.
-fn time(program: &Program, rows: usize) -> f64 {
-    let inputs: Vec<Vec<f32>> = program.inputs().iter().map(|port| vec![0.5; rows * port.values]).collect();
-    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut outputs: Vec<Vec<f32>> =
-        program.outputs().iter().map(|port| vec![0.0; rows * port.values]).collect();
-    let mut scratch = program.scratch();
-    let mut best = f64::INFINITY;
-    let until = Instant::now() + std::time::Duration::from_millis(4);
-    while best.is_infinite() || Instant::now() < until {
-        let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-        let start = Instant::now();
-        if program.run_all(None, &mut scratch, &inputs, rows, &mut slices).is_err() {
-            return f64::INFINITY;
-        }
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    best
 }
