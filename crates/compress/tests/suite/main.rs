@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what was measured, and what was skipped")]
 
+mod bytes;
 mod command;
 mod packages;
 mod place;

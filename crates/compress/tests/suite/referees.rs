@@ -15,13 +15,10 @@ use crate::runtime::{self, Optimize};
 const FLOATS: f32 = 1e-4;
 /// The share of int8 outputs that may differ because a byte somewhere inside is one step off: sums of products are
 /// the same integers on both sides, but they are scaled in another order, and what lies in the middle between two
-/// bytes may become either. Where the runtime sums up in floats what should be integers, there are more of those.
-fn off_by_one(optimize: Optimize) -> f64 {
-    match optimize {
-        Optimize::Everything => 0.01,
-        Optimize::Nothing => 0.03,
-    }
-}
+/// bytes may become either. One such byte moves every output of its sample, so there are more of these than of bytes
+/// ([`crate::bytes`] counts those): seen were 1.0 % where the runtime sums up in floats what should be integers,
+/// 0.3 % where it does not, and 1.6 % with the engine's scalar tier, which rounds other sums of floats.
+const MOVED: f64 = 0.03;
 /// How far such outputs may be apart, as a share of the sample's largest.
 const A_STEP: f32 = 0.05;
 
@@ -80,7 +77,7 @@ impl std::fmt::Debug for Apart {
 }
 
 /// The test split as the network reads it, some rows at a time.
-fn batches(predictor: &Predictor, data: &DataSet) -> Vec<NamedTensor> {
+pub(crate) fn batches(predictor: &Predictor, data: &DataSet) -> Vec<NamedTensor> {
     let read = |rows: &[usize]| {
         let inputs: Vec<_> = rows.iter().map(|&row| data.source.read(row).unwrap()).collect();
         predictor.prepare(&inputs).unwrap()
@@ -143,10 +140,7 @@ fn onnx_runtime_gives_the_same_for_the_whole_test_split() {
             println!("{name}, {optimize:?}: floats {floats:?}, int8 {int8:?}");
             assert!(floats.rows.len() > 200 && floats.worst() <= FLOATS, "{name}, {optimize:?}: {floats:?}");
             let share = int8.share();
-            assert!(
-                int8.rows.len() == floats.rows.len() && share <= off_by_one(optimize),
-                "{name}, {optimize:?}: {int8:?}"
-            );
+            assert!(int8.rows.len() == floats.rows.len() && share <= MOVED, "{name}, {optimize:?}: {int8:?}");
             assert!(int8.worst() < A_STEP, "{name}, {optimize:?}: {int8:?}");
         }
     }
@@ -179,10 +173,7 @@ fn the_named_packages_are_computed_alike() {
             println!("{model}, {optimize:?}: beside ONNX Runtime {apart:?}");
             assert!(int8 || apart.worst() <= FLOATS, "{model}, {optimize:?}: {apart:?}");
             let share = apart.share();
-            assert!(
-                share <= off_by_one(optimize) && apart.worst() < A_STEP,
-                "{model}, {optimize:?}: {apart:?}"
-            );
+            assert!(share <= MOVED && apart.worst() < A_STEP, "{model}, {optimize:?}: {apart:?}");
         }
     }
 }
