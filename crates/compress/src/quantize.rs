@@ -34,6 +34,10 @@ pub enum QuantizeError {
     Quantized { model: String, parent: Option<String> },
     #[error("no layer can run in int8: {reason}")]
     NoLayer { reason: String },
+    #[error(
+        "no layer can run in int8: with any the headline metric falls by {drop:.3}, and {allowed} is allowed"
+    )]
+    TooLossy { drop: f64, allowed: f64 },
     #[error("`{pattern}` in `layers.float` names no layer; there are {known}")]
     UnknownLayer { pattern: String, known: String },
     #[error("the {split} split has no samples, and quantization needs some to {purpose}")]
@@ -129,7 +133,7 @@ pub fn quantize(
     let (network, weights) = with_biases(&network, &weights)?;
     let mut work = Work::new(network, weights, config)?;
     let floats = Predictor::from_parts(work.parts_of_floats(parts), DeviceSpec::Cpu)?;
-    work.check_not_empty()?;
+    work.some_layer()?;
 
     let chosen = train::data::draw(&data.splits.train, config.calibration.samples, config.calibration.seed);
     if chosen.is_empty() {
@@ -142,7 +146,7 @@ pub fn quantize(
     if config.layers.faster_only {
         stage(Stage::Time);
         work.keep_slow_layers_in_floats()?;
-        work.check_not_empty()?;
+        work.some_layer()?;
     }
     work.measure_each_alone(&rows, stage)?;
 
@@ -162,13 +166,8 @@ pub fn quantize(
         if drop <= config.gate.max_drop {
             return Ok(Quantized { parts, layers: work.choices, drop });
         }
-        let left = work.give_up_the_most_harmful(drop, config.gate.max_drop);
-        if !left {
-            let reason = format!(
-                "with any layer the headline metric falls by {drop:.3}, and {} is allowed",
-                config.gate.max_drop
-            );
-            return Err(QuantizeError::NoLayer { reason });
+        if !work.give_up_the_most_harmful(drop, config.gate.max_drop) {
+            return Err(QuantizeError::TooLossy { drop, allowed: config.gate.max_drop });
         }
     }
 }
@@ -257,7 +256,8 @@ impl Work {
         self.choices.iter().filter(|choice| choice.precision == "int8").map(|choice| choice.layer.as_str())
     }
 
-    fn check_not_empty(&self) -> Result<(), QuantizeError> {
+    /// An error when no layer is left for int8.
+    fn some_layer(&self) -> Result<(), QuantizeError> {
         if self.candidates().next().is_some() {
             return Ok(());
         }
@@ -290,12 +290,9 @@ impl Work {
     fn used_by(&self, layers: &[String]) -> Result<BTreeMap<String, Affine>, QuantizeError> {
         let program = self.program(layers)?;
         let used = program.byte_values();
-        Ok(self
-            .activations
-            .iter()
-            .filter(|(name, _)| used.contains(*name))
-            .map(|(n, a)| (n.clone(), *a))
-            .collect())
+        let mut activations = self.activations.clone();
+        activations.retain(|name, _| used.contains(name));
+        Ok(activations)
     }
 
     fn calibrate(

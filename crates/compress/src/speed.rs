@@ -1,4 +1,4 @@
-//! Which of two programs is the faster one, and which of its layers are slower than before.
+//! Which layers are faster in int8 on this machine.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

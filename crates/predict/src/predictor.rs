@@ -110,11 +110,12 @@ impl Predictor {
         let lane = Lane::open(&placement.device)?;
         let gpu = lane.device().is_gpu();
         // A GPU may compute something wrong and say nothing, so a model without samples needs something else to
-        // be measured by. It costs a pass on the CPU.
-        let unchecked = !has_samples && (gpu || placement.precision != Precision::F32);
+        // be measured by, and so does one with int8 layers where those run in floats. It costs a pass on the CPU.
         let plan = quantization.as_ref();
-        let reference = unchecked.then(|| Expected::from_cpu(&network, &weights, plan)).transpose()?;
         let placed = Placed::new(&network, &weights, plan, lane, placement.precision)?;
+        let in_floats = plan.is_some() && !matches!(placed.kernels(), Kernels::Engine { .. });
+        let unchecked = in_floats || !has_samples && (gpu || placement.precision != Precision::F32);
+        let reference = unchecked.then(|| Expected::from_cpu(&network, &weights, plan)).transpose()?;
         Ok(Self {
             name: "unpacked".to_owned(),
             version: 0,

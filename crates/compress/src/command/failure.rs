@@ -34,6 +34,12 @@ pub(super) fn quantize<T>(error: QuantizeError) -> anyhow::Result<T> {
         QuantizeError::UnknownLayer { .. }
         | QuantizeError::Quantized { .. }
         | QuantizeError::Inputs { .. } => Err(error).usage(),
+        QuantizeError::NoLayer { .. } => Err(error)
+            .hint("`layers.float` and `layers.faster_only` of the configuration keep layers in floats")
+            .usage(),
+        QuantizeError::TooLossy { .. } => Err(error)
+            .hint("`gate.max_drop` says how much may be lost; other ranges may lose less: `calibration.percentile`")
+            .gate_failed(),
         QuantizeError::Compile(_) => Err(error)
             .hint("int8 runs on the engine alone; `cargo xtask models show` lists the layers")
             .usage(),

@@ -97,17 +97,7 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
         quantization: None,
     };
     let mut say = |stage: Stage<'_>| tell(&printer, stage);
-    let quantized = match quantize(&parts, &data, &resolved.config, &mut say) {
-        Ok(quantized) => quantized,
-        // It was asked rightly, and the answer is no.
-        Err(error @ QuantizeError::NoLayer { .. }) => {
-            let reason = error.to_string();
-            let result = serde_json::json!({ "model": null, "package": null, "reason": reason });
-            printer.result(&result, || format!("nothing is packed: {reason}"))?;
-            return Ok(ExitStatus::GateFailed);
-        }
-        Err(error) => return failure::quantize(error),
-    };
+    let quantized = quantize(&parts, &data, &resolved.config, &mut say).or_else(failure::quantize)?;
 
     let before = Predictor::from_package(&parent, DeviceSpec::Cpu)?;
     let after = Predictor::from_parts(quantized.parts.clone(), DeviceSpec::Cpu)?;

@@ -8,8 +8,15 @@
 
 mod parity;
 
+use std::collections::BTreeMap;
+
 use artifact::{Draft, Manifest, Registry, Sample, SampleInput};
 use model::DeviceSpec;
+use network::fold::{fold_batch_norm, with_biases};
+use network::quantization::{
+    Affine, Calibration, CalibrationMethod, Quantization, dequantize, quantize_weights,
+};
+use network::spec::{Layer, Op};
 use network::{Network, Postprocess, Preprocess, RawInput, Role, Task, Tensor, Weights};
 use predict::{Parts, Placement, Precision, Predictor};
 use tempfile::TempDir;
@@ -104,6 +111,36 @@ fn parts((preset, shape): Case) -> Parts {
     }
 }
 
+/// The same network in int8, every layer that can be, with ranges from a few inputs; and what it is in floats.
+fn quantized(case: Case) -> [Parts; 2] {
+    let parts = parts(case);
+    let (network, weights) = fold_batch_norm(&parts.network, &parts.weights).unwrap();
+    let (network, weights) = with_biases(&network, &weights).unwrap();
+    let rows: Vec<f32> = (100..116).flat_map(|seed| numbers(seed, case.1.iter().product())).collect();
+    let mut ranges: BTreeMap<String, (f32, f32)> = BTreeMap::new();
+    let mut widen = |name: &str, values: &[f32]| {
+        let range = ranges.entry(name.to_owned()).or_insert((0.0, 0.0));
+        for &value in values {
+            *range = (range.0.min(value), range.1.max(value));
+        }
+    };
+    let program = engine::Program::compile(&network, &weights, engine::Options::default()).unwrap();
+    program.observe(&[&rows], 16, &mut widen).unwrap();
+    let has_products = |layer: &&Layer| matches!(layer.op, Op::Dense(_) | Op::Conv2d(_));
+    let layers = network.spec().all_layers().into_iter().filter(has_products);
+    let layers: Vec<String> = layers.map(|layer| layer.name.clone()).collect();
+    let affine = |(name, (least, most)): (String, (f32, f32))| (name, Affine::covering(least, most));
+    let split = "train".to_owned();
+    let calibration =
+        Calibration { method: CalibrationMethod::MinMax, percentile: None, samples: 16, split, seed: 0 };
+    let weights = quantize_weights(&network, &layers, &weights).unwrap();
+    let activations = ranges.into_iter().map(affine).collect();
+    let quantization = Quantization { layers, activations, calibration };
+    let floats = dequantize(&network, &quantization, &weights).unwrap();
+    let floats = Parts { network: network.clone(), weights: floats, ..parts.clone() };
+    [Parts { network, weights, quantization: Some(quantization), ..parts }, floats]
+}
+
 /// A registry with one package, made on the CPU, with `samples` samples.
 struct Packed {
     _directory: TempDir,
@@ -113,12 +150,16 @@ struct Packed {
 impl Packed {
     /// `spoil` may change the logits that are packed.
     fn new(case: Case, samples: usize, spoil: impl Fn(&mut [f32])) -> Self {
+        Self::of(parts(case), case, samples, spoil)
+    }
+
+    fn of(parts: Parts, case: Case, samples: usize, spoil: impl Fn(&mut [f32])) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let registry = Registry::open(directory.path()).unwrap();
-        let parts = parts(case);
         let predictor = Predictor::from_parts(parts.clone(), DeviceSpec::Cpu).unwrap();
-        let Parts { network, preprocess, postprocess, weights, .. } = parts;
+        let Parts { network, preprocess, postprocess, weights, quantization } = parts;
         let mut manifest = Manifest::new("model", &network, preprocess, postprocess);
+        manifest.quantization = quantization;
         for seed in 0..samples {
             let input = input(case, seed);
             let mut logits = logits(&predictor, std::slice::from_ref(&input));

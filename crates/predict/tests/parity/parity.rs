@@ -1,9 +1,9 @@
 //! The comparisons.
 
 use model::{DeviceError, DeviceSpec};
-use predict::{Placement, Precision, PredictError, Predictor};
+use predict::{Kernels, Placement, Precision, PredictError, Predictor};
 
-use crate::{CASES, Packed, Place, allowed, input, logits, parts, worst};
+use crate::{CASES, Packed, Place, allowed, input, logits, parts, quantized, worst};
 
 /// A test on a device that is not there would test nothing, so whoever runs this suite for a device says so:
 /// `BRAZIER_REQUIRE_DEVICE=wgpu` (or several, with commas) makes its absence a failure.
@@ -43,6 +43,56 @@ fn a_package_answers_alike_on_every_device_in_every_precision() {
                 assert!(warm.iter().all(|warm| warm.check.samples == 3), "{warm:?}");
                 let difference = worst(&logits(&predictor, &inputs), &expected);
                 assert!(difference <= allowed(placement), "{what}: {difference}");
+            }
+        }
+    }
+}
+
+/// Integers on the CPU; on every other device, and in half precision, the same weights as floats: those answers are
+/// near, and the same as those of a package of such floats.
+#[test]
+fn an_int8_package_opens_and_answers_alike_on_every_device() {
+    let places = Place::all();
+    for case in CASES {
+        let [int8, floats] = quantized(case);
+        let packed = Packed::of(int8, case, 3, |_| ());
+        let inputs: Vec<_> = (10..15).map(|seed| input(case, seed)).collect();
+        let cpu = packed.open(DeviceSpec::Cpu);
+        assert!(matches!(cpu.kernels(), Kernels::Engine { .. }), "{}: {:?}", case.0, cpu.kernels());
+        assert_eq!(cpu.self_check().unwrap().samples, 3);
+        let integers = logits(&cpu, &inputs);
+        let floats = logits(&Predictor::from_parts(floats, DeviceSpec::Cpu).unwrap(), &inputs);
+        // Ranges of random networks are narrow; seen were 0.11 (mlp) and 0.03 (lenet5).
+        let apart = worst(&floats, &integers);
+        assert!(apart > 0.0 && apart < 0.25, "{}: {apart}", case.0);
+        for place in places.iter().filter(|place| place.takes(case)) {
+            for precision in Precision::ALL {
+                let placement = Placement { device: place.device, precision };
+                let what = format!("{} in int8 on {placement}", case.0);
+                let predictor = match Predictor::open(&packed.registry, &"model".parse().unwrap(), placement)
+                {
+                    Err(PredictError::Device(DeviceError::Precision { .. }))
+                        if precision != Precision::F32 =>
+                    {
+                        continue;
+                    }
+                    opened => opened.unwrap_or_else(|error| panic!("{what}: {error}")),
+                };
+                let predictor = if place.software { predictor.with_batch_sizes(&[4]) } else { predictor };
+                let warm = predictor.warm_up().unwrap_or_else(|error| panic!("{what}: {error}"));
+                let on_engine = placement == Placement::from(DeviceSpec::Cpu);
+                let compared = if on_engine { (3, 0) } else { (0, 4) };
+                assert!(
+                    warm.iter().all(|warm| (warm.check.samples, warm.check.made_up) == compared),
+                    "{what}: {warm:?}"
+                );
+                let found = logits(&predictor, &inputs);
+                if on_engine {
+                    assert_eq!(found, integers, "{what}");
+                } else {
+                    let difference = worst(&found, &floats);
+                    assert!(difference <= allowed(placement), "{what}: {difference}");
+                }
             }
         }
     }
