@@ -48,6 +48,14 @@ pub enum Kernels {
     },
 }
 
+impl Kernels {
+    /// Whether the engine computes.
+    #[must_use]
+    pub fn is_engine(&self) -> bool {
+        matches!(self, Self::Engine { .. })
+    }
+}
+
 impl fmt::Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,7 +1,6 @@
 //! The one predictor: from raw inputs to typed answers, by way of prepared tensors and raw outputs.
 
 use artifact::{Manifest, ModelRef, Package, Registry};
-
 use engine::Profile;
 use model::{DeviceSpec, Lane, Precision};
 use network::quantization::Quantization;
@@ -113,7 +112,8 @@ impl Predictor {
         // be measured by, and so does one with int8 layers where those run in floats. It costs a pass on the CPU.
         let plan = quantization.as_ref();
         let placed = Placed::new(&network, &weights, plan, lane, placement.precision)?;
-        let in_floats = plan.is_some() && !matches!(placed.kernels(), Kernels::Engine { .. });
+        let in_integers = placed.kernels().is_engine() && placement.precision == Precision::F32;
+        let in_floats = plan.is_some() && !in_integers;
         let unchecked = in_floats || !has_samples && (gpu || placement.precision != Precision::F32);
         let reference = unchecked.then(|| Expected::from_cpu(&network, &weights, plan)).transpose()?;
         Ok(Self {
