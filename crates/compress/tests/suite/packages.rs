@@ -1,8 +1,7 @@
 //! What is in an int8 package, and that it is as good as its parent.
 
-use artifact::manifest::WEIGHTS_FILE;
+use artifact::manifest::{COMPRESSION_FILE, WEIGHTS_FILE};
 use compress::config::QuantizeConfig;
-use compress::pack::COMPRESSION_FILE;
 use compress::quantize::{Stage, drop_between, quantize};
 use network::spec::Op;
 use network::{DType, Quantization};
