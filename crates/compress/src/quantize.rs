@@ -95,6 +95,8 @@ pub struct Quantized {
     pub layers: Vec<LayerChoice>,
     /// How far the headline metric fell on the samples that chose the layers, in the units of the gate.
     pub drop: f64,
+    /// The split that those samples are of.
+    pub chosen_on: &'static str,
 }
 
 /// What is going on, for the display.
@@ -112,10 +114,12 @@ pub enum Stage<'a> {
         /// Its name.
         layer: &'a str,
     },
-    /// Scoring the choice on validation samples.
+    /// Scoring the choice on samples of the validation split, or of the training split where there is none.
     Score {
         /// How many layers are in int8.
         int8: usize,
+        /// The split that they are of.
+        part: &'static str,
     },
 }
 
@@ -158,13 +162,13 @@ pub fn quantize(
     let choosing = train::data::draw(choosing, CHOOSING_SAMPLES, config.calibration.seed);
     let before = evaluate(&floats, data, part, &choosing, &mut |_| ())?;
     loop {
-        stage(Stage::Score { int8: work.candidates().count() });
+        stage(Stage::Score { int8: work.candidates().count(), part });
         let parts = work.parts(parts)?;
         let predictor = Predictor::from_parts(parts.clone(), DeviceSpec::Cpu)?;
         let after = evaluate(&predictor, data, part, &choosing, &mut |_| ())?;
         let drop = drop_between(&before, &after);
         if drop <= config.gate.max_drop {
-            return Ok(Quantized { parts, layers: work.choices, drop });
+            return Ok(Quantized { parts, layers: work.choices, drop, chosen_on: part });
         }
         if !work.give_up_the_most_harmful(drop, config.gate.max_drop) {
             return Err(QuantizeError::TooLossy { drop, allowed: config.gate.max_drop });

@@ -20,7 +20,9 @@ pub struct Comparison {
     /// What came out.
     pub after: Side,
     /// How far the headline metric fell on the samples that chose the layers, in the units of the gate.
-    pub drop_validation: f64,
+    pub drop_choosing: f64,
+    /// The split that those samples are of: `validation`, or `train` where there is none.
+    pub chosen_on: &'static str,
     /// How far it fell on the test split.
     pub drop_test: f64,
     /// Every layer with weights, and what became of it.
@@ -114,7 +116,7 @@ impl Comparison {
             table.row([name.to_owned(), before, after, change]);
         };
         row("precision", sides.map(|side| side.precision.clone()), String::new());
-        row(self.before.metric, sides.map(Side::score), format!("{:+.2}", 0.0 - self.drop_test));
+        row(self.before.metric, sides.map(Side::score), self.score_change());
         row(
             "record",
             sides.map(|side| cli::bytes(side.record_bytes)),
@@ -130,6 +132,14 @@ impl Comparison {
             );
         }
         format!("{table}\n{}", self.layers_table())
+    }
+
+    /// Percentage points of a share, per cent of an error; above 0 is more of it.
+    fn score_change(&self) -> String {
+        match self.before.metric {
+            "mae" => format!("{:+.2} %", self.drop_test),
+            _ => format!("{:+.2}", 0.0 - self.drop_test),
+        }
     }
 
     fn layers_table(&self) -> Table {

@@ -21,8 +21,10 @@ pub(crate) struct Compiled {
     program: Program,
     /// How long compiling took.
     compiling: Duration,
-    /// What runs need and nobody uses now. As many are made as calls ever ran at once.
-    scratches: Mutex<Vec<Scratch>>,
+    /// The memory of the call that the pool helps. One at a time has it.
+    shared: Mutex<Option<Scratch>>,
+    /// The memory of calls that meanwhile run alone; as many are made as ever did at once.
+    alone: Mutex<Vec<Scratch>>,
 }
 
 impl Compiled {
@@ -45,7 +47,7 @@ impl Compiled {
                 Program::compile_int8(network, &floats, &plan, options)?
             }
         };
-        Ok(Self { program, compiling: start.elapsed(), scratches: Mutex::default() })
+        Ok(Self { program, compiling: start.elapsed(), shared: Mutex::default(), alone: Mutex::default() })
     }
 
     /// Times every step, on this thread.
@@ -59,16 +61,36 @@ impl Compiled {
 
     /// Runs `rows` rows of all inputs, each in row-major order, and returns all outputs.
     pub(crate) fn run(&self, inputs: &[&[f32]], rows: usize) -> Result<Vec<Vec<f32>>, PredictError> {
-        let free = self.scratches.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut scratch = free.unwrap_or_else(|| self.program.scratch_for(threads()));
+        // With as many callers as processors, memory for all threads for each of them would be the square of what
+        // is used: the pool helps one at a time anyway.
+        if let Ok(mut shared) = self.shared.try_lock() {
+            let mut scratch = shared.take().unwrap_or_else(|| self.program.scratch_for(threads()));
+            let outputs = self.run_with(pool(), &mut scratch, inputs, rows)?;
+            *shared = Some(scratch);
+            return Ok(outputs);
+        }
+        let free = self.alone.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = free.unwrap_or_else(|| self.program.scratch());
+        let outputs = self.run_with(None, &mut scratch, inputs, rows)?;
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        Ok(outputs)
+    }
+
+    /// A scratch that comes back from a failure is not used again.
+    fn run_with(
+        &self,
+        pool: Option<&Pool>,
+        scratch: &mut Scratch,
+        inputs: &[&[f32]],
+        rows: usize,
+    ) -> Result<Vec<Vec<f32>>, PredictError> {
         let mut outputs: Vec<Vec<f32>> =
             self.program.outputs().iter().map(|port| vec![0.0; rows * port.values]).collect();
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-        // A panic in there would be a bug; it ends this call and nothing else, and its scratch is not used again.
-        let run = || self.program.run_all(pool(), &mut scratch, inputs, rows, &mut slices);
+        // A panic in there would be a bug; it ends this call and nothing else.
+        let run = || self.program.run_all(pool, scratch, inputs, rows, &mut slices);
         let ran = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| failed(panic.as_ref()))?;
         ran.map_err(|error| PredictError::Internal { reason: error.to_string() })?;
-        self.scratches.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
         Ok(outputs)
     }
 }

@@ -66,6 +66,7 @@ mod placed;
 mod placement;
 mod predictor;
 
+pub use engine::{CompileError, Isa};
 pub use model::{DeviceError, DeviceSpec, Precision};
 pub use network::{NamedTensor, Prediction, RawInput};
 

@@ -214,6 +214,19 @@ impl Predictor {
         self.placed.placement().precision
     }
 
+    /// Whether the plan of an int8 package runs in integers here: on the engine, unless another precision was asked for.
+    #[must_use]
+    pub fn runs_int8(&self) -> bool {
+        self.quantization.is_some() && self.kernels().is_engine() && self.precision() == Precision::F32
+    }
+
+    /// The name of what it computes in: `int8` where the plan of its package runs, else that of
+    /// [`Predictor::precision`], into which a device without int8 turns such a package.
+    #[must_use]
+    pub fn precision_name(&self) -> &'static str {
+        if self.runs_int8() { "int8" } else { self.precision().name() }
+    }
+
     /// Which layers compute in int8; nothing: all are floats.
     #[must_use]
     pub fn quantization(&self) -> Option<&Quantization> {

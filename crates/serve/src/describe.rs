@@ -46,7 +46,7 @@ pub fn version(predictor: &Predictor) -> Value {
         "version": predictor.version(),
         "state": "ready",
         "device": predictor.device(),
-        "precision": precision(predictor),
+        "precision": predictor.precision_name(),
         "task": postprocess.task.name(),
         "labels": postprocess.labels,
         "input": input(predictor.preprocess()),
@@ -72,19 +72,6 @@ pub fn version(predictor: &Predictor) -> Value {
         view["samples"] = Value::Array(samples(manifest, predictor.preprocess()));
     }
     view
-}
-
-/// What a model computes in: `int8` where the plan of its package runs, else the floats that were asked for, into
-/// which a device without int8 turns such a package.
-#[must_use]
-pub fn precision(predictor: &Predictor) -> &'static str {
-    let floats = predictor.precision();
-    let on_engine = matches!(predictor.kernels(), Kernels::Engine { .. });
-    if predictor.quantization().is_some() && on_engine && floats == Precision::F32 {
-        "int8"
-    } else {
-        floats.name()
-    }
 }
 
 /// What a model takes, so that a form can be made from it.

@@ -75,7 +75,9 @@ fn measured(package: &Package) -> anyhow::Result<Result<Profile, CompileError>> 
         Err(CompileError::Isa(error)) => {
             Err(error).hint("BRAZIER_ISA names the instructions to use; unset, the best are found").usage()
         }
-        Err(error) => Ok(Err(error)),
+        Err(error @ (CompileError::Unsupported { .. } | CompileError::TooLarge { .. })) => Ok(Err(error)),
+        // Such a package is refused everywhere.
+        Err(error) => Err(error.into()),
     }
 }
 

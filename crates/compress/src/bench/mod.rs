@@ -309,7 +309,9 @@ impl Run<'_> {
 
     fn compare(&self, ours: &[f32], theirs: &[f32]) -> Result<(), BenchError> {
         let greatest = theirs.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs()));
-        let apart = ours.iter().zip(theirs).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        // What is not a number is infinitely far from everything.
+        let far = |a: f32, b: f32| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
+        let apart = ours.iter().zip(theirs).fold(0.0f32, |most, (a, b)| most.max(far(*a, *b)));
         let difference = if ours.len() == theirs.len() { apart / greatest } else { f32::INFINITY };
         if difference <= AGREEMENT {
             return Ok(());

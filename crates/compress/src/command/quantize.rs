@@ -6,13 +6,13 @@ use anyhow::Context as _;
 use artifact::{ModelRef, Package, Registry};
 use clap::Args;
 use cli::config::{Layers, Resolved};
-use cli::{ExitStatus, Printer, Unit};
+use cli::{ErrorExt as _, ExitStatus, Printer, Unit};
 use compress::compare::latencies;
 use compress::config::QuantizeConfig;
 use compress::pack::{self, Origin};
 use compress::quantize::{QuantizeError, Stage, drop_between, quantize};
 use compress::report::{Comparison, Side};
-use predict::{DeviceSpec, Parts, Predictor};
+use predict::{DeviceSpec, Isa, Parts, Predictor};
 use serde::Serialize;
 use train::data::DataSet;
 use train::evaluate::{Evaluation, evaluate, packed_data};
@@ -78,7 +78,8 @@ struct QuantizeResult<'a> {
 
 pub(crate) fn run(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
     let printer = arguments.common.start(tracing::Level::WARN);
-    model::device::set_threads(arguments.threads)?;
+    model::device::set_threads(arguments.threads).usage()?;
+    Isa::from_environment().usage()?;
     let resolved = resolve(arguments)?;
     let registry = Registry::open(&arguments.models)?;
     let parent = registry.package(&arguments.model).or_else(failure::registry)?;
@@ -112,7 +113,8 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
         config: resolved.config.clone(),
         before: side(name, &before, scored_before, record_bytes(&parent)),
         after: side("quantized".to_owned(), &after, scored_after, record),
-        drop_validation: quantized.drop,
+        chosen_on: quantized.chosen_on,
+        drop_choosing: quantized.drop,
         drop_test: drop_between(scored_before, scored_after),
         layers: quantized.layers.clone(),
     };
@@ -172,8 +174,8 @@ fn tell(printer: &Printer, stage: Stage<'_>) {
         Stage::Sensitivity { layer } => {
             printer.status(format_args!("quantize `{layer}` alone, to see what it costs"));
         }
-        Stage::Score { int8 } => {
-            printer.status(format_args!("score {int8} layers in int8 on validation samples"));
+        Stage::Score { int8, part } => {
+            printer.status(format_args!("score {int8} layers in int8 on samples of the {part} split"));
         }
     }
 }

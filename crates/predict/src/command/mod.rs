@@ -116,7 +116,7 @@ fn open(registry: &Registry, reference: &ModelRef, placement: Placement) -> anyh
     match Predictor::open(registry, reference, placement) {
         Err(PredictError::Device(error)) => failure::device(error),
         // A tier of instructions that there is not.
-        Err(PredictError::Compile(error)) => Err(error).usage(),
+        Err(PredictError::Compile(error @ CompileError::Isa(_))) => Err(error).usage(),
         Ok(predictor) => Ok(predictor),
         Err(PredictError::Registry(error @ RegistryError::UnknownModel { .. })) => Err(error)
             .hint("`cargo xtask quickstart` makes digits@1; --models names another registry")

@@ -12,7 +12,7 @@ struct Answer<'a> {
     model: &'a str,
     version: u64,
     device: DeviceSpec,
-    precision: Precision,
+    precision: &'static str,
     labels: &'a [String],
     predictions: Vec<Row<'a>>,
 }
@@ -46,7 +46,7 @@ pub(super) fn print(
         model: predictor.name(),
         version: predictor.version(),
         device: predictor.device(),
-        precision: predictor.precision(),
+        precision: predictor.precision_name(),
         labels,
         predictions: inputs.iter().zip(predictions).map(row).collect(),
     };

@@ -20,7 +20,8 @@ use super::{device, failure, summary};
 /// Scores a package on the test split that it was scored on when it was made, and compares; or on other
 /// data.
 ///
-/// On the CPU and in the precision of the package the scores must come back exactly; elsewhere each may differ
+/// On the CPU, with the instructions that the package was scored with, the scores must come back exactly; elsewhere
+/// each may differ
 /// by 0.001 of its value (by 0.001 where it is below 1) plus two samples' worth, because devices add in
 /// different orders. Exit code 1: they differ.
 ///
@@ -146,6 +147,7 @@ enum InPrecision {
 pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
     let printer = arguments.common.start(tracing::Level::WARN);
     model::device::set_threads(arguments.threads).usage()?;
+    predict::Isa::from_environment().usage()?;
     let device = device::choose(arguments.device, &printer)?;
     model::device::set_kernel_cache(&cli::kernel_cache(&arguments.models));
     let registry = Registry::open(&arguments.models)?;
@@ -189,8 +191,10 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
             }
         }
     };
+    // What was measured in integers is no measure for floats.
+    let alike = predictor.quantization().is_none() || predictor.runs_int8();
     let as_packed =
-        arguments.data.is_none() && arguments.config.is_none() && arguments.split == SplitName::Test;
+        alike && arguments.data.is_none() && arguments.config.is_none() && arguments.split == SplitName::Test;
     let comparison = as_packed.then(|| compare(&manifest, &evaluation, &predictor));
     let shown = (&evaluation, comparison.as_ref());
     let result = EvaluateResult { model, device, comparison: shown.1, evaluation: shown.0, precision };
@@ -211,7 +215,7 @@ fn score(
         // A GPU may compute something wrong and say nothing. In half precision the difference is the result.
         predictor.warm_up_for(indices.len()).map_err(failure::explain_predict)?;
     }
-    let task = format!("evaluate in {}", predictor.precision());
+    let task = format!("evaluate in {}", predictor.precision_name());
     let bar = printer.progress(&task, Unit::Count("samples"), Some(indices.len() as u64)).milestones_only();
     let scored = evaluate_outcomes(predictor, data, split, indices, &mut |done| bar.set(done as u64))?;
     bar.finish();
@@ -252,10 +256,9 @@ fn choose(
 fn compare(manifest: &Manifest, evaluation: &Evaluation, predictor: &Predictor) -> Comparison {
     let device = predictor.device();
     let kernels = predictor.kernels().to_string();
-    let precision = if predictor.quantization().is_some() { "int8" } else { Precision::F32.name() };
     let same = |settings: &artifact::EvaluationSettings| {
         settings.device == device.to_string()
-            && settings.precision == precision
+            && settings.precision == predictor.precision_name()
             && settings.kernels.as_ref() == Some(&kernels)
     };
     // A GPU times several kernels for every shape and may take another one the next time.

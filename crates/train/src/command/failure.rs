@@ -68,7 +68,7 @@ pub(super) fn explain_predict(error: PredictError) -> anyhow::Error {
     match error {
         PredictError::Device(error) => explain_device(error),
         // A tier of instructions that there is not.
-        PredictError::Compile(error) => usage(error, None),
+        PredictError::Compile(error @ CompileError::Isa(_)) => usage(error, None),
         error => error.into(),
     }
 }

@@ -132,6 +132,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<ExitStatus> {
         (None, None) => return Err(cli::usage_error("`--config FILE` is missing")),
     };
     resolved.config.check().map_err(|error| resolve::refusal(&resolved, &error))?;
+    predict::Isa::from_environment().usage()?;
     model::device::set_threads(resolved.config.train.threads.unwrap_or(0)).usage()?;
     model::device::set_kernel_cache(&cli::kernel_cache(&arguments.models));
     if arguments.print_network {
