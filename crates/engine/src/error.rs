@@ -23,6 +23,8 @@ pub enum CompileError {
         "layer `{layer}` of the int8 plan is no layer of the network that has weights; those are {known}"
     )]
     Plan { layer: String, known: String },
+    #[error("layer `{layer}` is to run in int8, but one of its weights is no finite number")]
+    NotFinite { layer: String },
     #[error("layer `{layer}`: a sample needs {floats} floats there; {limit} are the most")]
     TooLarge { layer: String, floats: u64, limit: u64 },
     #[error(transparent)]

@@ -35,7 +35,7 @@ pub(crate) fn lower(
     rows: Option<usize>,
 ) -> Result<Lowered, CompileError> {
     let mut views = layout::layouts(graph, lanes, winograd);
-    check_sizes(graph, &views)?;
+    check_sizes(graph, &views, rows.unwrap_or(0).max(MOST_ROWS))?;
     let lives = lives(graph, &views);
     // One sample first, to know its footprint; then the block's size; then the places for a whole block.
     let bare = lives.iter().map(|life| Life { frame: None, ..*life }).collect();
@@ -61,12 +61,13 @@ pub(crate) fn lower(
     Ok(Lowered { steps: lowering.steps, rows, arena, workspace, frames })
 }
 
-fn check_sizes(graph: &Graph, views: &[View]) -> Result<(), CompileError> {
+/// Every offset in a block of `rows` samples must fit the tables of offsets.
+fn check_sizes(graph: &Graph, views: &[View], rows: usize) -> Result<(), CompileError> {
     for node in &graph.nodes {
         for value in [node.input, node.output] {
             let floats = views[value].sample as u64;
-            if floats * MOST_ROWS as u64 >= MOST_FLOATS {
-                let limit = MOST_FLOATS / MOST_ROWS as u64;
+            let limit = MOST_FLOATS / rows as u64;
+            if floats >= limit {
                 return Err(CompileError::TooLarge { layer: node.name.clone(), floats, limit });
             }
         }

@@ -22,6 +22,9 @@ const OPEN: u64 = 1 << 63;
 const JOB: u64 = 1 << 16;
 const INSIDE: u64 = JOB - 1;
 
+/// The most threads of a pool; the count of those inside must stay within [`INSIDE`].
+const MOST_THREADS: usize = 1024;
+
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
 
 struct Shared {
@@ -54,8 +57,8 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of `threads` threads: the caller's and `threads − 1` helpers. Where the system gives fewer, the
-    /// pool has fewer.
+    /// A pool of `threads` threads, at most 1,024: the caller's and the helpers. Where the system gives fewer, the pool
+    /// has fewer.
     #[must_use]
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
@@ -71,7 +74,7 @@ impl Pool {
             let builder = std::thread::Builder::new().name(format!("engine-{index}"));
             builder.spawn(move || help(&shared, index)).ok()
         };
-        let helpers: Vec<JoinHandle<()>> = (1..threads.max(1)).filter_map(start).collect();
+        let helpers: Vec<JoinHandle<()>> = (1..threads.clamp(1, MOST_THREADS)).filter_map(start).collect();
         let handles = helpers.iter().map(|helper| helper.thread().clone()).collect();
         Self { shared, helpers, handles }
     }
@@ -105,28 +108,44 @@ impl Pool {
             self.handles.iter().for_each(Thread::unpark);
         }
         job(0);
-        drop(closing);
-        assert!(!shared.failed.swap(false, Ordering::Relaxed), "a helper of the engine's pool panicked");
+        let failed = closing.close();
+        assert!(!failed, "a helper of the engine's pool panicked");
     }
 }
 
 /// Closes the gate, waits until all have left, and frees the pool.
 struct Closing<'a>(&'a Shared);
 
-impl Drop for Closing<'_> {
-    fn drop(&mut self) {
+impl Closing<'_> {
+    /// Whether a helper failed. It is asked before the pool is free, for the flag is the next caller's then.
+    fn close(self) -> bool {
+        let failed = self.end();
+        std::mem::forget(self);
+        failed
+    }
+
+    fn end(&self) -> bool {
         self.0.gate.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0u32;
         while self.0.gate.load(Ordering::Acquire) & INSIDE != 0 {
             wait(&mut spins);
         }
+        let failed = self.0.failed.swap(false, Ordering::Relaxed);
         self.0.busy.store(false, Ordering::Release);
+        failed
+    }
+}
+
+/// When the caller's own part of the job panics.
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
 /// A moment of waiting; after many, other threads get the core.
 pub(crate) fn wait(spins: &mut u32) {
-    *spins += 1;
+    *spins = spins.saturating_add(1);
     if *spins < 2_000 {
         std::hint::spin_loop();
     } else {

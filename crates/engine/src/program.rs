@@ -29,7 +29,7 @@ pub struct Options {
     /// bf16, sums in f32.
     pub bf16: bool,
     /// How many samples run through the whole program at once; left out: as many as suit the cache.
-    pub block_rows: Option<usize>,
+    pub(crate) block_rows: Option<usize>,
 }
 
 impl Options {
@@ -324,6 +324,8 @@ impl Program {
         rows: usize,
         show: &mut dyn FnMut(&str, &[f32]),
     ) -> Result<(), RunError> {
+        // Before anything is made that is as large as it is said to be.
+        self.check_inputs(inputs, rows)?;
         let mut outputs: Vec<Vec<f32>> =
             self.outputs.iter().map(|port| vec![0.0; rows.saturating_mul(port.values)]).collect();
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
@@ -338,6 +340,18 @@ impl Program {
         let (steps, isa, block) = (self.steps.as_slice(), self.isa, self.rows);
         let (inputs, outputs) = (sources.as_slice(), targets.as_slice());
         observe(&Run { steps, isa, block, rows, inputs, outputs, lanes: &mut scratch.lanes }, show);
+        Ok(())
+    }
+
+    fn check_inputs(&self, inputs: &[&[f32]], rows: usize) -> Result<(), RunError> {
+        for (index, port) in self.inputs.iter().enumerate() {
+            let found = inputs.get(index).map_or(0, |input| input.len());
+            let (name, per_row) = (port.name.clone(), port.values);
+            let expected = rows.saturating_mul(per_row);
+            if found != expected {
+                return Err(RunError::Input { name, rows, per_row, expected, found });
+            }
+        }
         Ok(())
     }
 
@@ -359,13 +373,7 @@ impl Program {
                 found_outputs: outputs.len(),
             });
         }
-        for (port, input) in self.inputs.iter().zip(inputs) {
-            let (name, per_row, found) = (port.name.clone(), port.values, input.len());
-            let expected = rows.saturating_mul(per_row);
-            if found != expected {
-                return Err(RunError::Input { name, rows, per_row, expected, found });
-            }
-        }
+        self.check_inputs(inputs, rows)?;
         for (port, output) in self.outputs.iter().zip(outputs) {
             let (name, per_row, found) = (port.name.clone(), port.values, output.len());
             let expected = rows.saturating_mul(per_row);

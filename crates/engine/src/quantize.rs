@@ -114,6 +114,16 @@ fn mark(graph: &mut Graph, plan: &Plan) -> Result<(), CompileError> {
                 known: list(nodes.map(|node| &node.name)),
             });
         };
+        let finite =
+            |weights: &[f64], bias: &[f64]| weights.iter().chain(bias).all(|value| value.is_finite());
+        let sound = match &node.kind {
+            Kind::Conv(conv) => finite(&conv.weight, &conv.bias),
+            Kind::Dense(dense) => finite(&dense.weight, &dense.bias),
+            _ => true,
+        };
+        if !sound {
+            return Err(CompileError::NotFinite { layer: layer.clone() });
+        }
         let most = match &node.kind {
             Kind::Conv(conv) if conv.groups > 1 || is_depthwise(&node.kind) => {
                 return Err(CompileError::Unsupported {

@@ -126,6 +126,19 @@ fn what_cannot_run_is_refused_with_layer_shape_and_need() {
             "name = \"c\"\ntype = \"conv2d\"\nchannels = 4\nkernel = 3\nstride = [0, 1]",
             "layer `c` (conv2d): `stride` must be at least 1",
         ),
+        // With a kernel of 1 any of these would give an image of some size.
+        (
+            "name = \"c\"\ntype = \"conv2d\"\nchannels = 3\ngroups = 3\nkernel = 1\npadding = 3\ndilation = 9223372036854775807",
+            "layer `c` (conv2d): `dilation` must be at most 65536",
+        ),
+        (
+            "name = \"c\"\ntype = \"conv2d\"\nchannels = 1\nkernel = 1\npadding = [0, 2305843009213693953]\nstride = [1, 60000]",
+            "layer `c` (conv2d): `padding` must be at most 65536",
+        ),
+        (
+            "name = \"c\"\ntype = \"conv2d\"\nchannels = 1\nkernel = 1\nstride = [1, 65537]",
+            "layer `c` (conv2d): `stride` must be at most 65536",
+        ),
         (
             "name = \"p\"\ntype = \"max_pool2d\"\nkernel = 2\npadding = 2",
             "layer `p` (max_pool2d): `padding` must be at most half of `kernel`",

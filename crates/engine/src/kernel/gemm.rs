@@ -287,7 +287,7 @@ tiers!(gemm = product(g: &Gemm<'_>));
 mod tests {
     use super::*;
 
-    /// Every number of positions from 1 to 40 and every shape of panel, on every tier.
+    /// Numbers of positions that make every tile, and every shape of panel, on every tier.
     #[test]
     fn every_tile_equals_plain_loops() {
         for &isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {

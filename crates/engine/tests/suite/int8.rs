@@ -50,6 +50,23 @@ fn all_tiers_agree(network: &Network, rows: usize, tolerance: f32) {
     assert!(off <= tolerance * most, "off by {off} of {most}: {:?}", network.spec());
 }
 
+#[test]
+fn a_weight_that_is_no_number_is_refused() {
+    let network = Network::new(preset("mlp", &[5], 3).unwrap()).unwrap();
+    let batch = numbers(1, 2 * 5);
+    let plan = plan(&network, &busy_weights(&network), &batch, 2);
+    for (key, value) in [("fc1.weight", f32::NAN), ("fc2.bias", f32::INFINITY)] {
+        let mut weights = busy_weights(&network);
+        let mut values = weights[key].as_f32().unwrap().to_vec();
+        values[1] = value;
+        let tensor = network::Tensor::from_f32(weights[key].shape().to_vec(), values).unwrap();
+        weights.insert(key.to_owned(), tensor);
+        let error = Program::compile_int8(&network, &weights, &plan, Options::default()).unwrap_err();
+        let layer = key.split('.').next().unwrap().to_owned();
+        assert_eq!(error, CompileError::NotFinite { layer });
+    }
+}
+
 /// Weights that are whole multiples of given scales are not changed by a normalisation that follows them, here one
 /// that would make them ten times as large as the scales reach.
 #[test]

@@ -140,6 +140,10 @@ fn pooling(layer: &Layer, pool: &Pool2d, input: [usize; 2]) -> Result<[usize; 2]
     windows.positions(layer, input, &input)
 }
 
+/// The most that a kernel, stride, padding or dilation may be. No image is so large, and what computes with them need
+/// not fear that their products overflow.
+const MAX_WINDOW: usize = 1 << 16;
+
 struct Windows {
     kernel: Pair,
     stride: Pair,
@@ -159,6 +163,13 @@ impl Windows {
         for (name, pair) in pairs {
             if pair.height == 0 || pair.width == 0 {
                 let reason = format!("`{name}` must be at least 1");
+                return Err(ShapeError::Parameter { layer: layer.name.clone(), kind, reason });
+            }
+        }
+        let padding = [("padding", self.padding)];
+        for (name, pair) in pairs.into_iter().chain(padding) {
+            if pair.height > MAX_WINDOW || pair.width > MAX_WINDOW {
+                let reason = format!("`{name}` must be at most {MAX_WINDOW}");
                 return Err(ShapeError::Parameter { layer: layer.name.clone(), kind, reason });
             }
         }
