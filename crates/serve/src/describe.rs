@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use network::Preprocess;
 use network::preprocess::ColumnRule;
-use predict::{Kernels, Precision, Predictor};
+use predict::Predictor;
 use serde_json::{Map, Value, json};
 
 use crate::state::{Catalog, Model, Version};

@@ -12,7 +12,6 @@ use artifact::{ModelRef, Registry, Selector};
 use model::device::panic_message;
 use predict::{DeviceError, Kernels, Placement, PredictError, Predictor, WarmUp};
 
-use crate::describe;
 use crate::error::suggestion;
 use crate::state::{Model, State, Version};
 
@@ -174,7 +173,7 @@ fn report(predictor: &Predictor, warm: &[WarmUp]) {
         model,
         version,
         device = %predictor.device(),
-        precision = %describe::precision(predictor),
+        precision = %predictor.precision_name(),
         kernels = %predictor.kernels(),
         batch_sizes = ?predictor.batch_sizes(),
         samples = warm.iter().map(|warm| warm.check.samples).max().unwrap_or(0),

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use artifact::{ModelRef, Registry, RegistryError};
 use clap::Parser;
 use cli::{ErrorExt as _, ExitStatus, Printer};
-use predict::{DeviceSpec, Kernels, Placement, Precision, PredictError, Predictor};
+use predict::{CompileError, DeviceSpec, Kernels, Placement, Precision, PredictError, Predictor};
 
 /// Predicts with a packed model.
 ///

@@ -2,7 +2,7 @@
 
 use cli::{Printer, Table};
 use network::Prediction;
-use predict::{DeviceSpec, Precision, Predictor};
+use predict::{DeviceSpec, Predictor};
 use serde::Serialize;
 
 use super::source::Input;

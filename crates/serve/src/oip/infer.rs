@@ -7,7 +7,6 @@ use predict::{PredictError, Predictor};
 use super::types::{
     InferRequest, InferResponse, ModelMetadata, ModelParameters, RequestedOutput, TensorMetadata,
 };
-use crate::describe;
 use crate::error::{Result, ServeError, shown, suggestion};
 use crate::health::Health;
 use crate::payload::too_many;
@@ -100,6 +99,6 @@ pub fn metadata(predictor: &Predictor, versions: Vec<String>) -> ModelMetadata {
         platform: PLATFORM,
         inputs: signature.inputs.iter().map(TensorMetadata::from).collect(),
         outputs: signature.outputs.iter().map(TensorMetadata::from).collect(),
-        parameters: ModelParameters { device: predictor.device(), precision: describe::precision(predictor) },
+        parameters: ModelParameters { device: predictor.device(), precision: predictor.precision_name() },
     }
 }

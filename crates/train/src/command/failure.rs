@@ -5,7 +5,7 @@ use artifact::RegistryError;
 use cli::ErrorExt as _;
 use cli::config::Resolved;
 use model::DeviceError;
-use predict::PredictError;
+use predict::{CompileError, PredictError};
 use train::config::TrainConfig;
 use train::data::DataError;
 use train::evaluate::PackedDataError;
