@@ -165,7 +165,7 @@ fn the_library_comes_to_the_plan_of_the_package() {
         assert!(quantized.parts.weights == package.weights().unwrap(), "{name}");
         let layers = quantized.layers.len();
         assert_eq!(stages.len(), layers + 2, "{stages:?}");
-        assert_eq!(stages[layers + 1], format!("Score {{ int8: {layers} }}"));
+        assert_eq!(stages[layers + 1], format!("Score {{ int8: {layers}, part: \"validation\" }}"));
     }
 }
 
