@@ -3,15 +3,13 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
+use artifact::manifest::PROFILE_FILE;
 use artifact::{ModelRef, Package, Registry};
 use cli::{ErrorExt as _, Printer, Table};
 use engine::{CompileError, Options, Plan, Profile, Program, StepProfile};
 use serde_json::json;
 
 use super::found;
-
-/// The file in which a package keeps the profile of the machine that made it.
-const FILE: &str = "profile.json";
 
 /// Runs of which the best counts. More do not change the table any more.
 const REPEATS: usize = 200;
@@ -51,12 +49,12 @@ pub(super) fn run(
 
 /// The profile in a package.
 fn stored(package: &Package, name: &str) -> anyhow::Result<Result<Profile, CompileError>> {
-    let Some(value) = package.report(FILE)? else {
+    let Some(value) = package.report(PROFILE_FILE)? else {
         let error = cli::usage_error(format!("{name} keeps no profile"));
         return Err(error).hint("leave out --packed to measure it here");
     };
     let profile = serde_json::from_value(value);
-    Ok(Ok(profile.with_context(|| format!("`{FILE}` of {name} is no profile"))?))
+    Ok(Ok(profile.with_context(|| format!("`{PROFILE_FILE}` of {name} is no profile"))?))
 }
 
 /// Compiles the package and measures it here. A network that the engine cannot compile is no failure of this

@@ -6,6 +6,7 @@ mod int8;
 mod presets;
 mod profile;
 mod random_networks;
+#[path = "../../../network/tests/common/reference.rs"]
 mod reference;
 mod simulated;
 mod threads;

@@ -7,6 +7,7 @@ mod parity;
 mod parity_training;
 mod random_networks;
 mod record;
+#[path = "../../../network/tests/common/reference.rs"]
 mod reference;
 mod training;
 

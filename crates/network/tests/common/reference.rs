@@ -1,5 +1,5 @@
 //! The operations in plain loops over 64-bit floats, written from their definitions and sharing no code with
-//! the crate: one sample at a time, images as `[channels][height][width]`.
+//! what is tested: one sample at a time, images as `[channels][height][width]`.
 
 use network::spec::{Conv2d, Op, Pool2d};
 use network::{Network, Weights};
@@ -22,7 +22,7 @@ fn chain(layers: &[network::spec::Layer], weights: &Weights, sample: Sample) -> 
     layers.iter().fold(sample, |sample, layer| apply(&layer.name, &layer.op, weights, sample))
 }
 
-fn apply(name: &str, op: &Op, weights: &Weights, sample: Sample) -> Sample {
+pub(crate) fn apply(name: &str, op: &Op, weights: &Weights, sample: Sample) -> Sample {
     let get = |parameter: &str| -> Option<Vec<f64>> {
         let tensor = weights.get(&format!("{name}.{parameter}"))?;
         Some(tensor.as_f32().unwrap().iter().map(|&value| f64::from(value)).collect())
