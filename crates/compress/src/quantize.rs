@@ -7,10 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use engine::{CompileError, Options, Plan, Program, RunError};
+use engine::{CompileError, Options, Program, RunError};
 use network::fold::{FoldError, fold_batch_norm, with_biases};
 use network::quantization::{Affine, Calibration, CalibrationMethod, Quantization, QuantizationError};
-use network::quantization::{dequantize, quantize_weights};
+use network::quantization::{int8_outputs, quantize_weights};
 use network::spec::Op;
 use network::{Network, RawInput, Weights};
 use predict::{DeviceSpec, Parts, PredictError, Predictor};
@@ -212,12 +212,10 @@ impl Work {
     fn new(network: Network, weights: Weights, config: &QuantizeConfig) -> Result<Self, QuantizeError> {
         let mut choices = Vec::new();
         for layer in network.spec().all_layers() {
-            let (kind, reason) = match &layer.op {
-                Op::Dense(_) => ("dense", None),
-                Op::Conv2d(conv) if conv.groups == 1 => ("conv2d", None),
-                Op::Conv2d(_) => ("conv2d", Some("a convolution in groups".to_owned())),
-                _ => continue,
-            };
+            if !matches!(layer.op, Op::Dense(_) | Op::Conv2d(_)) {
+                continue;
+            }
+            let (kind, reason) = (layer.op.type_name(), int8_outputs(&layer.op).err().map(str::to_owned));
             let macs =
                 network.layers().iter().find(|info| info.name == layer.name).map_or(0, |info| info.macs);
             let precision = if reason.is_none() { "int8" } else { "f32" };
@@ -318,9 +316,7 @@ impl Work {
         let calibration = Calibration { samples: 1, ..self.calibration.clone() };
         let activations = self.activations.clone();
         let plan = Quantization { layers: layers.to_vec(), activations, calibration };
-        let floats = dequantize(&self.network, &plan, &quantized)?;
-        let plan = Plan::new(&plan, &quantized);
-        Ok(Program::compile_int8(&self.network, &floats, &plan, Options::default())?)
+        Ok(Program::from_record(&self.network, &quantized, Some(&plan), Options::default())?)
     }
 
     /// Takes layers out of int8 as long as that makes the whole faster, the one that loses most time first. What

@@ -26,7 +26,9 @@ mod weights;
 pub use self::postprocess::{Postprocess, Prediction, Task};
 pub use self::preprocess::{Preprocess, PreprocessError};
 pub use self::preset::{PRESETS, PresetError, preset};
-pub use self::quantization::{Affine, Calibration, CalibrationMethod, Quantization, QuantizationError};
+pub use self::quantization::{
+    Affine, Calibration, CalibrationMethod, Quantization, QuantizationError, WeightOnly,
+};
 pub use self::raw::{Bitmap, Cell, RawInput, Row};
 pub use self::shape::{LayerInfo, Network, Parameter, Role, ShapeError};
 pub use self::signature::{Dim, Signature, SignatureError, TensorSpec};
