@@ -15,7 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use burn_pack::{Bytes, HEADER_SIZE, Header, Reader, Writer};
 use network::quantization::{Quantization, QuantizationError, SCALE};

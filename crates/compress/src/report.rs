@@ -143,7 +143,8 @@ impl Comparison {
     }
 
     fn layers_table(&self) -> Table {
-        let mut table = Table::new(["layer", "type", "MACs", "runs in", "SQNR", ""]).numbers([2, 4]);
+        let mut table = Table::new(["layer", "type", "MACs", "quantized to", "SQNR", "drop alone", ""])
+            .numbers([2, 4, 5]);
         for choice in &self.layers {
             table.row([
                 choice.layer.clone(),
@@ -151,6 +152,7 @@ impl Comparison {
                 cli::grouped(choice.macs),
                 choice.precision.to_owned(),
                 choice.sqnr_db.map_or_else(String::new, |ratio| format!("{ratio:.1} dB")),
+                choice.drop.map_or_else(String::new, |drop| format!("{drop:.3}")),
                 choice.reason.clone().unwrap_or_default(),
             ]);
         }

@@ -70,7 +70,7 @@ pub struct Program {
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
     byte_values: BTreeSet<String>,
-    read: BTreeMap<String, String>,
+    read: BTreeMap<String, Vec<String>>,
     pub(crate) rows: usize,
     arena: usize,
     workspace: usize,
@@ -219,10 +219,11 @@ impl Program {
         &self.byte_values
     }
 
-    /// What each dense layer and convolution reads: the name of the value by the name of the layer, as
-    /// [`Program::observe`] shows it. An image that is only flattened in between is read as an image.
+    /// What each dense layer and convolution reads, by the name of the layer: its input and, where one is added to it
+    /// before anything else, that value; under the names that [`Program::observe`] shows. An image that is only
+    /// flattened in between is read as an image.
     #[must_use]
-    pub fn read(&self) -> &BTreeMap<String, String> {
+    pub fn read(&self) -> &BTreeMap<String, Vec<String>> {
         &self.read
     }
 

@@ -89,10 +89,12 @@ pub(crate) fn apply(graph: &mut Graph, plan: &Plan) -> Result<(), CompileError> 
     Ok(())
 }
 
-/// The name of the value that each layer with a product reads.
-pub(crate) fn read(graph: &Graph) -> BTreeMap<String, String> {
+/// The names of the values that each layer with a product reads.
+pub(crate) fn read(graph: &Graph) -> BTreeMap<String, Vec<String>> {
     let products = graph.nodes.iter().filter(|node| matches!(node.kind, Kind::Dense(_) | Kind::Conv(_)));
-    products.map(|node| (node.name.clone(), graph.names[node.input].clone())).collect()
+    let values =
+        |node: &Node| std::iter::once(node.input).chain(node.rest).map(|v| graph.names[v].clone()).collect();
+    products.map(|node| (node.name.clone(), values(node))).collect()
 }
 
 /// The names of the values that are bytes.

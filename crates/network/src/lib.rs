@@ -1,6 +1,6 @@
 //! A network as data, without any tensor library: [`spec::NetworkSpec`] and its presets, shape inference
 //! ([`Network`]), the way in ([`preprocess`]) and the way out ([`postprocess`]), the signature, host tensors, and
-//! what a network is whose layers compute in int8 ([`quantization`], [`fold`]). It deliberately cannot run a
+//! what a network is whose layers are integers ([`quantization`], [`fold`], [`equalize`]). It deliberately cannot run a
 //! network; `model` and the CPU engine do, from the same description.
 //!
 //! ```
@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod equalize;
 pub mod fold;
 pub mod postprocess;
 pub mod preprocess;

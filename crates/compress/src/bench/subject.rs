@@ -9,7 +9,7 @@ use network::quantization::{Calibration, CalibrationMethod, int8_outputs, quanti
 use network::{Network, Quantization, Role, Tensor, Weights, preset};
 
 use super::BenchError;
-use crate::calibrate;
+use crate::calibrate::{self, Rule};
 use crate::quantize::QuantizeError;
 
 /// Rows that the ranges of activations are found with, by both quantizers.
@@ -38,19 +38,15 @@ impl Subject {
         let samples = numbers(3, CALIBRATION_ROWS * values);
 
         let program = Program::compile(&network, &floats, Options::default())?;
-        let method = CalibrationMethod::MinMax;
-        let mut activations = calibrate::ranges(&program, &samples, method, 100.0)?;
+        let activations = calibrate::ranges(&program, &samples, Rule::MinMax)?;
         let layers = network.spec().all_layers().into_iter().filter(|layer| int8_outputs(&layer.op).is_ok());
         let layers: Vec<String> = layers.map(|layer| layer.name.clone()).collect();
         let integers = quantize_weights(&network, &layers, &floats).map_err(QuantizeError::from)?;
-        let rows = CALIBRATION_ROWS;
-        let calibration =
-            Calibration { method, percentile: None, samples: rows, split: "train".to_owned(), seed: 3 };
-        let all = Quantization { layers, activations: activations.clone(), calibration };
+        let calibration = Calibration::new(CalibrationMethod::MinMax, CALIBRATION_ROWS, 3);
+        let mut quantization = Quantization::calibrated(layers, activations, calibration);
         // Only the ranges that the program uses belong to a plan, as in a package.
-        let program = Program::from_record(&network, &integers, Some(&all), Options::default())?;
-        activations.retain(|name, _| program.byte_values().contains(name));
-        let quantization = Quantization { activations, ..all };
+        let program = Program::from_record(&network, &integers, Some(&quantization), Options::default())?;
+        quantization.activations.retain(|name, _| program.byte_values().contains(name));
         Ok(Self { name: name.to_owned(), network, floats, integers, quantization, samples })
     }
 

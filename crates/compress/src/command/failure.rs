@@ -33,6 +33,7 @@ pub(super) fn quantize<T>(error: QuantizeError) -> anyhow::Result<T> {
     match &error {
         QuantizeError::UnknownLayer { .. }
         | QuantizeError::Quantized { .. }
+        | QuantizeError::FewSamples { .. }
         | QuantizeError::Inputs { .. } => Err(error).usage(),
         QuantizeError::NoLayer { .. } => Err(error)
             .hint("`layers.float` and `layers.faster_only` of the configuration keep layers in floats")

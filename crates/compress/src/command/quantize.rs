@@ -166,6 +166,13 @@ fn record_bytes(package: &Package) -> u64 {
 
 fn tell(printer: &Printer, stage: Stage<'_>) {
     match stage {
+        Stage::Equalize { pairs } => {
+            printer.status(format_args!("equalize {pairs} pairs of layers"));
+        }
+        Stage::Choose { value } => {
+            printer.status(format_args!("try every method of calibration on `{value}`"));
+        }
+        Stage::Correct { layer } => printer.status(format_args!("correct the bias of `{layer}`")),
         Stage::Calibrate { samples } => {
             let samples = cli::grouped(samples as u64);
             printer.status(format_args!("calibrate on {samples} samples of the training split"));
@@ -175,7 +182,7 @@ fn tell(printer: &Printer, stage: Stage<'_>) {
             printer.status(format_args!("quantize `{layer}` alone, to see what it costs"));
         }
         Stage::Score { int8, part } => {
-            printer.status(format_args!("score {int8} layers in int8 on samples of the {part} split"));
+            printer.status(format_args!("score {int8} quantized layers on samples of the {part} split"));
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod bytes;
 mod command;
+mod methods;
 mod packages;
 mod place;
 mod referees;

@@ -40,6 +40,28 @@ pub fn dequantize(
     Ok(floats)
 }
 
+/// As [`dequantize`], of the layers alone that compute in int8 with fixed ranges, for whoever knows no others: the plan
+/// without the rest, if anything is left of it, and the record that belongs to it.
+///
+/// # Errors
+/// As [`dequantize`].
+pub fn with_fixed_ranges(
+    network: &Network,
+    quantization: &Quantization,
+    weights: &Weights,
+) -> Result<(Option<Quantization>, Weights), QuantizationError> {
+    let mut fixed =
+        Quantization { dynamic: Vec::new(), weight_only: BTreeMap::new(), ..quantization.clone() };
+    fixed.layers.retain(|layer| !quantization.dynamic.contains(layer));
+    let mut record = dequantize(network, quantization, weights)?;
+    for layer in int8_layers(network, &fixed.layers)? {
+        for key in [layer.weight.key.clone(), layer.key(SCALE)] {
+            record.extend(weights.get(&key).map(|tensor| (key.clone(), tensor.clone())));
+        }
+    }
+    Ok((fixed.computes_int8().then_some(fixed), record))
+}
+
 /// The reverse of [`dequantize`]: the weights of `layers` as 8-bit integers, symmetric around zero, with the scale
 /// `max|w| / 127` for each output (1 where that is no normal number, as for an output without weights), rounded
 /// to the nearest integer, ties to even. Everything else stays.

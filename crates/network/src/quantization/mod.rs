@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::integers::{
     Granularity, dequantize, int8_outputs, quantize_weights, quantize_weights_only, quantize_weights_with,
+    with_fixed_ranges,
 };
 use crate::shape::Network;
 use crate::tensor::LengthError;
@@ -215,6 +216,16 @@ fn is_scale(scale: f32) -> bool {
 }
 
 impl Quantization {
+    /// A plan of layers in int8 whose values have ranges from a calibration.
+    #[must_use]
+    pub fn calibrated(
+        layers: Vec<String>,
+        activations: BTreeMap<String, Affine>,
+        calibration: Calibration,
+    ) -> Self {
+        Self { layers, activations, calibration: Some(calibration), ..Self::default() }
+    }
+
     /// Checks the plan against a network: its layers exist, can compute in int8 and are in order; its activations
     /// are values of the network with usable scales.
     ///
@@ -285,6 +296,12 @@ impl Quantization {
 }
 
 impl Calibration {
+    /// Ranges by one method for all values, from so many samples of the training split; a percentile is to be added.
+    #[must_use]
+    pub fn new(method: CalibrationMethod, samples: usize, seed: u64) -> Self {
+        Self { method, percentile: None, chosen: BTreeMap::new(), samples, split: "train".to_owned(), seed }
+    }
+
     fn check(&self, plan: &Quantization) -> Result<(), QuantizationError> {
         use CalibrationMethod::{Auto, Percentile};
         let wrong = |reason: String| Err(QuantizationError::Calibration { reason });
