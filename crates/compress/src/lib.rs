@@ -9,6 +9,7 @@ pub mod bench;
 pub mod calibrate;
 pub mod compare;
 pub mod config;
+pub mod finetune;
 pub mod finish;
 pub mod quantize;
 pub mod report;
