@@ -3,7 +3,8 @@
 //! [`quantize::quantize`] is post-training quantization to int8: batch normalisation is folded into the weights,
 //! activations are calibrated on training samples ([`calibrate`]), and layers that are slower or too lossy in int8
 //! stay floats. Every method makes a [`finish::Candidate`]; [`finish::finish`] scores and times it beside its parent.
-//! The crate deliberately prints nothing and publishes nothing by itself.
+//! [`compare::compare`] puts any models side by side, [`significance`] says whether they really differ, and [`page`]
+//! draws that. The crate deliberately prints nothing and publishes nothing by itself.
 
 pub mod bench;
 pub mod calibrate;
@@ -11,7 +12,9 @@ pub mod compare;
 pub mod config;
 pub mod finetune;
 pub mod finish;
+pub mod page;
 pub mod quantize;
 pub mod report;
 pub mod side;
+pub mod significance;
 mod speed;

@@ -18,6 +18,8 @@ struct Arguments {
 enum Command {
     /// Quantize a model of floats to int8, calibrated on its training data.
     Quantize(command::quantize::QuantizeArguments),
+    /// Show models side by side: scores, bytes, operations, latency, and whether they really differ.
+    Compare(command::compare::CompareArguments),
     /// Measure how fast the CPU engine is.
     #[command(subcommand)]
     Bench(command::bench::BenchCommand),
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     cli::run(|| match arguments.command {
         Command::Quantize(arguments) => command::quantize::run(&arguments),
+        Command::Compare(arguments) => command::compare::run(&arguments),
         Command::Bench(command) => command::bench::run(&command),
     })
 }
