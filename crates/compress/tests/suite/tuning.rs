@@ -135,7 +135,7 @@ fn pruning_reaches_its_sparsity_and_zeros_stay() {
     let parent = trained("mlp");
     let before = validation(&parent);
     for (scope, expected) in [(Scope::Global, 0.8), (Scope::Lamp, 0.8), (Scope::Layer, 0.8)] {
-        let finetune = config(4, 1e-3);
+        let finetune = config(8, 5e-3);
         let mut config = MagnitudeConfig { sparsity: 0.8, scope, finetune, ..MagnitudeConfig::default() };
         config.schedule.every = 10;
         if scope == Scope::Layer {
@@ -199,7 +199,7 @@ fn groups_keep_their_number_of_values_and_their_zeros() {
     let parent = trained("mlp");
     let sparse = MagnitudeConfig { sparsity: 0.6, ..MagnitudeConfig::default() };
     let parent = prune_at_once(&parent, &sparse).unwrap();
-    let finetune = config(3, 1e-3);
+    let finetune = config(8, 5e-3);
     let mut config = ClusterConfig { clusters: 8, biases: 4, finetune, ..ClusterConfig::default() };
     config.layers.insert("fc3".to_owned(), 16);
     let found = with_hooks(|hooks| cluster(&parent, digits(), &config, None, hooks)).unwrap();
@@ -318,6 +318,22 @@ fn int8_runs_with_the_accuracy_that_training_saw() {
             assert!(plan.check(&aware.parts.network).is_ok());
             assert!(plan.activations.contains_key("input"));
         }
+    }
+}
+
+/// Additions read bytes where the layer that adds is int8, and floats where it is not.
+#[test]
+fn residual_blocks_agree_whatever_is_int8() {
+    let parent = fresh("resnet20", 1);
+    let parent = Parts { weights: tuned(&parent, &config(1, 3e-3)).weights, ..parent };
+    for float in [vec![], vec!["stage1.block2.conv2".to_owned(), "stage2.block2.conv1".to_owned(), "stage3.block2.conv2".to_owned()]] {
+        let mut config = QatConfig { finetune: self::config(1, 1e-4), ..QatConfig::default() };
+        config.float.clone_from(&float);
+        let aware = with_hooks(|hooks| qat(&parent, digits(), &config, None, None, hooks)).unwrap();
+        let seen = aware.tuned.history.last().unwrap().valid_score.unwrap();
+        let served = validation(&aware.parts);
+        println!("{float:?}: {seen}, served {served}; {:?}", aware.agreement);
+        assert!(aware.agreement.same >= 0.98 && aware.agreement.difference < 0.03, "{:?}", aware.agreement);
     }
 }
 
