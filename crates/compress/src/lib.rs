@@ -8,11 +8,17 @@
 
 pub mod bench;
 pub mod calibrate;
+pub mod cluster;
 pub mod compare;
 pub mod config;
+pub mod distill;
 pub mod finetune;
 pub mod finish;
+mod kmeans;
+pub mod magnitude;
+pub mod names;
 pub mod page;
+pub mod qat;
 pub mod quantize;
 pub mod report;
 pub mod side;

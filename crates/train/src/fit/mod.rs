@@ -40,7 +40,7 @@ pub use self::hints::with_outputs;
 pub use self::history::{EpochRecord, write_history};
 pub use self::objective::{Objective, balanced_weights};
 pub use self::quiet::Quiet;
-pub use self::simulate::{FakeQuantization, RangeRule};
+pub use self::simulate::{FakeQuantization, RangeRule, simulate};
 pub use self::stepper::Stepper;
 pub use self::stopping::Stopping;
 use self::strategy::Strategy;

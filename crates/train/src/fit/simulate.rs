@@ -16,8 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use artifact::record::parameter_id;
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
-use model::{Hook, TensorMap, Value};
-use network::Affine;
+use model::{Hook, Net, TensorMap, Value};
+use network::{Affine, Network, Weights};
 
 use super::FitError;
 use super::step::read_all;
@@ -173,6 +173,33 @@ impl Simulation {
         // Nothing is left half-changed: every change is one assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The first output of a network for a prepared batch, `shape` in row-major order, with the weights and values
+/// rounded as training rounds them: what training saw.
+///
+/// # Errors
+/// When the weights do not fit the network or the batch its input.
+pub fn simulate(
+    network: &Network,
+    weights: &Weights,
+    plan: &FakeQuantization,
+    shape: &[usize],
+    values: &[f32],
+) -> Result<Vec<f32>, FitError> {
+    let device = model::DeviceSpec::Flex.open().map_err(|error| FitError::Device(error.to_string()))?;
+    let net = Net::from_weights(network, weights, &device)?;
+    let input = network.spec().inputs.first().map(|input| input.name.as_str()).unwrap_or_default();
+    let batch = Value::from_vec(values.to_vec(), shape, &device)
+        .filter(|_| shape.get(1..) == Some(network.input_shape()))
+        .ok_or_else(|| {
+            FitError::Device(format!("a batch {shape:?} of {} values is no input", values.len()))
+        })?;
+    let simulation = Simulation::new(plan);
+    let rounding = simulation.look();
+    let batch = rounding.value(input, batch);
+    let output = net.run_hooked(vec![batch], None, &rounding).into_iter().next();
+    output.map_or_else(|| Ok(Vec::new()), Value::into_vec).map_err(FitError::Device)
 }
 
 /// The least and the greatest that bytes stand for.
