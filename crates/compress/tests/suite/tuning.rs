@@ -326,7 +326,14 @@ fn int8_runs_with_the_accuracy_that_training_saw() {
 fn residual_blocks_agree_whatever_is_int8() {
     let parent = fresh("resnet20", 1);
     let parent = Parts { weights: tuned(&parent, &config(1, 3e-3)).weights, ..parent };
-    for float in [vec![], vec!["stage1.block2.conv2".to_owned(), "stage2.block2.conv1".to_owned(), "stage3.block2.conv2".to_owned()]] {
+    for float in [
+        vec![],
+        vec![
+            "stage1.block2.conv2".to_owned(),
+            "stage2.block2.conv1".to_owned(),
+            "stage3.block2.conv2".to_owned(),
+        ],
+    ] {
         let mut config = QatConfig { finetune: self::config(1, 1e-4), ..QatConfig::default() };
         config.float.clone_from(&float);
         let aware = with_hooks(|hooks| qat(&parent, digits(), &config, None, None, hooks)).unwrap();

@@ -8,7 +8,7 @@ use train::evaluate::evaluate;
 
 use super::allocate::Candidate;
 use super::{PruneError, Stage, StructuredConfig};
-use crate::quantize::drop_between;
+use crate::finish::drop_between;
 
 /// How the score falls as one group gets smaller and all others stay whole.
 #[derive(Clone, Debug, PartialEq, Serialize)]
