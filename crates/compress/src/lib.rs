@@ -22,6 +22,7 @@ pub mod config;
 pub mod distill;
 pub mod finetune;
 pub mod finish;
+pub mod judge;
 mod kmeans;
 pub mod magnitude;
 pub mod names;

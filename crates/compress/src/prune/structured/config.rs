@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The only version of the format so far.
-pub const CONFIG_VERSION: u32 = 1;
+use crate::config::{CONFIG_VERSION, GateConfig};
+use crate::distill::{TeachingConfig, nested};
+use crate::finetune::FinetuneConfig;
 
 /// What a person writes; `configs/compress/prune.toml` says what the keys mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,13 @@ pub struct StructuredConfig {
     pub samples: SamplesConfig,
     /// The curves of what each group bears.
     pub sensitivity: SensitivityConfig,
+    /// With this table, the network as it was before, or another, teaches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teaching: Option<TeachingConfig>,
+    /// How the network is trained after each step.
+    pub finetune: FinetuneConfig,
+    /// What may be lost.
+    pub gate: GateConfig,
 }
 
 /// By what channels are ranked; `importance.rs` has the definitions.
@@ -143,6 +151,9 @@ impl Default for StructuredConfig {
             groups: GroupsConfig::default(),
             samples: SamplesConfig::default(),
             sensitivity: SensitivityConfig::default(),
+            teaching: None,
+            finetune: FinetuneConfig::default(),
+            gate: GateConfig::default(),
         }
     }
 }
@@ -174,7 +185,7 @@ impl Default for SensitivityConfig {
 impl StructuredConfig {
     /// The first value that cannot be: its key, and what it must be.
     #[must_use]
-    pub fn fault(&self) -> Option<(&'static str, String)> {
+    pub fn fault(&self) -> Option<(String, String)> {
         let Self { budget, groups, samples, .. } = self;
         let levels = &self.sensitivity.levels;
         let falling = levels.iter().zip(levels.iter().skip(1)).all(|(a, b)| a > b);
@@ -205,8 +216,11 @@ impl StructuredConfig {
                 "must be 1 to 32 shares, or none with `sensitivity.curves = false`",
             ),
         ];
-        let fault = checks.into_iter().find(|(wrong, _, _)| *wrong);
-        fault.map(|(_, key, message)| (key, message.to_owned()))
+        if let Some((_, key, message)) = checks.into_iter().find(|(wrong, _, _)| *wrong) {
+            return Some((key.to_owned(), message.to_owned()));
+        }
+        let teaching = self.teaching.as_ref().and_then(|teaching| teaching.fault("teaching"));
+        teaching.or_else(|| nested("finetune", self.finetune.fault())).or_else(|| self.gate.fault())
     }
 
     /// The share that may be left after a step, the first being 1: each takes the same share of what it finds.

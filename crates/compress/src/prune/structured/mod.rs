@@ -4,14 +4,14 @@
 //! shared out among the groups ([`Allocation`]), and as few are made as the budget ([`Metric`]) asks for. What comes out
 //! is a smaller dense network with ordinary weights: nothing in it says that it was pruned, and every device runs it.
 //!
-//! Nothing is trained here. [`prune_step`] makes one of several steps, so that the caller can train between two;
-//! [`prune`] makes them all, ranking anew before each.
+//! [`prune`] makes all steps and trains nothing; [`prune_and_train`] trains what is left after each.
 
 mod allocate;
 mod config;
 mod importance;
 mod meter;
 mod sensitivity;
+mod trained;
 
 use artifact::{RecordError, record};
 use engine::CompileError;
@@ -26,12 +26,15 @@ use train::fit::FitError;
 
 use self::allocate::Candidate;
 pub use self::config::{
-    Allocation, BudgetConfig, CONFIG_VERSION, Criterion, GroupsConfig, Metric, SamplesConfig,
+    Allocation, BudgetConfig, Criterion, GroupsConfig, Metric, SamplesConfig,
     SensitivityConfig, StructuredConfig,
 };
 use self::meter::Scale;
 pub use self::meter::{Baseline, Costs};
 pub use self::sensitivity::{Curve, Point};
+pub use self::trained::{Trained, prune_and_train};
+use crate::distill::DistillError;
+use crate::finetune::FinetuneError;
 
 /// A network that cannot be pruned as asked.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +42,7 @@ pub use self::sensitivity::{Curve, Point};
 #[allow(missing_docs, reason = "the messages name the fields")]
 pub enum PruneError {
     #[error("the configuration's `{key}` {message}")]
-    Config { key: &'static str, message: String },
+    Config { key: String, message: String },
     #[error("the model is quantized already; prune the package that it was made from, then quantize")]
     Quantized,
     #[error("nothing can be pruned: {reasons}")]
@@ -67,6 +70,10 @@ pub enum PruneError {
     Predict(#[from] PredictError),
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    #[error(transparent)]
+    Teacher(#[from] DistillError),
+    #[error(transparent)]
+    Finetune(#[from] FinetuneError),
 }
 
 /// What is going on, for the display.
