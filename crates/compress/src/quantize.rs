@@ -16,10 +16,11 @@ use network::{Network, RawInput, Weights};
 use predict::{DeviceSpec, Parts, PredictError, Predictor};
 use serde::Serialize;
 use train::data::{DataError, DataSet};
-use train::evaluate::{EvaluateError, Evaluation, evaluate};
+use train::evaluate::{EvaluateError, evaluate};
 
 use crate::calibrate;
 use crate::config::QuantizeConfig;
+use crate::finish::drop_between;
 use crate::speed::{relative, slower};
 
 /// The most validation samples that choose which layers stay floats.
@@ -174,16 +175,6 @@ pub fn quantize(
             return Err(QuantizeError::TooLossy { drop, allowed: config.gate.max_drop });
         }
     }
-}
-
-/// How much worse the headline metric is: percentage points for shares, per cent for the error of a regression;
-/// below 0 where it is better.
-#[must_use]
-pub fn drop_between(before: &Evaluation, after: &Evaluation) -> f64 {
-    let ((name, before), (_, after)) = (before.headline(), after.headline());
-    let worse =
-        if name == "mae" { (after - before) / before.abs().max(f64::MIN_POSITIVE) } else { before - after };
-    100.0 * worse
 }
 
 /// Prepared calibration samples, row after row.

@@ -3,3 +3,4 @@
 pub(crate) mod bench;
 mod failure;
 pub(crate) mod quantize;
+mod subject;
