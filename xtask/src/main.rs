@@ -52,6 +52,9 @@ enum Command {
     /// Make the next version of a packaged model in int8, and show what that costs and gains.
     #[command(disable_help_flag = true)]
     Quantize(Forwarded),
+    /// Show packaged models side by side: scores, bytes, operations, latency, and whether they really differ.
+    #[command(disable_help_flag = true)]
+    Compare(Forwarded),
     /// Answer inputs from files or standard input with a packaged model.
     #[command(disable_help_flag = true)]
     Predict(Forwarded),
@@ -113,6 +116,9 @@ fn main() -> std::process::ExitCode {
             }
             Command::Quantize(forwarded) => {
                 binaries.hand_over(Binary::Compress, &["quantize"], &forwarded.arguments)
+            }
+            Command::Compare(forwarded) => {
+                binaries.hand_over(Binary::Compress, &["compare"], &forwarded.arguments)
             }
             Command::Data(forwarded) => binaries.hand_over(Binary::Train, &["data"], &forwarded.arguments),
             Command::Bench { what } => match what {

@@ -18,6 +18,7 @@
 
 pub mod atomic;
 pub mod card;
+pub mod codec;
 pub mod diff;
 pub mod digest;
 mod error;
@@ -34,8 +35,8 @@ pub mod schema;
 pub use self::error::FileError;
 pub use self::limits::Limits;
 pub use self::manifest::{
-    EvaluationSettings, FileEntry, FormatVersion, Lineage, Manifest, ManifestError, ReferenceStatistics,
-    Sample, SampleCell, SampleError, SampleInput,
+    EvaluationSettings, FileEntry, FormatVersion, Lineage, LineageStep, Manifest, ManifestError,
+    ReferenceStatistics, Sample, SampleCell, SampleError, SampleInput,
 };
 pub use self::model_ref::{
     LATEST, ModelRef, NameError, PRODUCTION, Selector, check_alias, check_name, parse_version,

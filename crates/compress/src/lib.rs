@@ -1,15 +1,36 @@
 //! Makes models small and fast, and measures what that costs.
 //!
-//! [`quantize::quantize`] is static post-training quantization to int8: batch normalisation is folded into the
-//! weights, activations are calibrated on training samples ([`calibrate`]), layers that are slower or too lossy in
-//! int8 stay floats, and what comes out is scored and timed beside what went in ([`compare`]). It deliberately
-//! prints nothing and packs nothing by itself: [`pack::draft`] is for its caller to publish.
+//! Methods take a model of floats with the data that it was trained on, and give a smaller or faster one:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`quantize`], [`qat`] | int8 after training, and trained for it |
+//! | [`prune::structured`] | channels and neurons removed |
+//! | [`magnitude`] | single weights made zero |
+//! | [`cluster`] | weights that share a few values |
+//! | [`distill`] | a student learns from a teacher |
+//!
+//! Each result becomes a [`finish::Candidate`]; [`finish::finish`] scores and times it beside its parent.
+//! [`compare::compare`] puts any models side by side, [`significance`] says whether they really differ, and [`page`]
+//! draws that. The crate deliberately prints nothing and publishes nothing by itself.
 
 pub mod bench;
 pub mod calibrate;
+pub mod cluster;
 pub mod compare;
 pub mod config;
-pub mod pack;
+pub mod distill;
+pub mod finetune;
+pub mod finish;
+pub mod judge;
+mod kmeans;
+pub mod magnitude;
+pub mod names;
+pub mod page;
+pub mod prune;
+pub mod qat;
 pub mod quantize;
 pub mod report;
+pub mod side;
+pub mod significance;
 mod speed;

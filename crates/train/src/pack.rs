@@ -116,6 +116,7 @@ pub fn draft(
         crates: record.crates.clone(),
         device: Some(device.to_string()),
         precision: Some("f32".to_owned()),
+        steps: Vec::new(),
     };
     let evaluation = serde_json::to_value(evaluation)?;
     let mut reports = BTreeMap::new();

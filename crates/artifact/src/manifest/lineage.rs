@@ -39,6 +39,19 @@ pub struct Lineage {
     /// The precision it was trained in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<String>,
+    /// What was done to the parent to make it smaller or faster, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<LineageStep>,
+}
+
+/// One step from a parent to a smaller or faster model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LineageStep {
+    /// The method, such as `quantize`.
+    pub method: String,
+    /// What it did, for people.
+    pub summary: String,
 }
 
 /// How the scores of the manifest were measured.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::file_entry::{FileEntry, FileEntryError};
 pub use self::format::{FormatVersion, FormatVersionError};
-pub use self::lineage::{EvaluationSettings, Lineage};
+pub use self::lineage::{EvaluationSettings, Lineage, LineageStep};
 pub use self::reference::{ClassShare, FeatureReference, QUANTILE_LEVELS, ReferenceStatistics};
 pub use self::sample::{MAX_SAMPLES, Sample, SampleCell, SampleError, SampleInput};
 use crate::model_ref::{NameError, check_name};

@@ -95,6 +95,7 @@ pub(crate) fn draft(seed: u64) -> Draft {
         crates: [("burn".to_owned(), "0.22.1".to_owned())].into(),
         device: Some("flex".to_owned()),
         precision: Some("f32".to_owned()),
+        steps: vec![artifact::LineageStep { method: "quantize".to_owned(), summary: "2 of 2".to_owned() }],
     };
     let weights = weights(&network, seed);
     Draft {

@@ -18,11 +18,13 @@ use network::{RawInput, Weights, equalize};
 use predict::{DeviceSpec, Parts, PredictError, Predictor};
 use serde::Serialize;
 use train::data::{DataError, DataSet};
-use train::evaluate::{EvaluateError, Evaluation, evaluate};
+use train::evaluate::{EvaluateError, evaluate};
 
 use self::work::Work;
 use crate::calibrate::sample::{Drawn, stratified};
 use crate::config::{Mode, QuantizeConfig};
+use crate::finish::drop_between;
+use crate::names::UnknownLayer;
 
 /// The most validation samples that choose which layers stay floats.
 const CHOOSING_SAMPLES: usize = 5_000;
@@ -40,8 +42,8 @@ pub enum QuantizeError {
         "no layer can be quantized: with any the headline metric falls by {drop:.3}, and {allowed} is allowed"
     )]
     TooLossy { drop: f64, allowed: f64 },
-    #[error("`{pattern}` in `layers.float` names no layer; there are {known}")]
-    UnknownLayer { pattern: String, known: String },
+    #[error(transparent)]
+    UnknownLayer(#[from] UnknownLayer),
     #[error("the {split} split has no samples, and quantization needs some to {purpose}")]
     NoSamples { split: &'static str, purpose: &'static str },
     #[error(
@@ -229,16 +231,6 @@ pub fn quantize(
             return Err(QuantizeError::TooLossy { drop, allowed: config.gate.max_drop });
         }
     }
-}
-
-/// How much worse the headline metric is: percentage points for shares, per cent for the error of a regression;
-/// below 0 where it is better.
-#[must_use]
-pub fn drop_between(before: &Evaluation, after: &Evaluation) -> f64 {
-    let ((name, before), (_, after)) = (before.headline(), after.headline());
-    let worse =
-        if name == "mae" { (after - before) / before.abs().max(f64::MIN_POSITIVE) } else { before - after };
-    100.0 * worse
 }
 
 /// Every number of the record, or the first that is none.

@@ -14,6 +14,7 @@ use super::{LayerChoice, QuantizeError, Stage};
 use crate::calibrate::choose::choose;
 use crate::calibrate::{self, Rule};
 use crate::config::{Method, Mode, QuantizeConfig};
+use crate::names::matching_any;
 use crate::speed::{relative, slower};
 
 /// A quantization under way.
@@ -61,20 +62,9 @@ impl Work {
                 drop: None,
             });
         }
-        let known = choices.iter().map(|choice| format!("`{}`", choice.layer)).collect::<Vec<_>>().join(", ");
-        for pattern in &config.layers.float {
-            let matches = |name: &str| match pattern.strip_suffix('*') {
-                Some(beginning) => name.starts_with(beginning),
-                None => name == pattern,
-            };
-            let mut found = false;
-            for choice in choices.iter_mut().filter(|choice| matches(&choice.layer)) {
-                found = true;
-                choice.keep("the configuration says so".to_owned());
-            }
-            if !found {
-                return Err(QuantizeError::UnknownLayer { pattern: pattern.clone(), known });
-            }
+        let float = matching_any(&network, &config.layers.float, "layers.float")?;
+        for choice in choices.iter_mut().filter(|choice| float.contains(&choice.layer)) {
+            choice.keep("the configuration says so".to_owned());
         }
         let weight_only = WeightOnly::from(config.weight_only);
         let mut work = Self {

@@ -6,6 +6,7 @@
 
 mod bytes;
 mod command;
+mod compare;
 mod methods;
 mod packages;
 mod place;
@@ -17,3 +18,4 @@ mod simulated;
 // Training without a display, on one thread.
 #[path = "../../../train/tests/suite/support.rs"]
 mod training;
+mod tuning;

@@ -1,7 +1,8 @@
 //! Every way to quantize: what it keeps of the accuracy, what it says, what it refuses.
 
 use compress::config::{Method, Mode, QuantizeConfig, Scales};
-use compress::quantize::{QuantizeError, Quantized, Stage, drop_between, quantize};
+use compress::finish::drop_between;
+use compress::quantize::{QuantizeError, Quantized, Stage, quantize};
 use engine::{Options, Program};
 use export::Model;
 use network::{DType, Tensor};

@@ -2,7 +2,8 @@
 
 use artifact::manifest::{COMPRESSION_FILE, WEIGHTS_FILE};
 use compress::config::QuantizeConfig;
-use compress::quantize::{Stage, drop_between, quantize};
+use compress::finish::drop_between;
+use compress::quantize::{Stage, quantize};
 use network::spec::Op;
 use network::{DType, Quantization};
 use predict::{DeviceSpec, Kernels};
