@@ -92,7 +92,7 @@ fn structured(arguments: &PruneArguments) -> anyhow::Result<ExitStatus> {
         findings: findings(&pruned, &trained.tuned.history)?,
         config: serde_json::to_value(&config)?,
         parts: pruned.parts,
-        codec: false,
+        coded: false,
     };
     subject.finish(&subject.package.manifest().name, candidate)
 }
@@ -161,15 +161,14 @@ fn magnitude(arguments: &PruneArguments) -> anyhow::Result<ExitStatus> {
         findings: Findings::new("zeros", &sparse.layers, zeros_table(&sparse.layers).to_string())?,
         config: serde_json::to_value(&config)?,
         parts: sparse.parts,
-        codec: true,
+        coded: true,
     };
     subject.finish(&subject.package.manifest().name, candidate)
 }
 
 fn zeros_text(layers: &[LayerZeros]) -> String {
-    let (zeros, weights) = layers
-        .iter()
-        .fold((0, 0), |(zeros, weights), layer| (zeros + layer.zeros, weights + layer.weights));
+    let (zeros, weights) =
+        layers.iter().fold((0, 0), |(zeros, weights), layer| (zeros + layer.zeros, weights + layer.weights));
     format!("{:.1} % of the weights zero", 100.0 * zeros as f64 / weights.max(1) as f64)
 }
 

@@ -26,8 +26,8 @@ use train::fit::FitError;
 
 use self::allocate::Candidate;
 pub use self::config::{
-    Allocation, BudgetConfig, Criterion, GroupsConfig, Metric, SamplesConfig,
-    SensitivityConfig, StructuredConfig,
+    Allocation, BudgetConfig, Criterion, GroupsConfig, Metric, SamplesConfig, SensitivityConfig,
+    StructuredConfig,
 };
 use self::meter::Scale;
 pub use self::meter::{Baseline, Costs};
