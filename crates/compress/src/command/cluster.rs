@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &ClusterArguments) -> anyhow::Result<ExitStatus> {
         findings: Findings::new("codebooks", &clustered.codebooks, table(&clustered.codebooks).to_string())?,
         config: serde_json::to_value(&config)?,
         parts: clustered.parts,
-        codec: true,
+        coded: true,
     };
     subject.finish(&subject.package.manifest().name, candidate)
 }

@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &DistillArguments) -> anyhow::Result<ExitStatus> {
         findings: Findings::new("epochs", &distilled.tuned.history, String::new())?,
         config: serde_json::to_value(&config)?,
         parts: distilled.parts,
-        codec: false,
+        coded: false,
     };
     subject.finish(&name, candidate)
 }

@@ -92,7 +92,7 @@ fn structured(arguments: &PruneArguments) -> anyhow::Result<ExitStatus> {
         findings: findings(&pruned, &trained.tuned.history)?,
         config: serde_json::to_value(&config)?,
         parts: pruned.parts,
-        codec: false,
+        coded: false,
     };
     subject.finish(&subject.package.manifest().name, candidate)
 }
@@ -161,7 +161,7 @@ fn magnitude(arguments: &PruneArguments) -> anyhow::Result<ExitStatus> {
         findings: Findings::new("zeros", &sparse.layers, zeros_table(&sparse.layers).to_string())?,
         config: serde_json::to_value(&config)?,
         parts: sparse.parts,
-        codec: true,
+        coded: true,
     };
     subject.finish(&subject.package.manifest().name, candidate)
 }
