@@ -6,32 +6,11 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{network, weights};
-use network::quantization::{
-    Granularity, dequantize, quantize_weights, quantize_weights_only, quantize_weights_with,
-};
-use network::{
-    Affine, Calibration, CalibrationMethod, Elements, Network, Quantization, Tensor, WeightOnly, Weights,
-};
+use common::{i8s, network, small, weights};
+use network::quantization::{Granularity, dequantize, quantize_weights, quantize_weights_with};
+use network::{Affine, Calibration, CalibrationMethod, Elements, Quantization, Tensor, WeightOnly, Weights};
 use proptest::prelude::*;
 use serde_json::json;
-
-fn small() -> Network {
-    network(json!({
-        "inputs": [{"name": "input", "shape": [2, 4, 4]}],
-        "layers": [
-            {"name": "conv1", "type": "conv2d", "channels": 3, "kernel": 3},
-            {"name": "relu1", "type": "relu"},
-            {"name": "block", "type": "residual", "body": [
-                {"name": "inner", "type": "conv2d", "channels": 3, "kernel": 1},
-                {"name": "grouped", "type": "conv2d", "channels": 3, "kernel": 1, "groups": 3},
-                {"name": "bare", "type": "conv2d", "channels": 3, "kernel": 1, "bias": false},
-            ]},
-            {"name": "flat", "type": "flatten"},
-            {"name": "fc", "type": "dense", "units": 5},
-        ],
-    }))
-}
 
 fn plan() -> Quantization {
     Quantization {
@@ -48,13 +27,6 @@ fn plan() -> Quantization {
             seed: 7,
         }),
         ..Quantization::default()
-    }
-}
-
-fn i8s(tensor: &Tensor) -> &[i8] {
-    match tensor.elements() {
-        Elements::I8(values) => values,
-        other => panic!("{other:?}"),
     }
 }
 
@@ -352,106 +324,6 @@ fn one_scale_for_a_whole_layer() {
     }
 }
 
-/// Every layer with weights as integers in blocks; what has groups or no bias too.
-fn only_weights(bits: u8, block: usize) -> Quantization {
-    let mut plan = Quantization::default();
-    for layer in ["conv1", "inner", "grouped", "bare", "fc"] {
-        only(&mut plan, layer, bits, block);
-    }
-    plan
-}
-
-#[test]
-fn scales_of_blocks_run_along_the_inputs_of_an_output() {
-    let network = network(json!({
-        "inputs": [{"name": "input", "shape": [3]}],
-        "layers": [{"name": "fc", "type": "dense", "units": 2, "bias": false}],
-    }));
-    // The first output has 4, 14 | 0, the second 0.5, −1 | 21: the second block is what is left.
-    let weight = Tensor::from_f32(vec![3, 2], vec![4.0, 0.5, 14.0, -1.0, 0.0, 21.0]).unwrap();
-    let floats = Weights::from([("fc.weight".to_owned(), weight)]);
-    let mut plan = Quantization::default();
-    only(&mut plan, "fc", 4, 2);
-    let record = quantize_weights_only(&network, &plan.weight_only, &floats).unwrap();
-    assert_eq!((record["fc.scale"].shape(), record["fc.weight"].shape()), (&[2, 2][..], &[3, 2][..]));
-    let scales = record["fc.scale"].as_f32().unwrap();
-    assert_eq!((scales[0], scales[1], scales[3]), (2.0, 1.0, 3.0));
-    assert_eq!(i8s(&record["fc.weight"])[4..], [0, 7]);
-    let back = dequantize(&network, &plan, &record).unwrap();
-    let back = back["fc.weight"].as_f32().unwrap();
-    assert_eq!((back[4], back[5]), (0.0, 21.0));
-    let shapes = plan.scale_shapes(&network);
-    assert_eq!(shapes.into_iter().collect::<Vec<_>>(), [("fc", vec![2, 2])]);
-}
-
-proptest! {
-    #[test]
-    fn integers_in_blocks_come_back_near(seed in 0u64..200, block in 1usize..40, four in any::<bool>()) {
-        let (network, bits) = (small(), if four { 4 } else { 8 });
-        let plan = only_weights(bits, block);
-        plan.check(&network).unwrap();
-        let floats = weights(&network, seed);
-        let record = quantize_weights_only(&network, &plan.weight_only, &floats).unwrap();
-        plan.check_weights(&network, &record).unwrap();
-        let back = dequantize(&network, &plan, &record).unwrap();
-        prop_assert_eq!(back.keys().collect::<Vec<_>>(), floats.keys().collect::<Vec<_>>());
-        let most = if four { 7 } else { 127 };
-        for layer in plan.weight_only.keys() {
-            let key = format!("{layer}.weight");
-            prop_assert!(i8s(&record[&key]).iter().all(|integer| (-most..=most).contains(integer)));
-            let (before, after) = (floats[&key].as_f32().unwrap(), back[&key].as_f32().unwrap());
-            let error = |after: &[f32]| -> f64 {
-                before.iter().zip(after).map(|(a, b)| f64::from(a - b).powi(2)).sum()
-            };
-            // No more than rounding to the nearest of steps that reach the greatest weight.
-            let greatest = before.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-            let step = f64::from(greatest) / f64::from(most);
-            prop_assert!(error(after) <= before.len() as f64 * (step / 2.0).powi(2) * 1.001, "{}", layer);
-        }
-    }
-}
-
-#[test]
-fn records_in_blocks_that_lie_are_refused() {
-    fn put(weights: &mut Weights, key: &str, shape: &[usize], elements: Elements) {
-        weights.insert(key.to_owned(), Tensor::new(shape.to_vec(), elements).unwrap());
-    }
-    let cases: &[(EditRecord, &str)] = &[
-        (|w| drop(w.remove("bare.scale")), "`bare.scale` is missing; it must be FP32 [3, 1]"),
-        (
-            |w| put(w, "conv1.scale", &[3], Elements::F32(vec![1.0; 3])),
-            "`conv1.scale` is FP32 [3] and must be FP32 [3, 3]",
-        ),
-        (
-            |w| put(w, "grouped.weight", &[3, 1, 1, 1], Elements::I8(vec![7, -8, 0])),
-            "`grouped.weight` is -8 at index 1; int4 weights are from -7 to 7",
-        ),
-        (
-            |w| put(w, "grouped.weight", &[3, 1, 1, 1], Elements::F32(vec![7.0; 3])),
-            "`grouped.weight` is FP32 [3, 1, 1, 1] and must be INT8 [3, 1, 1, 1]",
-        ),
-        (|w| drop(w.remove("fc.bias")), "`fc.bias` is missing; it must be FP32 [5]"),
-    ];
-    let (network, plan) = (small(), only_weights(4, 8));
-    let good = quantize_weights_only(&network, &plan.weight_only, &weights(&network, 1)).unwrap();
-    dequantize(&network, &plan, &good).unwrap();
-    for (edit, message) in cases {
-        let mut record = good.clone();
-        edit(&mut record);
-        assert_eq!(dequantize(&network, &plan, &record).unwrap_err().to_string(), *message);
-    }
-    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e-40, 1e38] {
-        let mut record = good.clone();
-        put(&mut record, "bare.scale", &[3, 1], Elements::F32(vec![1.0, 1.0, scale]));
-        let refusal = dequantize(&network, &plan, &record).unwrap_err().to_string();
-        assert!(refusal.contains("`bare.scale`") && refusal.contains("at index 2"), "{scale}: {refusal}");
-    }
-    let mut record = weights(&network, 1);
-    put(&mut record, "bare.weight", &[3, 3, 1, 1], Elements::F32(vec![f32::NAN; 9]));
-    let refusal = quantize_weights_only(&network, &plan.weight_only, &record).unwrap_err().to_string();
-    assert!(refusal.starts_with("`bare.weight` is NaN at index 0"), "{refusal}");
-}
-
 #[test]
 fn the_steps_of_a_sample_cover_it() {
     for (least, most) in [(0.0, 3.0), (-1.0, 3.0), (-3.0, 1.0), (-1e-3, 0.0), (0.0, 1e30), (-2.0, 2.0)] {
@@ -480,5 +352,6 @@ fn each_kind_of_layer_has_a_word() {
     plan.check(&small()).unwrap();
     let words = ["conv1", "inner", "grouped", "bare", "relu1"].map(|layer| plan.precision(layer));
     assert_eq!(words, ["int8", "int8 dynamic", "int8 weights", "int4 weights", "f32"]);
-    assert!(plan.computes_int8() && !only_weights(4, 32).computes_int8());
+    let words = Quantization { weight_only: plan.weight_only.clone(), ..Quantization::default() };
+    assert!(plan.computes_int8() && !words.computes_int8());
 }

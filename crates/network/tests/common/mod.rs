@@ -1,6 +1,9 @@
 //! What the tests of records share: networks from JSON and weights that depend on a seed alone.
 
-use network::{Network, NetworkSpec, Role, Tensor, Weights};
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use network::{Elements, Network, NetworkSpec, Role, Tensor, Weights};
+use serde_json::json;
 
 pub(crate) fn network(json: serde_json::Value) -> Network {
     Network::new(serde_json::from_value::<NetworkSpec>(json).expect("the case is a specification"))
@@ -22,4 +25,30 @@ pub(crate) fn weights(network: &Network, seed: u64) -> Weights {
         (parameter.key.clone(), Tensor::from_f32(parameter.shape.clone(), values).expect("the shape fits"))
     };
     network.parameters().map(tensor).collect()
+}
+
+/// A network with every kind of layer that has weights, and some that have none.
+pub(crate) fn small() -> Network {
+    network(json!({
+        "inputs": [{"name": "input", "shape": [2, 4, 4]}],
+        "layers": [
+            {"name": "conv1", "type": "conv2d", "channels": 3, "kernel": 3},
+            {"name": "relu1", "type": "relu"},
+            {"name": "block", "type": "residual", "body": [
+                {"name": "inner", "type": "conv2d", "channels": 3, "kernel": 1},
+                {"name": "grouped", "type": "conv2d", "channels": 3, "kernel": 1, "groups": 3},
+                {"name": "bare", "type": "conv2d", "channels": 3, "kernel": 1, "bias": false},
+            ]},
+            {"name": "flat", "type": "flatten"},
+            {"name": "fc", "type": "dense", "units": 5},
+        ],
+    }))
+}
+
+/// The integers of a tensor.
+pub(crate) fn i8s(tensor: &Tensor) -> &[i8] {
+    match tensor.elements() {
+        Elements::I8(values) => values,
+        other => panic!("{other:?}"),
+    }
 }
