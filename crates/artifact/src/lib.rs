@@ -32,6 +32,7 @@ pub mod record;
 pub mod registry;
 pub mod schema;
 
+pub use self::codec::CodecError;
 pub use self::error::FileError;
 pub use self::limits::Limits;
 pub use self::manifest::{
@@ -44,4 +45,4 @@ pub use self::model_ref::{
 pub use self::package::{Package, PackageError, Problem};
 pub use self::read::ReadError;
 pub use self::record::RecordError;
-pub use self::registry::{AliasMove, Draft, Published, Registry, RegistryError, Resolved};
+pub use self::registry::{AliasMove, Draft, Encoding, Published, Registry, RegistryError, Resolved};

@@ -285,7 +285,7 @@ mod tests {
             let written = play(&mut encoder, &steps, true);
             let bytes = encoder.finish();
             let mut decoder = Decoder::new(&bytes);
-            prop_assert_eq!(play(&mut decoder, &steps, false), written);
+            prop_assert_eq!(play(&mut decoder, &steps, false), written.clone());
             prop_assert!(!decoder.failed());
             prop_assert!(decoder.is_finished());
 

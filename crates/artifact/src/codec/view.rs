@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(found(&[784, 300], 0), [(784, 28)]);
         assert_eq!(found(&[800, 500], 50), [(16, 4)]);
         assert_eq!(found(&[3072, 10], 0), [(1024, 32)]);
-        assert_eq!(found(&[300, 100], 300), []);
+        assert_eq!(found(&[301, 100], 301), []);
         assert_eq!(found(&[784], 1), []);
     }
 
