@@ -1,4 +1,4 @@
-//! Packages on the disk: the record of a network's tensors, the manifest that describes them, the
+//! Packages on the disk: the record of a network's tensors and its [`codec`], the manifest that describes them, the
 //! verified [`Package`], and the [`Registry`] of versions and aliases.
 //!
 //! It deliberately knows nothing of Burn but the file format of its records, so it compiles in seconds and

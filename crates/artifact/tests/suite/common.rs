@@ -6,7 +6,9 @@ use std::path::Path;
 use std::collections::BTreeMap;
 
 use artifact::manifest::{ClassShare, FeatureReference, QUANTILE_LEVELS};
-use artifact::{Draft, Encoding, EvaluationSettings, Lineage, Manifest, ReferenceStatistics, Sample, SampleInput};
+use artifact::{
+    Draft, Encoding, EvaluationSettings, Lineage, Manifest, ReferenceStatistics, Sample, SampleInput,
+};
 use network::fold::fold_batch_norm;
 use network::quantization::quantize_weights;
 use network::{Affine, Calibration, CalibrationMethod, Quantization};
