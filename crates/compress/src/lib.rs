@@ -27,6 +27,7 @@ mod kmeans;
 pub mod magnitude;
 pub mod names;
 pub mod page;
+pub mod pipeline;
 pub mod prune;
 pub mod qat;
 pub mod quantize;
