@@ -210,7 +210,7 @@ impl Finished<'_> {
             reports.insert(PROFILE_FILE.to_owned(), serde_json::to_value(profile)?);
         }
         let evaluation = serde_json::to_value(&self.evaluation)?;
-        Ok(Draft { manifest, weights: parts.weights.clone(), evaluation, card: String::new(), reports })
+        Ok(Draft { evaluation, reports, ..Draft::new(manifest, parts.weights.clone()) })
     }
 }
 

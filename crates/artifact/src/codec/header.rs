@@ -11,8 +11,7 @@ use super::bits::{self, TYPES};
 use super::coder::Coder;
 use super::mixing::{Counter, HALF};
 use super::numbers::{Numbers, Text, Tree};
-use super::view::View;
-use super::{CodecError, within};
+use super::{CodecError, view, within};
 use crate::limits::Limits;
 use crate::record::Entry;
 
@@ -96,7 +95,7 @@ pub(super) fn code<C: Coder>(
             return Err(CodecError::damaged("it ends inside its list of tensors"));
         }
         if shape.len() > 1 {
-            units = View::of(&shape).units;
+            units = view::units(&shape);
         }
         entries.push(Entry { name, dtype, shape });
     }
@@ -132,8 +131,10 @@ impl Model {
             (NEW, _) => {
                 let shared = last_layer.bytes().zip(layer.bytes()).take_while(|(a, b)| a == b).count();
                 let shared = self.lengths.code(coder, shared as u64);
-                let kept = usize::try_from(shared).ok().and_then(|shared| last_layer.as_bytes().get(..shared));
-                let kept = kept.ok_or_else(|| CodecError::damaged("a name goes on from one that is shorter"))?;
+                let kept =
+                    usize::try_from(shared).ok().and_then(|shared| last_layer.as_bytes().get(..shared));
+                let kept =
+                    kept.ok_or_else(|| CodecError::damaged("a name goes on from one that is shorter"))?;
                 let rest = layer.as_bytes().get(kept.len()..).unwrap_or_default();
                 let rest = self.code_text(coder, rest, limits)?;
                 text([kept, &rest].concat())?
@@ -159,7 +160,12 @@ impl Model {
         Ok(name)
     }
 
-    fn code_text<C: Coder>(&mut self, coder: &mut C, told: &[u8], limits: &Limits) -> Result<Vec<u8>, CodecError> {
+    fn code_text<C: Coder>(
+        &mut self,
+        coder: &mut C,
+        told: &[u8],
+        limits: &Limits,
+    ) -> Result<Vec<u8>, CodecError> {
         let length = self.lengths.code(coder, told.len() as u64);
         within("longest name in bytes", length, limits.name_bytes as u64)?;
         let told = told.iter().copied().chain(std::iter::repeat(0)).take(length as usize);

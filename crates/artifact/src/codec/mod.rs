@@ -113,16 +113,18 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Weights, CodecError> {
     for Entry { name, dtype, shape } in entries {
         let damaged = || CodecError::damaged(format!("tensor `{name}` cannot be read"));
         let count = network::element_count(&shape).ok_or_else(damaged)?;
-        let mut elements = bits::zeros(dtype, count)
-            .ok_or_else(|| CodecError::damaged(format!("there is no memory for tensor `{name}` {shape:?}")))?;
+        let mut elements = bits::zeros(dtype, count).ok_or_else(|| {
+            CodecError::damaged(format!("there is no memory for tensor `{name}` {shape:?}"))
+        })?;
         if count > 0 {
-            tensor::code(&mut coder, &mut memory, &shape, &mut Side::Read(&mut elements)).ok_or_else(damaged)?;
+            tensor::code(&mut coder, &mut memory, &shape, &mut Side::Read(&mut elements))
+                .ok_or_else(damaged)?;
         }
         let tensor = Tensor::new(shape, elements).map_err(|error| CodecError::damaged(error.to_string()))?;
         weights.insert(name, tensor);
     }
     let check = coder.uniform(0, CHECK_BITS);
-    if !coder.is_finished() {
+    if !coder.finish() {
         return Err(CodecError::damaged("it is cut off, or other bytes follow it"));
     }
     if check != checksum(&weights) {
@@ -146,7 +148,8 @@ fn write(weights: &Weights, entries: &[Entry], raw: bool) -> Result<Vec<u8>, Cod
     header::code(&mut coder, entries, &Limits::unlimited(), u64::MAX)?;
     let mut memory = Memory::new();
     for Entry { name, shape, .. } in entries {
-        let Some(elements) = weights.get(name).map(Tensor::elements).filter(|elements| !elements.is_empty()) else {
+        let Some(elements) = weights.get(name).map(Tensor::elements).filter(|elements| !elements.is_empty())
+        else {
             continue;
         };
         let plan = if raw { tensor::raw_plan(shape) } else { tensor::plan(&memory, shape, elements) };

@@ -68,7 +68,8 @@ pub(super) fn distinct(elements: &Elements) -> Option<Vec<(Signed, usize)>> {
     if let Some(last) = last {
         *counts.entry(last).or_default() += run;
     }
-    let mut values: Vec<_> = counts.into_iter().map(|(bits, count)| (Signed::of(dtype, bits), count)).collect();
+    let mut values: Vec<_> =
+        counts.into_iter().map(|(bits, count)| (Signed::of(dtype, bits), count)).collect();
     values.sort_by_key(|(value, _)| value.order());
     (values.len() <= SYMBOLS as usize && !values.is_empty()).then_some(values)
 }
@@ -140,7 +141,11 @@ impl Palette {
         let palette = match model.kinds.code(coder, kind) {
             0 => Self::code_list(told, coder, model, dtype)?,
             1 => {
-                let told = if let Some(Self::Range { base, low, high }) = told { Some((*base, *low, *high)) } else { None };
+                let told = if let Some(Self::Range { base, low, high }) = told {
+                    Some((*base, *low, *high))
+                } else {
+                    None
+                };
                 let (base, low, high) = told.unwrap_or((Signed { negative: false, size: 0 }, 0, 0));
                 let negative = model.flags[2].code(coder, base.negative);
                 let base = Signed { negative, size: model.numbers.code(coder, base.size) };
@@ -151,11 +156,18 @@ impl Palette {
                     let value = Signed { negative: order < 0, size: size as u64 };
                     size <= i128::from(u64::MAX) && fits(value, dtype)
                 };
-                (bits::mantissa(dtype).is_none() && orders.iter().all(fits))
-                    .then_some(Self::Range { base, low, high })?
+                (bits::mantissa(dtype).is_none() && orders.iter().all(fits)).then_some(Self::Range {
+                    base,
+                    low,
+                    high,
+                })?
             }
             2 => {
-                let told = if let Some(Self::Grid { step, low, high }) = told { Some((*step, *low, *high)) } else { None };
+                let told = if let Some(Self::Grid { step, low, high }) = told {
+                    Some((*step, *low, *high))
+                } else {
+                    None
+                };
                 let (step, low, high) = told.unwrap_or_default();
                 let drop = coder.uniform(step.to_bits().trailing_zeros().min(31), 5);
                 let kept = model.firsts.code(coder, u64::from(step.to_bits() >> drop));
@@ -234,7 +246,7 @@ fn code_side<C: Coder>(told: &[u64], coder: &mut C, model: &mut PaletteModel, dr
 fn code_span<C: Coder>(coder: &mut C, model: &mut PaletteModel, low: i32, high: i32) -> Option<(i32, i32)> {
     let below = model.numbers.code(coder, u64::from(low.unsigned_abs()));
     let above = model.numbers.code(coder, u64::from(high.unsigned_abs()));
-    (below.checked_add(above)? < u64::from(SYMBOLS)).then_some((-(below as i32), above as i32))
+    (below.checked_add(above)? < u64::from(SYMBOLS)).then(|| (-(below as i32), above as i32))
 }
 
 fn fits(value: Signed, dtype: DType) -> bool {
@@ -267,7 +279,8 @@ fn grid(values: &[(Signed, usize)]) -> Option<Palette> {
     if numbers.iter().any(|number| !number.is_finite()) {
         return None;
     }
-    let nearest = numbers.iter().map(|number| number.abs()).filter(|&size| size > 0.0).min_by(f32::total_cmp)?;
+    let nearest =
+        numbers.iter().map(|number| number.abs()).filter(|&size| size > 0.0).min_by(f32::total_cmp)?;
     let level = |number: f32, step: f32| {
         let level = (number / step).round();
         let far = level.abs() >= SYMBOLS as f32;
@@ -282,7 +295,8 @@ fn grid(values: &[(Signed, usize)]) -> Option<Palette> {
             if !step.is_normal() {
                 continue;
             }
-            let Some(levels) = numbers.iter().map(|&number| level(number, step)).collect::<Option<Vec<i32>>>()
+            let Some(levels) =
+                numbers.iter().map(|&number| level(number, step)).collect::<Option<Vec<i32>>>()
             else {
                 continue;
             };

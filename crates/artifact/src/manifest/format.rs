@@ -20,8 +20,8 @@ pub struct FormatVersion {
 }
 
 impl FormatVersion {
-    /// What this program writes. 1.1 added `quantization`.
-    pub const CURRENT: Self = Self { major: 1, minor: 1 };
+    /// What this program writes. 1.1 added `quantization`, 1.2 records in a wrapper.
+    pub const CURRENT: Self = Self { major: 1, minor: 2 };
 
     /// Whether a program that writes `self` can read `other`.
     #[must_use]
