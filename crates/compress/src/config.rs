@@ -81,6 +81,15 @@ impl Default for GateConfig {
     }
 }
 
+impl GateConfig {
+    /// The first value that cannot be, in the table `gate`: its key, and what it must be.
+    #[must_use]
+    pub fn fault(&self) -> Option<(String, String)> {
+        let sound = (0.0..=100.0).contains(&self.max_drop);
+        (!sound).then(|| ("gate.max_drop".to_owned(), "must be from 0 to 100".to_owned()))
+    }
+}
+
 impl QuantizeConfig {
     /// The first value that cannot be: its key, and what it must be.
     #[must_use]

@@ -3,11 +3,12 @@
 use burn::module::{Flag, Module, Param};
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, LayerNorm, Linear};
-use burn::tensor::module::{avg_pool2d, max_pool2d};
+use burn::tensor::module::{avg_pool2d, linear, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, TensorData, activation};
 use network::spec::Pool2d;
 
+use crate::hook::{Hook, Pass};
 use crate::net::Nodes;
 use crate::random::{generator, uniform};
 use crate::value::{Value, any_rank, same_rank};
@@ -89,21 +90,39 @@ impl Dropout {
 
 impl Layer {
     /// Applies the layer to a batch. Shape inference has made sure that the shapes fit.
-    pub(crate) fn forward(&self, input: Value, draws: Option<&Draws>) -> Value {
+    pub(crate) fn forward(&self, name: &str, input: Value, pass: Pass<'_>) -> Value {
         match self {
-            Self::Dense(dense) => Value::Rank2(dense.forward(input.flatten())),
-            Self::Conv2d(conv) => images(input, |images| conv.forward(images)),
+            Self::Dense(dense) => Value::Rank2(match pass.hook {
+                None => dense.forward(input.flatten()),
+                Some(hook) => hooked_dense(name, dense, input.flatten(), hook),
+            }),
+            Self::Conv2d(conv) => images(input, |images| match pass.hook {
+                None => conv.forward(images),
+                Some(hook) => hooked_conv2d(name, conv, images, hook),
+            }),
             Self::BatchNorm(norm) => same_rank!(input, tensor => norm.forward(tensor)),
             Self::LayerNorm(norm) => same_rank!(input, tensor => norm.forward(tensor)),
-            Self::Dropout(dropout) => dropout.forward(input, draws),
+            Self::Dropout(dropout) => dropout.forward(input, pass.draws),
             Self::Residual { body, shortcut } => {
-                let straight = shortcut.forward(input.clone(), &mut shortcut.slots(), draws);
-                let bent = body.forward(input, &mut body.slots(), draws);
+                let straight = shortcut.forward(input.clone(), &mut shortcut.slots(), pass);
+                let bent = body.forward(input, &mut body.slots(), pass);
                 add(bent, straight)
             }
             Self::Plain(plain) => plain.forward(input),
         }
     }
+}
+
+/// Burn's dense layer with the weight that a hook gives.
+fn hooked_dense(name: &str, dense: &Linear, input: Tensor<2>, hook: &dyn Hook) -> Tensor<2> {
+    let weight = hook.dense_weight(name, dense.weight.val());
+    linear(input, weight, dense.bias.as_ref().map(Param::val))
+}
+
+/// Burn's convolution with the weight that a hook gives.
+fn hooked_conv2d(name: &str, conv: &Conv2d, images: Tensor<4>, hook: &dyn Hook) -> Tensor<4> {
+    let weight = Param::initialized(conv.weight.id, hook.conv_weight(name, conv.weight.val()));
+    Conv2d { weight, ..conv.clone() }.forward(images)
 }
 
 impl Plain {

@@ -19,6 +19,7 @@
 
 mod assemble;
 pub mod device;
+mod hook;
 mod init;
 mod layer;
 mod net;
@@ -28,6 +29,7 @@ mod random;
 mod value;
 
 pub use self::device::{DeviceError, DeviceSpec, Lane};
+pub use self::hook::{Hook, TensorMap};
 pub use self::init::initial_weights;
 pub use self::layer::Draws;
 pub use self::net::{Net, NetError};

@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor};
 use network::{Network, Weights};
 
 use crate::assemble;
+use crate::hook::{Hook, Pass};
 use crate::init::initial_weights;
 use crate::layer::{Draws, Layer};
 use crate::precision::Precision;
@@ -135,6 +136,19 @@ impl Net {
     /// When the inputs do not fit [`Network::signature`].
     #[must_use]
     pub fn run(&self, inputs: Vec<Value>, draws: Option<&Draws>) -> Vec<Value> {
+        self.pass(inputs, Pass { draws, hook: None })
+    }
+
+    /// Runs a batch as [`Net::run`] does and asks `hook` at every layer.
+    ///
+    /// # Panics
+    /// As [`Net::run`], and when the hook gives tensors of other shapes.
+    #[must_use]
+    pub fn run_hooked(&self, inputs: Vec<Value>, draws: Option<&Draws>, hook: &dyn Hook) -> Vec<Value> {
+        self.pass(inputs, Pass { draws, hook: Some(hook) })
+    }
+
+    fn pass(&self, inputs: Vec<Value>, pass: Pass<'_>) -> Vec<Value> {
         let mut slots = self.nodes.slots();
         for (slot, input) in self.inputs.iter().zip(&inputs) {
             if let Some(slot) = slot {
@@ -144,7 +158,7 @@ impl Net {
         let Some(first) = inputs.into_iter().next() else {
             return Vec::new();
         };
-        let last = self.nodes.forward(first, &mut slots, draws);
+        let last = self.nodes.forward(first, &mut slots, pass);
         let output =
             |slot: &Option<usize>| slot.and_then(|slot| slots[slot].clone()).unwrap_or_else(|| last.clone());
         self.outputs.iter().map(output).collect()
@@ -156,11 +170,14 @@ impl Nodes {
         vec![None; self.slots]
     }
 
-    pub(crate) fn forward(&self, input: Value, slots: &mut [Option<Value>], draws: Option<&Draws>) -> Value {
+    pub(crate) fn forward(&self, input: Value, slots: &mut [Option<Value>], pass: Pass<'_>) -> Value {
         let mut value = input;
         for node in &self.nodes {
             let read = node.read.and_then(|slot| slots[slot].clone());
-            value = node.layer.forward(read.unwrap_or(value), draws);
+            value = node.layer.forward(&node.name, read.unwrap_or(value), pass);
+            if let Some(hook) = pass.hook {
+                value = hook.value(&node.name, value);
+            }
             if let Some(slot) = node.keep {
                 slots[slot] = Some(value.clone());
             }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::hook::TensorMap;
 use crate::precision::Precision;
 
 /// A batch of samples: `[batch, …]` with one to four dimensions after the batch.
@@ -78,6 +79,12 @@ impl Value {
     #[must_use]
     pub fn device(&self) -> Device {
         any_rank!(self, tensor => tensor.device())
+    }
+
+    /// Applies one operation to the tensor inside, whatever its rank.
+    #[must_use]
+    pub fn map(self, map: impl TensorMap) -> Self {
+        same_rank!(self, tensor => map.apply(tensor))
     }
 
     /// One row per sample: `[batch, everything else]`.

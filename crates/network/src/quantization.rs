@@ -90,6 +90,10 @@ pub enum CalibrationMethod {
     MinMax,
     /// Between percentiles; what lies outside saturates.
     Percentile,
+    /// A moving average of what batches had in training.
+    MovingAverage,
+    /// Learned in training by gradients.
+    Learned,
 }
 
 impl CalibrationMethod {
@@ -99,6 +103,8 @@ impl CalibrationMethod {
         match self {
             Self::MinMax => "min-max",
             Self::Percentile => "percentile",
+            Self::MovingAverage => "moving-average",
+            Self::Learned => "learned",
         }
     }
 }
@@ -191,7 +197,10 @@ impl Calibration {
         let wrong = |reason: String| Err(QuantizationError::Calibration { reason });
         let method = self.method.name();
         match (self.method, self.percentile) {
-            (CalibrationMethod::MinMax, Some(_)) => {
+            (
+                CalibrationMethod::MinMax | CalibrationMethod::MovingAverage | CalibrationMethod::Learned,
+                Some(_),
+            ) => {
                 return wrong(format!("the method {method} has no percentile"));
             }
             (CalibrationMethod::Percentile, None) => {

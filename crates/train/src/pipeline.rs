@@ -14,7 +14,7 @@ use crate::config::{Checked, ConfigError, TrainConfig};
 use crate::device::guarded;
 use crate::evaluate::{EvaluateError, Evaluation, evaluate};
 use crate::fit::{
-    CheckpointError, Checkpoints, EpochRecord, Finish, FitError, Fitted, Interrupter, Plan, fit,
+    CheckpointError, Checkpoints, EpochRecord, Finish, FitError, Fitted, Guidance, Interrupter, Plan, fit,
 };
 use crate::pack::{self, PackError};
 use crate::prepare::{PrepareError, Prepared, prepare};
@@ -329,6 +329,7 @@ fn plan(
         shift: settings.augment.shift,
         optimizer: checked.optimizer,
         schedule: checked.schedule,
+        guidance: Guidance::default(),
         epochs: if request.dry_run { 1 } else { settings.epochs },
         batch_size: settings.batch_size,
         seed: settings.seed,

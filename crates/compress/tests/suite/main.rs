@@ -17,3 +17,4 @@ mod simulated;
 // Training without a display, on one thread.
 #[path = "../../../train/tests/suite/support.rs"]
 mod training;
+mod tuning;

@@ -22,6 +22,8 @@ pub(crate) enum Purpose {
     Generate = 5,
     /// Which samples of a split are looked at, where not all are.
     Sample = 6,
+    /// The maps from a student's layers to a teacher's.
+    Regressor = 7,
 }
 
 /// The stream of one decision.
@@ -64,6 +66,13 @@ pub(crate) fn shuffle<T>(values: &mut [T], rng: &mut ChaCha8Rng) {
     for last in (1..values.len()).rev() {
         values.swap(last, below(rng, last as u64 + 1) as usize);
     }
+}
+
+/// The first weights of a map from `from` channels to `to`, `[to, from]`: normal, so that values keep their size.
+pub(crate) fn regressor_weights(seed: u64, index: u64, from: usize, to: usize) -> Vec<f32> {
+    let mut rng = stream(seed, Purpose::Regressor, index, 0);
+    let size = 1.0 / (from.max(1) as f64).sqrt();
+    (0..from * to).map(|_| (normal(&mut rng) * size) as f32).collect()
 }
 
 /// The order in which an epoch visits `len` samples: a permutation of `0..len`.

@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use network::Task;
 
 pub use self::config::{DataConfig, SourceKind};
+pub(crate) use self::draws::regressor_weights;
 pub use self::draws::{draw, order};
 pub use self::error::DataError;
 pub use self::loader::Loader;

@@ -8,9 +8,9 @@ use burn::tensor::Device;
 use model::Draws;
 use network::Preprocess;
 
-use super::Plan;
+use super::{Distillation, FitError, Plan};
 use crate::data::augment::shift;
-use crate::data::{DataError, Target, order};
+use crate::data::{Target, order};
 
 /// One batch in host memory; the step moves it to the device.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Batch {
     pub(super) targets: Vec<Target>,
     /// What dropout is drawn from.
     pub(super) draws: Draws,
+    /// What the teacher says: its outputs, then the values of the hints.
+    pub(super) taught: Option<Vec<Vec<f32>>>,
 }
 
 /// Which samples are read.
@@ -70,7 +72,7 @@ impl Batches {
         &self,
         epoch: usize,
         first: u64,
-    ) -> impl Iterator<Item = Result<Batch, DataError>> + Send + '_ {
+    ) -> impl Iterator<Item = Result<Batch, FitError>> + Send + '_ {
         let indices: Vec<usize> = match self.part {
             Part::Train => order(self.len(), self.plan.seed, epoch as u64)
                 .into_iter()
@@ -85,7 +87,7 @@ impl Batches {
         })
     }
 
-    fn batch(&self, indices: &[usize], epoch: usize, step: u64) -> Result<Batch, DataError> {
+    fn batch(&self, indices: &[usize], epoch: usize, step: u64) -> Result<Batch, FitError> {
         let (mut values, targets) = self.plan.loader.batch(indices)?;
         let sample = self.plan.loader.shape();
         if self.part == Part::Train && self.plan.shift > 0 {
@@ -98,7 +100,31 @@ impl Batches {
         let mut shape = vec![indices.len()];
         shape.extend_from_slice(sample);
         let draws = Draws { seed: self.plan.seed, epoch: epoch as u32, step: step as u32 };
-        Ok(Batch { shape, values, targets, draws })
+        // The validation part is looked at, not learned from.
+        let distillation = self.plan.guidance.distillation.as_ref().filter(|_| self.part == Part::Train);
+        let taught = distillation.map(|distillation| self.ask(distillation, &shape, &values)).transpose()?;
+        Ok(Batch { shape, values, targets, draws, taught })
+    }
+
+    /// Asks the teacher, and looks whether its answer is what was agreed.
+    fn ask(
+        &self,
+        distillation: &Distillation,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<Vec<Vec<f32>>, FitError> {
+        let answer = distillation.teacher.answer(shape, values).map_err(FitError::Teacher)?;
+        let rows = shape.first().copied().unwrap_or(0);
+        let outputs: usize = self.plan.network.output_shape().iter().product();
+        let hints = distillation.hints.iter().map(|hint| hint.shape.iter().product());
+        let expected: Vec<usize> = std::iter::once(outputs).chain(hints).map(|width| rows * width).collect();
+        let found: Vec<usize> = answer.iter().map(Vec::len).collect();
+        if found != expected {
+            return Err(FitError::Teacher(format!(
+                "it gave {found:?} values for {rows} samples, not {expected:?}"
+            )));
+        }
+        Ok(answer)
     }
 }
 
@@ -124,7 +150,7 @@ impl DataLoader<Batch> for Batches {
 }
 
 struct Epoch<'a> {
-    batches: Box<dyn Iterator<Item = Result<Batch, DataError>> + 'a>,
+    batches: Box<dyn Iterator<Item = Result<Batch, FitError>> + 'a>,
     done: usize,
     total: usize,
 }

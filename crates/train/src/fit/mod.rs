@@ -6,13 +6,19 @@
 //! is a function of (seed, epoch, step, sample) there is no random state to save: a run that was stopped and
 //! resumed gives, on one CPU thread, the bits of a run that was not.
 
+mod backward;
 mod batches;
 mod checkpoint;
 mod gradients;
+mod guidance;
+mod hints;
 mod history;
+pub mod hold;
 mod metrics;
 mod objective;
 mod optimizer;
+mod quiet;
+mod simulate;
 mod step;
 mod stepper;
 mod stopping;
@@ -29,9 +35,14 @@ use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use model::Net;
 use network::{Network, Weights};
 
+pub use self::backward::gradients_of;
 pub use self::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
+pub use self::guidance::{Constraint, Distillation, Guidance, Hint, Teacher};
+pub use self::hints::with_outputs;
 pub use self::history::{EpochRecord, write_history};
 pub use self::objective::{Objective, balanced_weights};
+pub use self::quiet::Quiet;
+pub use self::simulate::{FakeQuantization, RangeRule, simulate};
 pub use self::stepper::Stepper;
 pub use self::stopping::Stopping;
 use self::strategy::Strategy;
@@ -65,6 +76,8 @@ pub struct Plan {
     pub optimizer: Optimizer,
     /// How the learning rate moves.
     pub schedule: Schedule,
+    /// What guides it besides the targets.
+    pub guidance: Guidance,
     /// How often every sample is seen at most.
     pub epochs: usize,
     /// Samples per step.
@@ -104,6 +117,14 @@ pub enum FitError {
     Metrics(#[source] artifact::FileError),
     #[error("the progress display failed: {0}")]
     Display(String),
+    #[error("the teacher could not answer: {0}")]
+    Teacher(String),
+    #[error("a hint cannot be followed: {0}")]
+    Hint(String),
+    #[error("the weights cannot be held in their form: {0}")]
+    Constraint(String),
+    #[error("a training with a teacher, a constraint or fake quantization cannot go on from a checkpoint")]
+    GuidedResume,
     #[error("the training split is empty")]
     Empty,
     #[error(
@@ -145,13 +166,20 @@ pub fn fit(
     if plan.stopping.is_some() && plan.validation.is_empty() {
         return Err(FitError::NoValidation);
     }
+    if resume.is_some() && !plan.guidance.is_empty() {
+        return Err(FitError::GuidedResume);
+    }
     let device = plan.device.clone().autodiff();
     let weights = resume.as_ref().map_or(&plan.weights, |checkpoint| &checkpoint.weights);
-    let net = Net::from_weights(&plan.network, weights, &device)?.freeze_layers(&plan.freeze)?;
-    let context =
-        Context { objective: plan.objective.clone(), l1: plan.optimizer.l1, device: device.clone() };
-    let trainee = Trainee::new(net, Arc::new(context));
-    let optimizer = optimizer::build(&plan.optimizer, &trainee.net);
+    let distillation = plan.guidance.distillation.as_ref();
+    let hints = distillation.map(|distillation| distillation.hints.as_slice()).unwrap_or_default();
+    let names: Vec<String> = hints.iter().map(|hint| hint.student.clone()).collect();
+    let network = with_outputs(&plan.network, &names).map_err(|error| FitError::Hint(error.to_string()))?;
+    let net = Net::from_weights(&network, weights, &device)?.freeze_layers(&plan.freeze)?;
+    let context = Context::new(&plan, &device);
+    let companions = context.companions(&network, hints, plan.seed)?;
+    let trainee = Trainee::new(net, companions, Arc::new(context));
+    let optimizer = optimizer::build(&plan.optimizer, &trainee.parameters());
 
     let directory = plan.directory.clone();
     let (epochs, metric) = (plan.epochs, plan.objective.metric());

@@ -99,6 +99,42 @@ impl Objective {
         (losses * tensor(factors, columns)).sum() / total
     }
 
+    /// The mean loss of a batch against a teacher's raw outputs, both `[samples, outputs]` → `[1]`; see
+    /// [`Distillation`](super::Distillation).
+    pub(super) fn soft_loss(
+        &self,
+        logits: Tensor<2>,
+        teacher: Vec<f32>,
+        temperature: f64,
+        device: &Device,
+    ) -> Tensor<1> {
+        let teacher = Tensor::<2>::from_data(TensorData::new(teacher, logits.dims()), device).inner();
+        let softened = |logits: Tensor<2>| logits / temperature;
+        let divergence = match self.postprocess.task {
+            Task::Regression => {
+                let error = logits - teacher;
+                return (error.clone() * error).mean();
+            }
+            Task::MultiClass => {
+                let wanted = log_softmax(softened(teacher), 1);
+                let probabilities = wanted.clone().exp();
+                let found = log_softmax(softened(logits), 1);
+                (probabilities * (wanted - found)).sum_dim(1)
+            }
+            // The same of two classes whose logits are x and 0.
+            Task::Binary | Task::MultiLabel => {
+                let (wanted, found) = (softened(teacher), softened(logits));
+                let probabilities = burn::tensor::activation::sigmoid(wanted.clone());
+                let logistic = |x: Tensor<2>| {
+                    let logarithm = x.clone().abs().neg().exp().log1p();
+                    burn::tensor::activation::relu(x.clone()) - x * probabilities.clone() + logarithm
+                };
+                logistic(found) - logistic(wanted)
+            }
+        };
+        divergence.mean() * (temperature * temperature)
+    }
+
     /// The target of each output.
     fn wanted(&self, targets: &[Target], smoothing: f32) -> Vec<f32> {
         let width = self.width();

@@ -4,18 +4,18 @@ use burn::module::ParamGroup;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdaGradConfig, AdamConfig, AdamWConfig, ModuleOptimizer, RmsPropConfig, SgdConfig};
-use model::Net;
+use model::ParameterState;
 
 use crate::config::{Optimizer, OptimizerRule};
 
 /// Burn's optimizer. Weight decay pulls at weights only: biases and the factors of norms get an optimizer
 /// of their own without it.
-pub(super) fn build(config: &Optimizer, net: &Net) -> ModuleOptimizer {
+pub(super) fn build(config: &Optimizer, parameters: &[ParameterState]) -> ModuleOptimizer {
     let decayed = single(config, config.weight_decay);
     if config.weight_decay == 0.0 {
         return decayed;
     }
-    let others = net.parameters().into_iter().filter(|parameter| !parameter.key.ends_with(".weight"));
+    let others = parameters.iter().filter(|parameter| !parameter.key.ends_with(".weight"));
     let group = ParamGroup::from_ids(others.map(|parameter| parameter.id).collect());
     match rule(config, 0.0) {
         Rule::Sgd(config) => decayed.with_group(group, config.build(), None),

@@ -9,7 +9,8 @@ use burn::tensor::{Tensor, Transaction};
 use burn::train::TrainStep as _;
 
 use super::batches::Batch;
-use super::objective::Objective;
+use super::hold::Held;
+use super::simulate::Seen;
 use super::trainee::{StepOutput, Trainee};
 use super::{FitError, gradients};
 use crate::data::Target;
@@ -21,13 +22,17 @@ pub(super) fn step(
     batch: Batch,
     learning_rate: f64,
     clip_norm: Option<f64>,
+    held: Option<&Held>,
 ) -> Result<(Trainee, StepOutput), FitError> {
-    let (told, mut grads) = model.teach(batch);
+    let (told, mut grads) = model.teach(batch, held);
     if let Some(limit) = clip_norm {
         gradients::clip(&mut grads, model, limit)?;
     }
-    let after = model.clone().optimize(optimizer, learning_rate.into(), grads);
-    Ok((after, told.read(model.objective())?))
+    let mut after = model.clone().optimize(optimizer, learning_rate.into(), grads);
+    if let Some(held) = held {
+        after.net = held.hold(after.net);
+    }
+    Ok((after, told.read(model)?))
 }
 
 /// What a pass over a batch gave, still on the device.
@@ -37,13 +42,23 @@ pub(super) struct Told {
     /// `[samples, outputs]`
     pub(super) logits: Tensor<2>,
     pub(super) targets: Vec<Target>,
+    /// The ends of values that a simulation follows.
+    pub(super) seen: Vec<Seen>,
 }
 
 impl Told {
-    /// Waits for the device and reads both in one go.
-    pub(super) fn read(self, objective: &Objective) -> Result<StepOutput, FitError> {
-        let count = self.targets.len();
-        let [loss, logits] = read([self.loss.reshape([1, 1]), self.logits])?;
+    /// Waits for the device and reads all of it in one go; a simulation hears what was seen.
+    pub(super) fn read(self, model: &Trainee) -> Result<StepOutput, FitError> {
+        let (objective, count) = (model.objective(), self.targets.len());
+        let (places, ends): (Vec<usize>, Vec<Tensor<1>>) = self.seen.into_iter().map(Seen::parts).unzip();
+        let ends = ends.into_iter().map(|ends| ends.reshape([1, 2]));
+        let mut read =
+            read_all([self.loss.reshape([1, 1]), self.logits].into_iter().chain(ends))?.into_iter();
+        let (loss, logits) = (read.next().unwrap_or_default(), read.next().unwrap_or_default());
+        if let Some(simulation) = model.simulation() {
+            let ends = read.map(|ends| [0, 1].map(|at| ends.get(at).copied().unwrap_or(f32::NAN)));
+            simulation.follow(&places.into_iter().zip(ends).collect::<Vec<_>>());
+        }
         let loss = loss.first().copied().map_or(f64::NAN, f64::from);
         let score = objective.score_sum(&logits, &self.targets) / count.max(1) as f64;
         Ok(StepOutput { loss, score, count })
@@ -51,22 +66,13 @@ impl Told {
 
     /// The same for callers that cannot hear of an error: a device that cannot be read gives a loss that is no
     /// number.
-    pub(super) fn read_or_nan(self, objective: &Objective) -> StepOutput {
+    pub(super) fn read_or_nan(self, model: &Trainee) -> StepOutput {
         let count = self.targets.len();
-        self.read(objective).unwrap_or(StepOutput { loss: f64::NAN, score: 0.0, count })
+        self.read(model).unwrap_or(StepOutput { loss: f64::NAN, score: 0.0, count })
     }
 }
 
 /// Copies tensors to the host with one wait for all of them.
-pub(super) fn read<const D: usize, const N: usize>(
-    tensors: [Tensor<D>; N],
-) -> Result<[Vec<f32>; N], FitError> {
-    let values = read_all(tensors)?;
-    let count = values.len();
-    values.try_into().map_err(|_| FitError::Device(format!("it gave {count} tensors where {N} were read")))
-}
-
-/// The same for a number of tensors that is known only at run time.
 pub(super) fn read_all<const D: usize>(
     tensors: impl IntoIterator<Item = Tensor<D>>,
 ) -> Result<Vec<Vec<f32>>, FitError> {
@@ -74,7 +80,8 @@ pub(super) fn read_all<const D: usize>(
     if tensors.peek().is_none() {
         return Ok(Vec::new());
     }
-    let transaction = tensors.fold(Transaction::default(), Transaction::register);
+    // Burn reads tensors with and without gradients not in one go.
+    let transaction = tensors.map(Tensor::inner).fold(Transaction::default(), Transaction::register);
     let data = transaction.try_execute().map_err(|error| FitError::Device(error.to_string()))?;
     let values = |data: burn::tensor::TensorData| data.try_cast_as::<f32>()?.try_into_vec::<f32>();
     data.into_iter().map(|data| values(data).map_err(|error| FitError::Device(error.to_string()))).collect()

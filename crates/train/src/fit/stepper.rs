@@ -12,7 +12,7 @@ use model::{Draws, Net};
 use network::{Network, Postprocess, Task};
 
 use super::batches::Batch;
-use super::trainee::{Context, Trainee};
+use super::trainee::{Companions, Context, Trainee};
 use super::{FitError, Objective, optimizer, step};
 use crate::config::Optimizer;
 use crate::data::Target;
@@ -45,7 +45,7 @@ impl Stepper {
         let plain = device.clone();
         let device = device.clone().autodiff();
         let net = Net::init(network, seed, &device)?;
-        let optimizer = optimizer::build(&config, &net);
+        let optimizer = optimizer::build(&config, &net.parameters());
         let sample: usize = network.input_shape().iter().product();
         // Centred, as standardised pictures are.
         let values =
@@ -53,8 +53,9 @@ impl Stepper {
         let targets = (0..batch_size).map(|index| Target::Class(index % classes)).collect();
         let mut shape = vec![batch_size];
         shape.extend_from_slice(network.input_shape());
-        let batch = Batch { shape, values, targets, draws: Draws { seed, epoch: 0, step: 0 } };
-        let model = Trainee::new(net, Arc::new(Context { objective, l1: config.l1, device }));
+        let batch = Batch { shape, values, targets, draws: Draws { seed, epoch: 0, step: 0 }, taught: None };
+        let context = Context::plain(objective, config.l1, device);
+        let model = Trainee::new(net, Companions::default(), Arc::new(context));
         Ok(Self { model, optimizer, batch, config, classes, device: plain })
     }
 
@@ -65,7 +66,7 @@ impl Stepper {
     pub fn step(&mut self) -> Result<f64, FitError> {
         let Optimizer { learning_rate, clip_norm, .. } = self.config;
         let (model, output) =
-            step::step(&self.model, &mut self.optimizer, self.batch.clone(), learning_rate, clip_norm)?;
+            step::step(&self.model, &mut self.optimizer, self.batch.clone(), learning_rate, clip_norm, None)?;
         self.model = model;
         self.batch.draws.step += 1;
         let step = self.batch.draws.step as usize;

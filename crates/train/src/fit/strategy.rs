@@ -1,5 +1,6 @@
 //! The loop: one device, steps in a fixed order, a checkpoint after any of them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +13,14 @@ use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
-use network::Weights;
+use network::{Affine, Weights};
 use serde::{Deserialize, Serialize};
 
 use super::batches::{Batch, Batches};
 use super::checkpoint::{State, Sums, restore};
+use super::hold::Held;
 use super::trainee::{StepOutput, Trainee};
 use super::{Checkpoint, Checkpoints, EpochRecord, FitError, Plan, step, write_history};
-use crate::data::DataError;
 
 /// How a training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,8 @@ pub struct Fitted {
     pub history: Vec<EpochRecord>,
     /// How it ended.
     pub finish: Finish,
+    /// What the bytes of each value mean, where fake quantization found it.
+    pub activations: BTreeMap<String, Affine>,
 }
 
 type Processor = SupervisedTrainingEventProcessor<Trainee>;
@@ -64,6 +67,9 @@ struct Run {
     optimizer: ModuleOptimizer,
     state: State,
     best: Option<Weights>,
+    /// The ranges that belong to the best weights.
+    best_activations: BTreeMap<String, Affine>,
+    held: Option<Held>,
     processor: Processor,
     interrupter: Interrupter,
 }
@@ -90,6 +96,7 @@ impl Strategy {
         if let Some(finish) = run.state.finished {
             return self.finish(run, finish);
         }
+        self.guide(run)?;
         while run.state.epoch < self.plan.epochs {
             if self.epoch(run)? == Flow::Interrupted {
                 self.save(run)?;
@@ -149,7 +156,8 @@ impl Strategy {
         let learning_rate = self.learning_rate(run.state.step);
         let count = batch.targets.len();
         let clip_norm = self.plan.optimizer.clip_norm;
-        let (model, output) = step::step(&run.model, &mut run.optimizer, batch, learning_rate, clip_norm)?;
+        let (model, output) =
+            step::step(&run.model, &mut run.optimizer, batch, learning_rate, clip_norm, run.held.as_ref())?;
         let StepOutput { loss, score, .. } = output;
         if !loss.is_finite() {
             let (epoch, step) = (run.state.epoch + 1, run.state.step + 1);
@@ -161,10 +169,30 @@ impl Strategy {
         run.state.sums.count += count;
         run.state.step += 1;
         run.state.step_in_epoch += 1;
+        self.guide(run)?;
         let progress = Progress::new(run.state.sums.count, self.train.len(), Some("items".to_owned()));
         let iteration = run.state.step_in_epoch as usize;
         let item = TrainingItem::new(output, progress, Some(iteration), Some(learning_rate.into()));
         run.tell_train(LearnerEvent::ProcessedItem(item))
+    }
+
+    /// Before the first step and after every step: what guides the training may change with the steps.
+    fn guide(&self, run: &mut Run) -> Result<(), FitError> {
+        let step = run.state.step;
+        if let Some(held) = &run.held
+            && held.advance(step, &run.model.net)?
+        {
+            run.model.net = held.hold(run.model.net.clone());
+        }
+        if let (Some(simulation), Some(plan)) =
+            (run.model.simulation(), &self.plan.guidance.fake_quantization)
+        {
+            let total = self.train.steps() * self.plan.epochs as u64;
+            if step == (total as f64 * plan.freeze_after).round() as u64 {
+                simulation.freeze(&run.model.companions.steps)?;
+            }
+        }
+        Ok(())
     }
 
     fn learning_rate(&self, step: u64) -> f64 {
@@ -175,6 +203,9 @@ impl Strategy {
 
     /// The loss and the metric of the validation part, with the weights as they are.
     fn validate(&self, run: &mut Run, epoch: usize) -> Result<Sums, FitError> {
+        if let Some(simulation) = run.model.simulation() {
+            simulation.take(&run.model.companions.steps)?;
+        }
         let model = run.model.valid();
         let mut sums = Sums::default();
         run.tell_valid(LearnerEvent::StartSplit {
@@ -182,7 +213,7 @@ impl Strategy {
             total_items: self.validation.len(),
         })?;
         self.prefetched(&self.validation, epoch, 0, |batch| {
-            let output = model.look(batch?).read(model.objective())?;
+            let output = model.look(batch?).read(&model)?;
             sums.loss += output.loss * output.count as f64;
             sums.score += output.score * output.count as f64;
             sums.count += output.count;
@@ -216,10 +247,13 @@ impl Strategy {
             samples_per_second: sums.count as f64 / train_seconds,
             best: false,
         };
-        if let Some(rule) = &self.plan.stopping {
+        // As long as the form of the weights changes, no epoch can be the best.
+        let settled = run.held.as_ref().is_none_or(|held| held.constraint.is_settled());
+        if let Some(rule) = self.plan.stopping.as_ref().filter(|_| settled) {
             record.best = rule.improved(&mut run.state.stopping, &record);
             if record.best {
                 run.best = Some(run.model.net.weights()?);
+                run.best_activations = run.activations()?;
             }
         }
         (self.plan.on_epoch)(&record);
@@ -238,7 +272,7 @@ impl Strategy {
         batches: &Batches,
         epoch: usize,
         first: u64,
-        mut consume: impl FnMut(Result<Batch, DataError>) -> Result<Flow, FitError>,
+        mut consume: impl FnMut(Result<Batch, FitError>) -> Result<Flow, FitError>,
     ) -> Result<Flow, FitError> {
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
@@ -270,11 +304,13 @@ impl Strategy {
     }
 
     fn finish(&self, run: &Run, finish: Finish) -> Result<Fitted, FitError> {
-        let (weights, epoch) = match (&run.best, run.state.stopping.best) {
-            (Some(weights), Some(best)) if finish != Finish::Interrupted => (weights.clone(), best.epoch),
-            _ => (run.model.net.weights()?, run.state.epoch),
+        let (weights, epoch, activations) = match (&run.best, run.state.stopping.best) {
+            (Some(weights), Some(best)) if finish != Finish::Interrupted => {
+                (weights.clone(), best.epoch, run.best_activations.clone())
+            }
+            _ => (run.model.net.weights()?, run.state.epoch, run.activations()?),
         };
-        Ok(Fitted { weights, epoch, history: run.state.history.clone(), finish })
+        Ok(Fitted { weights, epoch, history: run.state.history.clone(), finish, activations })
     }
 }
 
@@ -286,6 +322,13 @@ enum Flow {
 }
 
 impl Run {
+    /// The ranges as they are; none without fake quantization.
+    fn activations(&self) -> Result<BTreeMap<String, Affine>, FitError> {
+        let Some(simulation) = self.model.simulation() else { return Ok(BTreeMap::new()) };
+        simulation.take(&self.model.companions.steps)?;
+        Ok(simulation.activations())
+    }
+
     fn tell_train(&mut self, event: LearnerEvent<StepOutput>) -> Result<(), FitError> {
         self.processor.process_train(event).map_err(|error| FitError::Display(error.to_string()))
     }
@@ -309,11 +352,15 @@ impl SupervisedLearningStrategy<Trainee> for Strategy {
         let Some((optimizer, resume)) = start else {
             return (model, components.event_processor);
         };
+        let constraint = self.plan.guidance.constraint.clone();
+        let held = constraint.map(|constraint| Held::new(constraint, &model.net));
         let mut run = Run {
             model,
             optimizer,
             state: State::default(),
             best: None,
+            best_activations: BTreeMap::new(),
+            held,
             processor: components.event_processor,
             interrupter: components.interrupter,
         };

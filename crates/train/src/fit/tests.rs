@@ -58,7 +58,7 @@ fn weight_decay_pulls_at_weights_only() {
         let text = format!("kind = '{kind}'\nlearning_rate = 0.1\nweight_decay = 0.5");
         let config = toml::from_str::<OptimizerConfig>(&text).unwrap().check().unwrap();
         let (net, device) = net();
-        let mut optimizer = optimizer::build(&config, &net);
+        let mut optimizer = optimizer::build(&config, &net.parameters());
         // A bias is moved away from zero so that decay would show.
         let mut weights = net.weights().unwrap();
         let bias = network::Tensor::from_f32(vec![64], vec![1.0; 64]).unwrap();
