@@ -147,8 +147,13 @@ fn quantities(page: &Page<'_>) -> String {
     let sides: Vec<&Side> = page.entries.iter().map(|entry| entry.side).collect();
     // How much of it is in int8 is said by the precision.
     let quantities: Vec<Row> = rows(&sides).into_iter().filter(|row| row.name != IN_INT8).collect();
+    // Headings break between words, but not before a number.
+    let names: Vec<String> = quantities
+        .iter()
+        .map(|row| row.name.replace("batch ", "batch\u{a0}").replace("not 0", "not\u{a0}0"))
+        .collect();
     let mut header = vec!["", "model"];
-    header.extend(quantities.iter().map(|row| row.name.as_str()));
+    header.extend(names.iter().map(String::as_str));
     let line = |(place, entry): (usize, &Entry<'_>)| {
         let quantities = quantities.iter().map(|row| {
             let cell = &row.cells[place];

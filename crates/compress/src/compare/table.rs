@@ -232,7 +232,7 @@ pub fn sentence(pair: &Pair, task: Task) -> String {
     };
     let difference = difference_text(pair.metric, test.difference);
     format!(
-        "{counts}: {found} ({}{corrected}); {} of {b} {difference}, 95 % interval {}",
+        "{counts}: {found} ({}{corrected}); from the first to the second the {} changes by {difference}, 95 % interval {}",
         p_text(pair.p_holm),
         metric_name(pair.metric),
         interval_text(pair.metric, test.interval)

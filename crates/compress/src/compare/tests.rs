@@ -119,8 +119,8 @@ fn a_verdict_is_a_sentence() {
     };
     assert_eq!(
         verdict(8, 12),
-        "8 samples only a@1 gets right, 12 only b@2: no difference that these samples can show (p = 0.50); accuracy \
-         of b@2 +1.11 points, 95 % interval -1.37 to +3.58"
+        "8 samples only a@1 gets right, 12 only b@2: no difference that these samples can show (p = 0.50); from the \
+         first to the second the accuracy changes by +1.11 points, 95 % interval -1.37 to +3.58"
     );
     assert!(verdict(1, 30).contains("1 sample only a@1 gets right, 30 only b@2: b@2 is better (p < 0.001)"));
     assert!(verdict(12, 1).contains("a@1 is better (p = 0.0034)"), "{}", verdict(12, 1));
@@ -136,7 +136,10 @@ fn a_verdict_is_a_sentence() {
         text.starts_with("in 0 samples a@1 is closer to the truth, in 40 b@2: b@2 is better (p < 0.001)"),
         "{text}"
     );
-    assert!(text.ends_with("mean absolute error of b@2 -0.5000, 95 % interval -0.5000 to -0.5000"), "{text}");
+    assert!(
+        text.ends_with("the mean absolute error changes by -0.5000, 95 % interval -0.5000 to -0.5000"),
+        "{text}"
+    );
 }
 
 /// Each with each, and the more are tested the less one finding counts.
