@@ -183,7 +183,7 @@ impl Finished<'_> {
         manifest.metrics.clone_from(&self.evaluation.metrics);
         manifest.reference = parent.reference.clone();
         let settings = parent.evaluation.clone().unwrap_or_default();
-        let precision = if parts.quantization.is_some() { "int8" } else { "f32" };
+        let precision = self.predictor.precision_name();
         manifest.evaluation = Some(EvaluationSettings {
             split: self.evaluation.split.clone(),
             samples: self.evaluation.samples as u64,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine::{CompileError, Options, Plan, Program, RunError};
 use network::fold::{FoldError, fold_batch_norm, with_biases};
 use network::quantization::{Calibration, CalibrationMethod, QuantizationError};
-use network::quantization::{dequantize, quantize_weights};
+use network::quantization::{dequantize, int8_outputs, quantize_weights};
 use network::spec::Op;
 use network::{Affine, Network, Quantization, RawInput, Tensor, Weights};
 use predict::{DeviceSpec, Parts, PredictError, Predictor};
@@ -198,17 +198,12 @@ pub fn qat(
     if let Some(start) = start {
         activations.extend(start.activations.clone());
     }
-    let calibration = Calibration {
-        method: match config.ranges.rule {
-            RangesRule::MovingAverage => CalibrationMethod::MovingAverage,
-            RangesRule::Learned => CalibrationMethod::Learned,
-        },
-        percentile: None,
-        samples: data.splits.train.len(),
-        split: "train".to_owned(),
-        seed: config.finetune.seed,
+    let method = match config.ranges.rule {
+        RangesRule::MovingAverage => CalibrationMethod::MovingAverage,
+        RangesRule::Learned => CalibrationMethod::Learned,
     };
-    let mut plan = Quantization { layers, activations, calibration };
+    let calibration = Calibration::new(method, data.splits.train.len(), config.finetune.seed);
+    let mut plan = Quantization::calibrated(layers, activations, calibration);
     let used = program(&folded.network, &folded.weights, &plan)?.byte_values().clone();
     plan.activations.retain(|name, _| used.contains(name));
 
@@ -251,11 +246,7 @@ fn int8_layers(
     let float = matching_any(network, float, "float")?;
     let chosen = |name: &String| start.is_none_or(|start| start.layers.contains(name));
     let all = network.spec().all_layers().into_iter();
-    let can = all.filter(|layer| match &layer.op {
-        Op::Dense(_) => true,
-        Op::Conv2d(conv) => conv.groups == 1,
-        _ => false,
-    });
+    let can = all.filter(|layer| int8_outputs(&layer.op).is_ok());
     let layers: Vec<String> =
         can.map(|layer| layer.name.clone()).filter(|name| !float.contains(name) && chosen(name)).collect();
     if layers.is_empty() {

@@ -57,10 +57,12 @@ impl Side {
         let plan = predictor.quantization();
         let int8: Vec<_> =
             layers.iter().filter(|layer| plan.is_some_and(|plan| in_int8(&layer.name, plan))).collect();
-        let precision = match int8.len() {
-            0 => "f32".to_owned(),
-            count if count == layers.len() => "int8".to_owned(),
-            count => format!("int8 ({count} of {} layers)", layers.len()),
+        let words = layers.iter().map(|layer| plan.map_or("f32", |plan| plan.precision(&layer.name)));
+        let words: Vec<&str> = words.filter(|word| *word != "f32").collect();
+        let precision = match words.first() {
+            None => "f32".to_owned(),
+            Some(word) if words.len() == layers.len() => (*word).to_owned(),
+            Some(word) => format!("{word} ({} of {} layers)", words.len(), layers.len()),
         };
         Self {
             model,

@@ -37,8 +37,9 @@ pub(super) fn data<T>(error: PackedDataError) -> anyhow::Result<T> {
 /// A model that cannot be quantized as it was asked.
 pub(super) fn quantize<T>(error: QuantizeError) -> anyhow::Result<T> {
     match &error {
-        QuantizeError::UnknownLayer { .. }
+        QuantizeError::UnknownLayer(_)
         | QuantizeError::Quantized { .. }
+        | QuantizeError::FewSamples { .. }
         | QuantizeError::Inputs { .. } => Err(error).usage(),
         QuantizeError::NoLayer { .. } => Err(error)
             .hint("`layers.float` and `layers.faster_only` of the configuration keep layers in floats")

@@ -7,6 +7,7 @@
 mod bytes;
 mod command;
 mod compare;
+mod methods;
 mod packages;
 mod place;
 mod referees;

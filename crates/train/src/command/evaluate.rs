@@ -192,7 +192,8 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
         }
     };
     // What was measured in integers is no measure for floats.
-    let alike = predictor.quantization().is_none() || predictor.runs_int8();
+    let computes_int8 = predictor.quantization().is_some_and(network::Quantization::computes_int8);
+    let alike = !computes_int8 || predictor.runs_int8();
     let as_packed =
         alike && arguments.data.is_none() && arguments.config.is_none() && arguments.split == SplitName::Test;
     let comparison = as_packed.then(|| compare(&manifest, &evaluation, &predictor));

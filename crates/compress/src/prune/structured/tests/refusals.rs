@@ -1,6 +1,6 @@
 //! What cannot be pruned, and what the messages say.
 
-use network::quantization::{Calibration, CalibrationMethod, Quantization};
+use network::quantization::Quantization;
 
 use super::*;
 
@@ -51,11 +51,7 @@ fn weights_that_are_no_floats_or_no_numbers() {
     parts.weights.insert("fc1.bias".to_owned(), Tensor::from_f32(vec![64], vec![f32::NAN; 64]).unwrap());
     assert_eq!(refusal(&parts, ""), "tensor `fc1.bias` holds a number that is not finite at index 0");
     let mut parts = preset("mlp", &[4]);
-    let method = CalibrationMethod::MinMax;
-    let calibration =
-        Calibration { method, percentile: None, samples: 1, split: "train".to_owned(), seed: 1 };
-    let layers = vec!["fc1".to_owned()];
-    parts.quantization = Some(Quantization { layers, activations: BTreeMap::new(), calibration });
+    parts.quantization = Some(Quantization { layers: vec!["fc1".to_owned()], ..Quantization::default() });
     assert!(refusal(&parts, "").starts_with("the model is quantized already"));
     parts.quantization = None;
     parts.weights.remove("fc2.weight");
