@@ -55,6 +55,9 @@ enum Command {
     /// Show packaged models side by side: scores, bytes, operations, latency, and whether they really differ.
     #[command(disable_help_flag = true)]
     Compare(Forwarded),
+    /// Make the fastest or the smallest next version of a packaged model that a budget of accuracy allows.
+    #[command(disable_help_flag = true)]
+    Compress(Forwarded),
     /// Remove channels or weights of a packaged model, train what is left, and make that the next version.
     #[command(disable_help_flag = true)]
     Prune(Forwarded),
@@ -128,6 +131,9 @@ fn main() -> std::process::ExitCode {
             }
             Command::Compare(forwarded) => {
                 binaries.hand_over(Binary::Compress, &["compare"], &forwarded.arguments)
+            }
+            Command::Compress(forwarded) => {
+                binaries.hand_over(Binary::Compress, &["auto"], &forwarded.arguments)
             }
             Command::Prune(forwarded) => {
                 binaries.hand_over(Binary::Compress, &["prune"], &forwarded.arguments)

@@ -7,6 +7,7 @@ use compress::cluster::ClusterError;
 use compress::distill::DistillError;
 use compress::finetune::FinetuneError;
 use compress::magnitude::MagnitudeError;
+use compress::pipeline::SearchError;
 use compress::prune::structured::PruneError;
 use compress::qat::QatError;
 use compress::quantize::QuantizeError;
@@ -120,6 +121,15 @@ pub(super) fn qat<T>(error: QatError) -> anyhow::Result<T> {
         QatError::Finetune(error) => finetune(error),
         QatError::Teacher(error) => distill(error),
         QatError::Layer(_) | QatError::NoLayer { .. } | QatError::Inputs { .. } => Err(error).usage(),
+        error => Err(error.into()),
+    }
+}
+
+/// A model that cannot be compressed within a budget.
+pub(super) fn search<T>(error: SearchError) -> anyhow::Result<T> {
+    match error {
+        SearchError::Teacher(error) => distill(error),
+        SearchError::Quantized => Err(error).usage(),
         error => Err(error.into()),
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod compare;
+pub(crate) mod compress;
 pub(crate) mod distill;
 mod failure;
 pub(crate) mod prune;

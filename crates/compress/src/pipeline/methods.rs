@@ -50,9 +50,8 @@ pub(super) fn channels(search: &mut Search<'_>) -> Result<(), SearchError> {
         config.sensitivity.curves = search.sensitivity.is_empty();
         let (parts, teacher, data) = (search.standing.parts.clone(), search.parent, search.data);
         let epochs = config.finetune.epochs;
-        let trained = search.train(epochs, |hooks| {
-            prune_and_train(&parts, data, &config, Some(teacher), hooks, &mut |_| ())
-        });
+        let trained = search
+            .train(epochs, |hooks| prune_and_train(&parts, data, &config, Some(teacher), hooks, &mut |_| ()));
         let kept = match trained {
             Ok(trained) if trained.tuned.finish == Finish::Interrupted => return Ok(()),
             Ok(trained) => {
@@ -169,38 +168,26 @@ pub(super) fn int8(search: &mut Search<'_>) -> Result<(), SearchError> {
         QuantizeConfig { gate: GateConfig { max_drop: search.allowed() }, ..QuantizeConfig::default() };
     config.layers.faster_only = search.config.target == Target::Latency;
     let before = search.standing.parts.clone();
-    let start = match quantize(&before, search.data, &config, &mut |_| ()) {
+    match quantize(&before, search.data, &config, &mut |_| ()) {
         Ok(quantized) => {
-            let (int8, all) = (quantized.int8(), quantized.layers.len());
-            let lossy = quantized.lossy();
-            let what = format!("{what}: {int8} of {all} layers");
-            let plan = quantized.parts.quantization.clone();
-            let kept = search.weigh("quantize", what, quantized.parts, coded)?;
-            if kept && !lossy {
+            let int8 = quantized.layers.iter().filter(|choice| choice.precision != "f32").count();
+            let what = format!("{what}: {int8} of {} layers", quantized.layers.len());
+            search.weigh("quantize", what, quantized.parts, coded)?;
+            if quantized.too_lossy == 0 {
                 return Ok(());
             }
-            if lossy { None } else { plan }
         }
+        Err(QuantizeError::TooLossy { .. }) => search.leave("quantize", what, Verdict::TooLossy),
         Err(error) => {
-            let lossy = matches!(error, QuantizeError::TooLossy { .. });
-            let verdict = if lossy { Verdict::TooLossy } else { Verdict::Impossible(error.to_string()) };
-            search.leave("quantize", what, verdict);
-            if !lossy {
-                return Ok(());
-            }
-            None
+            search.leave("quantize", what, Verdict::Impossible(error.to_string()));
+            return Ok(());
         }
-    };
-    aware(search, &before, start.as_ref(), coded)
+    }
+    aware(search, &before, coded)
 }
 
 /// Trained for int8, from the floats that stood before.
-fn aware(
-    search: &mut Search<'_>,
-    before: &Parts,
-    start: Option<&network::Quantization>,
-    coded: bool,
-) -> Result<(), SearchError> {
+fn aware(search: &mut Search<'_>, before: &Parts, coded: bool) -> Result<(), SearchError> {
     let what = "trained for int8".to_owned();
     if search.is_over() {
         return Ok(());
@@ -213,13 +200,12 @@ fn aware(
             return Ok(());
         }
     };
-    let mut config =
-        QatConfig { teaching: Some(search.config.teaching.clone()), ..QatConfig::default() };
+    let mut config = QatConfig { teaching: Some(search.config.teaching.clone()), ..QatConfig::default() };
     let learning_rate = config.finetune.optimizer.learning_rate;
     config.finetune = finetune;
     config.finetune.optimizer.learning_rate = learning_rate;
     let (teacher, data, epochs) = (search.parent, search.data, config.finetune.epochs);
-    match search.train(epochs, |hooks| qat(before, data, &config, start, Some(teacher), hooks)) {
+    match search.train(epochs, |hooks| qat(before, data, &config, None, Some(teacher), hooks)) {
         Ok(aware) if aware.tuned.finish == Finish::Interrupted => {}
         Ok(aware) => {
             search.weigh("quantize", what, aware.parts, coded)?;

@@ -92,8 +92,7 @@ pub fn search<'a>(
     let predictor = Predictor::from_parts(parent.clone(), DeviceSpec::Cpu)?;
     let latency = latencies(&[&predictor], TURNS)?.into_iter().next().unwrap_or_default();
     let bytes = file_bytes(&parent.weights, false)?;
-    let side =
-        Side::new("parent".to_owned(), &predictor, &parent.weights, &judge.before, bytes, latency);
+    let side = Side::new("parent".to_owned(), &predictor, &parent.weights, &judge.before, bytes, latency);
     let measured = side.clone();
     let parts = parent.clone();
     let standing = Standing { parts, predictor, side, drop: 0.0, coded: false, kept: false };
@@ -162,11 +161,7 @@ impl Search<'_> {
     }
 
     /// Runs something that trains.
-    pub(super) fn train<T>(
-        &mut self,
-        epochs: usize,
-        run: impl FnOnce(&mut FinetuneHooks<'_>) -> T,
-    ) -> T {
+    pub(super) fn train<T>(&mut self, epochs: usize, run: impl FnOnce(&mut FinetuneHooks<'_>) -> T) -> T {
         let metric = Metric::of(self.data.task);
         let observer = &mut *self.observer;
         let mut epoch = |record: &EpochRecord| observer.epoch(record, epochs, metric);

@@ -10,7 +10,7 @@ use predict::{DeviceSpec, Parts, Predictor};
 use train::data::DataSet;
 use train::evaluate::evaluate;
 
-use crate::place::{ALL_LAYERS, DIGITS, PIXELS, Place, data, open, parts, text};
+use crate::place::{DIGITS, PIXELS, Place, data, open, parts, text};
 use crate::runtime::{self, Optimize};
 
 /// A trained model of floats and its data.
