@@ -315,3 +315,7 @@ impl TensorMap for Learned {
         (steps + (plain.clone().round() - plain)) * step
     }
 }
+
+#[cfg(test)]
+#[path = "simulate_tests.rs"]
+mod tests;
