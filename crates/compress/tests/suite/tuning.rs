@@ -276,10 +276,15 @@ fn hints_bring_layers_together_and_shapes_are_checked() {
     let cnn = trained("digits-cnn");
     config.teaching.hints = vec![hint("conv1", "relu1")];
     assert!(format!("{:?}", refusal(&cnn, &config)).contains("all but the first number"));
-    // Convolutions of other widths can learn from each other.
-    config.student.preset = Some("lenet5".to_owned());
-    let wide = cnn.network.layers().iter().find(|info| info.name == "conv1").unwrap().output.clone();
-    assert_eq!(wide.len(), 3);
+    // Convolutions of other widths learn from each other, through a 1×1 convolution.
+    config.student = toml::from_str(
+        "layers = [{ name = 'conv', type = 'conv2d', channels = 4, kernel = 3, padding = 1 }, { type = 'relu' }, \
+         { type = 'flatten' }, { name = 'fc', type = 'dense', units = 10 }]",
+    )
+    .unwrap();
+    config.teaching.hints = vec![hint("conv1", "conv")];
+    let student = with_hooks(|hooks| distill(&cnn, digits(), &config, hooks)).unwrap();
+    assert!(validation(&student.parts) > 0.85);
 }
 
 #[test]
@@ -326,7 +331,14 @@ fn int8_runs_with_the_accuracy_that_training_saw() {
 fn residual_blocks_agree_whatever_is_int8() {
     let parent = fresh("resnet20", 1);
     let parent = Parts { weights: tuned(&parent, &config(1, 3e-3)).weights, ..parent };
-    for float in [vec![], vec!["stage1.block2.conv2".to_owned(), "stage2.block2.conv1".to_owned(), "stage3.block2.conv2".to_owned()]] {
+    for float in [
+        vec![],
+        vec![
+            "stage1.block2.conv2".to_owned(),
+            "stage2.block2.conv1".to_owned(),
+            "stage3.block2.conv2".to_owned(),
+        ],
+    ] {
         let mut config = QatConfig { finetune: self::config(1, 1e-4), ..QatConfig::default() };
         config.float.clone_from(&float);
         let aware = with_hooks(|hooks| qat(&parent, digits(), &config, None, None, hooks)).unwrap();
