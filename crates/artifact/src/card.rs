@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use network::{LayerInfo, Network, Preprocess, Quantization, Task};
+use network::{Network, Preprocess, Quantization, Task};
 
 use crate::manifest::Manifest;
 
@@ -104,24 +104,53 @@ fn network(manifest: &Manifest) -> String {
     )
 }
 
-/// How much of the network computes in int8, and where the ranges of its values come from.
+/// How much of the network is integers, and where the ranges of its values come from.
 fn precision(network: &Network, plan: &Quantization) -> String {
-    let int8: BTreeSet<&String> = plan.layers.iter().collect();
-    let is_int8 = |layer: &&LayerInfo| int8.contains(&layer.name);
-    let macs: u64 = network.layers().iter().filter(is_int8).map(|layer| layer.macs).sum();
-    let all = network.layers().iter().filter(|layer| layer.macs > 0).count();
-    let calibration = &plan.calibration;
-    let percentile = calibration.percentile.map(|share| format!(" {}", number(share))).unwrap_or_default();
-    format!(
-        "{} of its {all} layers with weights compute in int8, which is {:.1} % of the multiply–accumulates. The \
-         ranges of their values are from {} samples of the {} split ({}{percentile}, seed {}).\n\n",
-        plan.layers.len(),
-        macs as f64 / network.macs().max(1) as f64 * 100.0,
-        calibration.samples,
-        cell(&calibration.split),
-        calibration.method.name(),
-        calibration.seed,
-    )
+    let layers = network.layers().iter().filter(|layer| layer.macs > 0);
+    let all = layers.clone().count();
+    let share = |is: &dyn Fn(&str) -> bool| {
+        let macs: u64 = layers.clone().filter(|layer| is(&layer.name)).map(|layer| layer.macs).sum();
+        macs as f64 / network.macs().max(1) as f64 * 100.0
+    };
+    let mut text = String::new();
+    if plan.computes_int8() {
+        let int8: BTreeSet<&str> = plan.layers.iter().map(String::as_str).collect();
+        let _ = write!(
+            text,
+            "{} of its {all} layers with weights compute in int8, which is {:.1} % of the multiply–accumulates.",
+            int8.len(),
+            share(&|layer| int8.contains(layer)),
+        );
+    }
+    if let Some(calibration) = &plan.calibration {
+        let percentile =
+            calibration.percentile.map(|share| format!(" {}", number(share))).unwrap_or_default();
+        let _ = write!(
+            text,
+            " The ranges of their values are from {} samples of the {} split ({}{percentile}, seed {}).",
+            calibration.samples,
+            cell(&calibration.split),
+            calibration.method.name(),
+            calibration.seed,
+        );
+    }
+    if !plan.dynamic.is_empty() {
+        let count = plan.dynamic.len();
+        let _ =
+            write!(text, " {count} of them find the range of what they read in each input when it is there.");
+    }
+    if let Some(how) = plan.weight_only.values().next() {
+        let count = plan.weight_only.len();
+        let _ = write!(
+            text,
+            "{}{count} of its {all} layers with weights keep them as integers of {} bits with a scale for each {} of \
+             an output, and compute in floats.",
+            if text.is_empty() { "" } else { " " },
+            how.bits,
+            how.block,
+        );
+    }
+    if text.is_empty() { text } else { format!("{text}\n\n") }
 }
 
 fn origin(manifest: &Manifest) -> String {

@@ -118,17 +118,18 @@ pub fn diff(before: &Package, after: &Package) -> Result<Diff, PackageError> {
 
 /// In which precision each layer with weights computes.
 fn precision(package: &Package) -> BTreeMap<&str, &'static str> {
+    let precision = |layer: &str| package.quantization().map_or("f32", |plan| plan.precision(layer));
     let layers = package.network().layers().iter().filter(|layer| layer.macs > 0);
-    let mut precision: BTreeMap<_, _> = layers.map(|layer| (layer.name.as_str(), "f32")).collect();
-    let int8 = package.quantization().into_iter().flat_map(|plan| &plan.layers);
-    precision.extend(int8.map(|layer| (layer.as_str(), "int8")));
-    precision
+    layers.map(|layer| (layer.name.as_str(), precision(&layer.name))).collect()
 }
 
-/// The quantization but its list of layers, which [`precision`] tells.
+/// The quantization but its lists of layers, which [`precision`] tells.
 fn ranges(package: &Package) -> serde_json::Value {
     let mut ranges = json(&package.quantization());
-    ranges.as_object_mut().map(|plan| plan.remove("layers"));
+    if let Some(plan) = ranges.as_object_mut() {
+        plan.remove("layers");
+        plan.remove("dynamic");
+    }
     ranges
 }
 

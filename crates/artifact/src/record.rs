@@ -15,7 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use burn_pack::{Bytes, HEADER_SIZE, Header, Reader, Writer};
 use network::quantization::{Quantization, QuantizationError, SCALE};
@@ -106,21 +106,19 @@ pub fn entries_of(weights: &Weights) -> Vec<Entry> {
     weights.iter().map(entry).collect()
 }
 
-/// What the record of a network must hold, in the order of its layers: its parameters as 32-bit floats, but of an
-/// int8 layer the weight as 8-bit integers, and one scale more for each output.
+/// What the record of a network must hold, in the order of its layers: its parameters as 32-bit floats, but of a
+/// layer whose weights are integers the weight as 8-bit integers, and its scales.
 #[must_use]
 pub fn expected(network: &Network, quantization: Option<&Quantization>) -> Vec<Entry> {
-    let int8: BTreeSet<&str> =
-        quantization.iter().flat_map(|plan| &plan.layers).map(String::as_str).collect();
+    let mut scales = quantization.map(|plan| plan.scale_shapes(network)).unwrap_or_default();
     let mut entries = Vec::new();
     for layer in network.layers() {
-        let is_int8 = int8.contains(layer.name.as_str());
+        let scale = scales.remove(layer.name.as_str());
         for Parameter { key, shape, role } in &layer.parameters {
-            let dtype = if is_int8 && *role == Role::Weight { DType::I8 } else { DType::F32 };
+            let dtype = if scale.is_some() && *role == Role::Weight { DType::I8 } else { DType::F32 };
             entries.push(Entry { name: key.clone(), dtype, shape: shape.clone() });
         }
-        if is_int8 {
-            let shape = layer.output.first().copied().into_iter().collect();
+        if let Some(shape) = scale {
             entries.push(Entry { name: format!("{}.{SCALE}", layer.name), dtype: DType::F32, shape });
         }
     }

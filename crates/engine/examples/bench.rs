@@ -46,6 +46,7 @@ fn plan(network: &Network, program: &Program, batch: &[f32], rows: usize) -> Res
     Ok(Plan {
         layers: with_weights.map(|info| (info.name.clone(), Vec::new())).collect(),
         values: ranges.iter().map(affine).collect(),
+        ..Plan::default()
     })
 }
 

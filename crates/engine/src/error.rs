@@ -1,9 +1,11 @@
 //! What can go wrong when a program is made or run.
 
+use network::QuantizationError;
+
 use crate::isa::IsaError;
 
 /// A network that cannot be compiled, or weights that do not belong to it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages name the fields")]
 pub enum CompileError {
@@ -27,6 +29,8 @@ pub enum CompileError {
     NotFinite { layer: String },
     #[error("layer `{layer}`: a sample needs {floats} floats there; {limit} are the most")]
     TooLarge { layer: String, floats: u64, limit: u64 },
+    #[error("the record does not fit the quantization")]
+    Quantization(#[from] QuantizationError),
     #[error(transparent)]
     Isa(#[from] IsaError),
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "pointers into the arena, which the planner has laid out")]
 
 mod bytes;
+mod each;
 mod tiles;
 
 use crate::isa::Isa;
@@ -89,6 +90,8 @@ pub(crate) fn units(step: &Step, rows: usize) -> usize {
         Work::Gemm(step) => step.positions.len().div_ceil(16),
         Work::Gemm8(step) if step.dense => step.panels.div_ceil(2),
         Work::Gemm8(step) => step.positions.len().div_ceil(16),
+        Work::Dynamic(step) if step.gemm.dense => step.gemm.panels.div_ceil(2),
+        Work::Dynamic(step) => step.gemm.positions.len().div_ceil(16),
         Work::Winograd(step) => tiles::units(step, rows),
         Work::Window(step) => rows * step.to.size[1],
         Work::Map(step) => rows * step.to.size[1],
@@ -114,7 +117,9 @@ pub(crate) unsafe fn run(step: &Step, env: &Env<'_>, share: Share) {
                     copy::round(target, to.steps, to.size);
                 }
             }
+            Work::QuantizeEach { from, to } => each::quantize(env, from, to),
             Work::Gemm8(step) => bytes::product(step, env, share),
+            Work::Dynamic(step) => each::product(step, env, share),
             Work::Copy { from, to } => {
                 for row in 0..env.rows {
                     copy_row(env, from, row, env.target(to).add(row * to.sample), to.steps);
@@ -149,22 +154,24 @@ pub(crate) unsafe fn run(step: &Step, env: &Env<'_>, share: Share) {
     }
 }
 
-/// Shows what a step has just written, if it is a value in f32 with a name.
+/// Shows what a step has just written, if it is a value in f32 with a name, and lets it be changed. What is only taken
+/// over from the caller has been shown already.
 ///
 /// # Safety
 /// As [`run`], which has just run the whole step.
-pub(crate) unsafe fn show(step: &Step, env: &Env<'_>, show: &mut dyn FnMut(&str, &[f32])) {
+pub(crate) unsafe fn visit(step: &Step, env: &Env<'_>, visitor: &mut dyn FnMut(&str, &mut [f32])) {
     let (Some(name), Some(view)) = (step.layers.last(), step.work.target()) else { return };
-    if view.bytes || view.planar {
+    let taken_over = matches!(step.work, Work::Copy { from: CopyFrom::Input(..), .. });
+    if view.bytes || view.planar || taken_over {
         return;
     }
     let [channels, height, width] = view.size;
     for row in 0..env.rows {
         for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
             let at = row * view.sample + y * view.steps.row + x * view.steps.pixel;
-            // SAFETY: the pixel is part of the value.
-            let pixel = unsafe { std::slice::from_raw_parts(env.source(view).add(at), channels) };
-            show(name, pixel);
+            // SAFETY: the pixel is part of the value, which this thread alone works on.
+            let pixel = unsafe { std::slice::from_raw_parts_mut(env.target(view).add(at), channels) };
+            visitor(name, pixel);
         }
     }
 }
@@ -179,6 +186,17 @@ fn planes([_, height, width]: [usize; 3]) -> Steps {
 /// # Safety
 /// As [`run`].
 pub(crate) unsafe fn clear(env: &Env<'_>, view: &View, fill: u8) {
+    for row in 0..env.rows {
+        // SAFETY: passed on.
+        unsafe { clear_sample(env, view, row, fill) };
+    }
+}
+
+/// As [`clear`], for one sample.
+///
+/// # Safety
+/// As [`run`], of a sample among the rows.
+unsafe fn clear_sample(env: &Env<'_>, view: &View, row: usize, fill: u8) {
     let [channels, height, width] = view.size;
     let [above, below, left, _] = view.frame;
     let (images, step, pixel) =
@@ -188,13 +206,11 @@ pub(crate) unsafe fn clear(env: &Env<'_>, view: &View, fill: u8) {
     unsafe {
         let first = if view.bytes { env.bytes(view) } else { env.target(view).cast() };
         let start = first.sub(view.origin * size);
-        for row in 0..env.rows {
-            for image in 0..images {
-                let start = start.add((row * view.sample + image * step) * size);
-                let rows = [above, height, below];
-                let (left, inner) = (left * pixel * size, width * pixel * size);
-                copy::fill_frame(start, view.pitch() * size, rows, left, inner, fill);
-            }
+        for image in 0..images {
+            let start = start.add((row * view.sample + image * step) * size);
+            let rows = [above, height, below];
+            let (left, inner) = (left * pixel * size, width * pixel * size);
+            copy::fill_frame(start, view.pitch() * size, rows, left, inner, fill);
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) output: ValueId,
     /// Computed in bytes, with this scale per output; see [`crate::quantize`].
     pub(crate) scales: Option<Vec<f32>>,
+    /// Computed in bytes with a range of its own for each sample; see [`crate::dynamic`].
+    pub(crate) dynamic: bool,
     /// Computed with weights in bf16; see [`crate::halves`].
     pub(crate) half: bool,
     /// Rounds what it writes to bf16.
@@ -39,7 +41,8 @@ impl Node {
     /// An operation without anything fused into it.
     pub(crate) fn new(name: &str, kind: Kind, input: ValueId, output: ValueId) -> Self {
         let (name, fused, act) = (name.to_owned(), Vec::new(), Act::Identity);
-        Self { name, fused, kind, input, rest: None, act, output, scales: None, half: false, rounds: false }
+        let (dynamic, half, rounds) = (false, false, false);
+        Self { name, fused, kind, input, rest: None, act, output, scales: None, dynamic, half, rounds }
     }
 }
 
@@ -111,6 +114,8 @@ pub(crate) struct Graph {
     pub(crate) names: Vec<String>,
     /// The values that are bytes, and what the bytes mean.
     pub(crate) bytes: Vec<Option<Affine>>,
+    /// Those of them whose bytes mean something else in each sample.
+    pub(crate) per_sample: BTreeSet<ValueId>,
 }
 
 pub(crate) fn sides(pair: Pair) -> [usize; 2] {
@@ -141,6 +146,7 @@ impl Graph {
             outputs: outputs.collect(),
             inputs: spec.inputs.iter().map(|input| input.name.clone()).collect(),
             bytes: vec![None; builder.shapes.len()],
+            per_sample: BTreeSet::new(),
             shapes: builder.shapes,
             nodes: builder.nodes,
             names: builder.names,

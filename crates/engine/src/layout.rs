@@ -5,6 +5,7 @@
 //! zeros. An input whose readers take any layout is read where the caller put it, plane by plane.
 
 use crate::algorithm::{Algorithm, algorithm};
+use crate::dynamic::TRAILER;
 use crate::graph::{Conv, Graph, Kind, Node, ValueId};
 use crate::kernel::copy::Steps;
 
@@ -200,7 +201,11 @@ fn view(graph: &Graph, value: ValueId, lanes: usize, planar: bool, frame: [usize
     let row = columns * pixel;
     let steps = Steps { channel: 1, row, pixel };
     let origin = above * row + left * pixel;
-    View { place: Place::Arena(0), sample: rows * row, origin, steps, size, frame, planar, bytes }
+    let mut sample = rows * row;
+    if graph.per_sample.contains(&value) {
+        sample = sample.next_multiple_of(4) + TRAILER;
+    }
+    View { place: Place::Arena(0), sample, origin, steps, size, frame, planar, bytes }
 }
 
 /// When a value is first written and last read, in steps.

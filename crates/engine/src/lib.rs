@@ -25,6 +25,7 @@
 
 mod algorithm;
 mod buffer;
+mod dynamic;
 mod error;
 mod exec;
 mod fuse;
@@ -34,6 +35,7 @@ mod isa;
 mod kernel;
 mod layout;
 mod lower;
+mod observe;
 mod pack;
 mod pack8;
 mod pool;

@@ -97,7 +97,9 @@ fn lives(graph: &Graph, views: &[View]) -> Vec<Life> {
             last = end;
         }
         let frame = view.has_frame().then(|| {
+            let per_sample = graph.per_sample.contains(&value);
             let kind = (view.size, view.frame, view.steps.pixel, view.planar, view.bytes, fill(graph, value));
+            let kind = (kind, per_sample);
             kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
                 kinds.push(kind);
                 kinds.len() - 1
@@ -146,6 +148,7 @@ impl Lowering<'_> {
             }
             let from = CopyFrom::Input(input, view.size);
             let work = match self.graph.bytes[input] {
+                Some(_) if self.graph.per_sample.contains(&input) => Work::QuantizeEach { from, to: view },
                 Some(affine) => Work::Quantize { from, to: view, affine },
                 None => Work::Copy { from, to: view },
             };
@@ -166,14 +169,18 @@ impl Lowering<'_> {
         };
         let copies = matches!(
             work,
-            Work::Copy { .. } | Work::Export { .. } | Work::Quantize { .. } | Work::Round { .. }
+            Work::Copy { .. }
+                | Work::Export { .. }
+                | Work::Quantize { .. }
+                | Work::QuantizeEach { .. }
+                | Work::Round { .. }
         );
         let macs = if copies { 0 } else { layers.iter().map(macs).sum() };
         self.steps.push(Step { layers, work, macs, cost });
     }
 
     /// A vector per pixel and `lanes` channels: what is written, as vector operations.
-    fn vectors(&self, value: ValueId) -> u64 {
+    pub(crate) fn vectors(&self, value: ValueId) -> u64 {
         let [channels, height, width] = self.views[value].size;
         (padded(channels, self.lanes) / self.lanes * height * width) as u64
     }
@@ -184,6 +191,7 @@ impl Lowering<'_> {
         let channels = padded(to.size[0], self.lanes);
         let written = self.vectors(node.output);
         let (work, cost) = match &node.kind {
+            Kind::Dense(_) | Kind::Conv(_) if node.dynamic => self.dynamic8(node)?,
             Kind::Dense(_) | Kind::Conv(_) if node.scales.is_some() => self.product8(node)?,
             Kind::Dense(dense) => self.dense(node, dense),
             Kind::Conv(conv) => {
@@ -266,6 +274,9 @@ impl Lowering<'_> {
                     image: self.graph.shapes[node.input].len() == 3,
                 };
                 (Work::LayerNorm(Box::new(step)), 8 * written)
+            }
+            Kind::Quantize if self.graph.per_sample.contains(&node.output) => {
+                (Work::QuantizeEach { from: CopyFrom::Value(from), to }, 2 * written)
             }
             Kind::Quantize => {
                 let from = CopyFrom::Value(from);

@@ -100,9 +100,9 @@ impl Lowering<'_> {
         let most = (taps.len() * 4) as f64 * 255.0 * 127.0;
         for output in 0..outputs {
             let step = f64::from(input.scale) * f64::from(scales[output]);
-            scale[output] = (step / written) as f32;
-            let first =
-                (bias[output] / step).round_ties_even() - f64::from(input.zero_point) * sums[output] as f64;
+            scale[output] = if node.dynamic { 1.0 } else { (step / written) as f32 };
+            let whole = if node.dynamic { 0.0 } else { (bias[output] / step).round_ties_even() };
+            let first = whole - f64::from(input.zero_point) * sums[output] as f64;
             if first.abs() + most > f64::from(i32::MAX) {
                 return Err(unsupported(node, "its sums do not fit 32 bits; leave it out of the plan"));
             }

@@ -1,9 +1,10 @@
 //! A compiled network and how it is run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use network::quantization::{Quantization, dequantize};
 use network::{Network, Weights};
 
 use crate::buffer::Arena;
@@ -13,7 +14,7 @@ use crate::isa::Isa;
 use crate::layout::View;
 use crate::pool::Pool;
 use crate::quantize::Plan;
-use crate::spread::{Run, fill_frames, observe, spread, time};
+use crate::spread::{Run, fill_frames, spread, time};
 use crate::step::{Step, WindowKind, Work};
 use crate::{fuse, halves, lower, quantize};
 
@@ -64,12 +65,13 @@ impl Options {
 #[derive(Debug)]
 pub struct Program {
     id: u64,
-    isa: Isa,
-    steps: Vec<Step>,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    pub(crate) isa: Isa,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) inputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
     byte_values: BTreeSet<String>,
-    rows: usize,
+    read: BTreeMap<String, Vec<String>>,
+    pub(crate) rows: usize,
     arena: usize,
     workspace: usize,
     frames: Vec<(View, u8)>,
@@ -89,6 +91,12 @@ pub struct Port {
 pub struct Scratch {
     program: u64,
     lanes: Vec<Lane>,
+}
+
+impl Scratch {
+    pub(crate) fn lanes_mut(&mut self) -> &mut [Lane] {
+        &mut self.lanes
+    }
 }
 
 /// The memory of one thread.
@@ -125,6 +133,24 @@ impl Program {
         Self::compile_int8(network, weights, &Plan::default(), options)
     }
 
+    /// Compiles a network with the weights of its record, as a package holds both: with a `quantization`, some
+    /// layers are integers with scales. With [`Options::bf16`] nothing runs in int8; the integers then are
+    /// floats like all others.
+    ///
+    /// # Errors
+    /// As [`Program::compile_int8`], and when the record does not fit the quantization.
+    pub fn from_record(
+        network: &Network,
+        record: &Weights,
+        quantization: Option<&Quantization>,
+        options: Options,
+    ) -> Result<Self, CompileError> {
+        let Some(quantization) = quantization else { return Self::compile(network, record, options) };
+        let floats = dequantize(network, quantization, record)?;
+        let plan = if options.bf16 { Plan::default() } else { Plan::new(quantization, record) };
+        Self::compile_int8(network, &floats, &plan, options)
+    }
+
     /// Compiles a network of which some layers run in int8. The weights are f32 all the same; those of an int8
     /// layer are rounded to whole multiples of its scales, which brings weights that were stored as integers
     /// back exactly.
@@ -143,6 +169,7 @@ impl Program {
         };
         let mut graph = Graph::new(network, weights)?;
         fuse::fuse(&mut graph, &|layer| plan.layers.get(layer).is_some_and(|scales| !scales.is_empty()));
+        let read = quantize::read(&graph);
         quantize::apply(&mut graph, plan)?;
         if options.bf16 {
             halves::apply(&mut graph);
@@ -159,6 +186,7 @@ impl Program {
             inputs: graph.inputs.iter().enumerate().map(|(value, name)| port(name, value)).collect(),
             outputs: graph.outputs.iter().map(|(name, value)| port(name, *value)).collect(),
             byte_values: quantize::byte_values(&graph),
+            read,
             steps: lowered.steps,
             rows: lowered.rows,
             arena: lowered.arena,
@@ -189,6 +217,14 @@ impl Program {
     #[must_use]
     pub fn byte_values(&self) -> &BTreeSet<String> {
         &self.byte_values
+    }
+
+    /// What each dense layer and convolution reads, by the name of the layer: its input and, where one is added to it
+    /// before anything else, that value; under the names that [`Program::observe`] shows. An image that is only
+    /// flattened in between is read as an image.
+    #[must_use]
+    pub fn read(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.read
     }
 
     /// How many samples run through the whole program at once.
@@ -311,39 +347,7 @@ impl Program {
         Ok(())
     }
 
-    /// Runs `rows` samples of all inputs on this thread and shows what each layer gives, for the ranges of a
-    /// [`Plan`]: `show` gets the name of a layer (the last of those that are fused) or of an input, and some of
-    /// its values; it is called many times for each. Values inside fused operations are not seen, and need no
-    /// range.
-    ///
-    /// # Errors
-    /// When an input is missing or does not fit.
-    pub fn observe(
-        &self,
-        inputs: &[&[f32]],
-        rows: usize,
-        show: &mut dyn FnMut(&str, &[f32]),
-    ) -> Result<(), RunError> {
-        // Before anything is made that is as large as it is said to be.
-        self.check_inputs(inputs, rows)?;
-        let mut outputs: Vec<Vec<f32>> =
-            self.outputs.iter().map(|port| vec![0.0; rows.saturating_mul(port.values)]).collect();
-        let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-        let mut scratch = self.scratch();
-        self.check(&scratch, inputs, rows, &slices)?;
-        for (port, input) in self.inputs.iter().zip(inputs) {
-            show(&port.name, input);
-        }
-        let sources: Vec<_> = inputs.iter().zip(&self.inputs).map(|(i, p)| (i.as_ptr(), p.values)).collect();
-        let targets: Vec<_> =
-            slices.iter_mut().zip(&self.outputs).map(|(o, p)| (o.as_mut_ptr(), p.values)).collect();
-        let (steps, isa, block) = (self.steps.as_slice(), self.isa, self.rows);
-        let (inputs, outputs) = (sources.as_slice(), targets.as_slice());
-        observe(&Run { steps, isa, block, rows, inputs, outputs, lanes: &mut scratch.lanes }, show);
-        Ok(())
-    }
-
-    fn check_inputs(&self, inputs: &[&[f32]], rows: usize) -> Result<(), RunError> {
+    pub(crate) fn check_inputs(&self, inputs: &[&[f32]], rows: usize) -> Result<(), RunError> {
         for (index, port) in self.inputs.iter().enumerate() {
             let found = inputs.get(index).map_or(0, |input| input.len());
             let (name, per_row) = (port.name.clone(), port.values);
@@ -355,7 +359,7 @@ impl Program {
         Ok(())
     }
 
-    fn check(
+    pub(crate) fn check(
         &self,
         scratch: &Scratch,
         inputs: &[&[f32]],
@@ -401,6 +405,7 @@ fn weight_bytes(step: &Step) -> usize {
     4 * match &step.work {
         Work::Gemm(step) => step.weights.len() + step.bias.len(),
         Work::Gemm8(step) => step.weights.len() + step.bias.len() + step.scale.len(),
+        Work::Dynamic(step) => step.gemm.weights.len() + step.bias.len() + step.scale.len(),
         Work::Winograd(step) => step.weights.len() + step.bias.len(),
         _ => 0,
     }
@@ -414,9 +419,12 @@ fn method(work: &Work) -> String {
             if step.half { format!("{name} bf16") } else { name.to_owned() }
         }
         Work::Quantize { .. } => "quantize".to_owned(),
+        Work::QuantizeEach { .. } => "quantize each".to_owned(),
         Work::Round { .. } => "round".to_owned(),
         Work::Gemm8(step) if step.dense => "dense int8".to_owned(),
         Work::Gemm8(_) => "direct int8".to_owned(),
+        Work::Dynamic(step) if step.gemm.dense => "dense dynamic int8".to_owned(),
+        Work::Dynamic(_) => "direct dynamic int8".to_owned(),
         Work::Winograd(step) => format!("winograd {}x{}", step.outputs, step.outputs),
         Work::Window(step) => match step.kind {
             WindowKind::Max | WindowKind::Average => "pool".to_owned(),

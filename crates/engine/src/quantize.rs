@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use network::{Affine, Quantization, Tensor, Weights};
 
+use crate::dynamic;
 use crate::error::CompileError;
 use crate::fuse::is_depthwise;
 use crate::graph::{Graph, Kind, Node, ValueId};
@@ -24,6 +25,9 @@ pub struct Plan {
     /// The values that such layers read or write, by the name of the layer (the last of those that are fused)
     /// or of the input.
     pub values: BTreeMap<String, Affine>,
+    /// Those of the layers that find the range of their input in each sample. They give floats, and a value that is
+    /// added to them is floats.
+    pub dynamic: BTreeSet<String>,
 }
 
 impl Plan {
@@ -35,14 +39,16 @@ impl Plan {
             (layer.clone(), scales.to_vec())
         };
         let layers = quantization.layers.iter().map(scales).collect();
-        Self { layers, values: quantization.activations.clone() }
+        let dynamic = quantization.dynamic.iter().cloned().collect();
+        Self { layers, values: quantization.activations.clone(), dynamic }
     }
 }
 
 /// Marks the layers and values of the plan in the graph, and adds what quantizes at the borders.
 pub(crate) fn apply(graph: &mut Graph, plan: &Plan) -> Result<(), CompileError> {
     mark(graph, plan)?;
-    let is_int8 = |node: &Node| node.scales.is_some();
+    let is_int8 = |node: &Node| node.scales.is_some() && !node.dynamic;
+    dynamic::apply(graph);
     let mut native = vec![false; graph.shapes.len()];
     for (value, native) in native.iter_mut().enumerate() {
         let reads = |node: &&Node| node.input == value || node.rest == Some(value);
@@ -83,10 +89,18 @@ pub(crate) fn apply(graph: &mut Graph, plan: &Plan) -> Result<(), CompileError> 
     Ok(())
 }
 
+/// The names of the values that each layer with a product reads.
+pub(crate) fn read(graph: &Graph) -> BTreeMap<String, Vec<String>> {
+    let products = graph.nodes.iter().filter(|node| matches!(node.kind, Kind::Dense(_) | Kind::Conv(_)));
+    let values =
+        |node: &Node| std::iter::once(node.input).chain(node.rest).map(|v| graph.names[v].clone()).collect();
+    products.map(|node| (node.name.clone(), values(node))).collect()
+}
+
 /// The names of the values that are bytes.
 pub(crate) fn byte_values(graph: &Graph) -> BTreeSet<String> {
-    let bytes = graph.names.iter().zip(&graph.bytes).filter(|(_, affine)| affine.is_some());
-    bytes.map(|(name, _)| name.clone()).collect()
+    let is_bytes = |value: &ValueId| graph.bytes[*value].is_some() && !graph.per_sample.contains(value);
+    (0..graph.names.len()).filter(is_bytes).map(|value| graph.names[value].clone()).collect()
 }
 
 fn range(graph: &Graph, plan: &Plan, layer: &str, value: ValueId) -> Result<Affine, CompileError> {
@@ -147,6 +161,7 @@ fn mark(graph: &mut Graph, plan: &Plan) -> Result<(), CompileError> {
             return Err(CompileError::Scales { layer: layer.clone(), expected, found });
         }
         node.scales = Some(scales);
+        node.dynamic = plan.dynamic.contains(layer);
     }
     Ok(())
 }

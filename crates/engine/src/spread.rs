@@ -145,8 +145,8 @@ pub(crate) fn time(run: &Run<'_>, best: &mut [Duration]) {
     }
 }
 
-/// Runs on this thread and shows each value in f32 after the step that made it, pixel by pixel.
-pub(crate) fn observe(run: &Run<'_>, show: &mut dyn FnMut(&str, &[f32])) {
+/// Runs on this thread and shows each value in f32 after the step that made it, pixel by pixel; it may be changed.
+pub(crate) fn visit(run: &Run<'_>, visitor: &mut dyn FnMut(&str, &mut [f32])) {
     let Run { steps, isa, inputs, outputs, rows, block, .. } = *run;
     let shared = Shared { steps, isa, inputs, outputs, lanes: run.lanes };
     for first in (0..rows).step_by(block) {
@@ -155,7 +155,7 @@ pub(crate) fn observe(run: &Run<'_>, show: &mut dyn FnMut(&str, &[f32])) {
             // SAFETY: as in `Shared::block`; the value is shown before another step may write over it.
             unsafe {
                 exec::run(step, &env, Share::ALL);
-                exec::show(step, &env, show);
+                exec::visit(step, &env, visitor);
             }
         }
     }

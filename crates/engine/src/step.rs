@@ -36,6 +36,11 @@ pub(crate) enum Work {
         to: View,
         affine: Affine,
     },
+    /// From floats to bytes, with a range for each sample.
+    QuantizeEach {
+        from: CopyFrom,
+        to: View,
+    },
     /// From an input of the caller, rounded to bf16.
     Round {
         input: usize,
@@ -43,6 +48,7 @@ pub(crate) enum Work {
     },
     Gemm(Box<GemmStep>),
     Gemm8(Box<Gemm8Step>),
+    Dynamic(Box<DynamicStep>),
     Winograd(Box<WinogradStep>),
     Window(Box<WindowStep>),
     GlobalPool {
@@ -61,10 +67,12 @@ impl Work {
             Self::Export { .. } => None,
             Self::Copy { to, .. }
             | Self::Quantize { to, .. }
+            | Self::QuantizeEach { to, .. }
             | Self::Round { to, .. }
             | Self::GlobalPool { to, .. } => Some(to),
             Self::Gemm(step) => Some(&step.to),
             Self::Gemm8(step) => Some(&step.to),
+            Self::Dynamic(step) => Some(&step.gemm.to),
             Self::Winograd(step) => Some(&step.to),
             Self::Window(step) => Some(&step.to),
             Self::Map(step) => Some(&step.to),
@@ -131,6 +139,22 @@ pub(crate) struct Gemm8Step {
     pub(crate) vectors: usize,
     pub(crate) act: Act,
     pub(crate) pooled: bool,
+}
+
+/// A product of bytes that mean something else in each sample; see [`crate::dynamic`].
+#[derive(Clone, Debug)]
+pub(crate) struct DynamicStep {
+    /// The sums, as floats, and nothing else. Its bias is zeros, for samples whose zero point is 0.
+    pub(crate) gemm: Gemm8Step,
+    /// The bias for samples whose zero point is 128.
+    pub(crate) middle: Vec<i32>,
+    /// Of each output, padded as the panels are.
+    pub(crate) scale: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+    /// Floats.
+    pub(crate) rest: Option<View>,
+    pub(crate) rests: Vec<u32>,
+    pub(crate) act: Act,
 }
 
 /// Where a group of channels begins, in floats.

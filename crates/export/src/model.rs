@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use artifact::{Package, PackageError};
-use network::{Network, Quantization, Weights};
+use network::quantization::with_fixed_ranges;
+use network::{Network, Quantization, QuantizationError, Weights};
 
 /// A model in memory. [`Model::open`] makes it of a package; [`Model::new`] of its parts.
 #[derive(Clone, Debug)]
@@ -60,6 +61,26 @@ impl Model {
             model = model.with_metadata(key, value);
         }
         Ok(model)
+    }
+
+    /// The layers that ONNX gets as floats though they are integers here, in alphabetical order: dynamic ones, and
+    /// those whose weights alone are integers.
+    #[must_use]
+    pub fn layers_as_floats(&self) -> Vec<&str> {
+        let plan = self.quantization.iter();
+        let layers = plan.flat_map(|plan| plan.dynamic.iter().chain(plan.weight_only.keys()));
+        let mut layers: Vec<&str> = layers.map(String::as_str).collect();
+        layers.sort_unstable();
+        layers
+    }
+
+    /// The same with those layers as floats; nothing where there are none.
+    pub(crate) fn with_fixed_ranges(&self) -> Result<Option<Self>, QuantizationError> {
+        let Some(plan) = self.quantization.as_ref().filter(|_| !self.layers_as_floats().is_empty()) else {
+            return Ok(None);
+        };
+        let (quantization, weights) = with_fixed_ranges(&self.network, plan, &self.weights)?;
+        Ok(Some(Self { quantization, weights, ..self.clone() }))
     }
 
     /// With an entry in the metadata.

@@ -1,7 +1,7 @@
 //! A network as data, without any tensor library: [`spec::NetworkSpec`] and its presets, shape inference
 //! ([`Network`]), the way in ([`preprocess`]) and the way out ([`postprocess`]), the signature, host tensors, and
-//! what a network is whose layers compute in int8 ([`quantization`], [`fold`]). It deliberately cannot run a
-//! network; `model` and the CPU engine do, from the same description.
+//! what a network is whose layers are integers ([`quantization`], [`fold`], [`equalize`]) or that lost channels
+//! ([`channels`]). It deliberately cannot run a network; `model` and the CPU engine do, from the same description.
 //!
 //! ```
 //! let spec = network::preset("lenet5", &[1, 28, 28], 10)?;
@@ -10,6 +10,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod channels;
+pub mod equalize;
 pub mod fold;
 pub mod postprocess;
 pub mod preprocess;
@@ -26,7 +28,9 @@ mod weights;
 pub use self::postprocess::{Postprocess, Prediction, Task};
 pub use self::preprocess::{Preprocess, PreprocessError};
 pub use self::preset::{PRESETS, PresetError, preset};
-pub use self::quantization::{Affine, Calibration, CalibrationMethod, Quantization, QuantizationError};
+pub use self::quantization::{
+    Affine, Calibration, CalibrationMethod, Quantization, QuantizationError, WeightOnly,
+};
 pub use self::raw::{Bitmap, Cell, RawInput, Row};
 pub use self::shape::{LayerInfo, Network, Parameter, Role, ShapeError};
 pub use self::signature::{Dim, Signature, SignatureError, TensorSpec};

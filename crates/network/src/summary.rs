@@ -1,7 +1,5 @@
 //! The table that shows a network to a person.
 
-use std::collections::HashSet;
-
 use crate::quantization::Quantization;
 use crate::shape::{LayerInfo, Network};
 
@@ -11,16 +9,14 @@ pub fn summary(network: &Network) -> String {
     table(network, None)
 }
 
-/// As [`summary`]; for a network with layers in int8 with the precision in which each layer with weights computes:
-/// `int8` or `f32`.
+/// As [`summary`]; for a network with layers that are integers with the precision of each layer with weights, as
+/// [`Quantization::precision`] calls it.
 #[must_use]
 pub fn summary_with_precision(network: &Network, quantization: Option<&Quantization>) -> String {
     let Some(quantization) = quantization else { return summary(network) };
-    let int8: HashSet<&str> = quantization.layers.iter().map(String::as_str).collect();
     let precision = |layer: &LayerInfo| match layer.macs {
         0 => "",
-        _ if int8.contains(layer.name.as_str()) => "int8",
-        _ => "f32",
+        _ => quantization.precision(&layer.name),
     };
     table(network, Some(&precision))
 }

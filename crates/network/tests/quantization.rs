@@ -4,9 +4,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{network, weights};
-use network::quantization::{dequantize, quantize_weights};
-use network::{Affine, Calibration, CalibrationMethod, Elements, Network, Quantization, Tensor, Weights};
+use network::quantization::{
+    Granularity, dequantize, quantize_weights, quantize_weights_only, quantize_weights_with,
+};
+use network::{
+    Affine, Calibration, CalibrationMethod, Elements, Network, Quantization, Tensor, WeightOnly, Weights,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -33,13 +39,15 @@ fn plan() -> Quantization {
         activations: ["input", "relu1", "flat"]
             .map(|name| (name.to_owned(), Affine { scale: 0.05, zero_point: 128 }))
             .into(),
-        calibration: Calibration {
+        calibration: Some(Calibration {
             method: CalibrationMethod::Percentile,
             percentile: Some(99.99),
+            chosen: BTreeMap::new(),
             samples: 512,
             split: "train".to_owned(),
             seed: 7,
-        },
+        }),
+        ..Quantization::default()
     }
 }
 
@@ -138,6 +146,14 @@ fn ranges_without_a_scale_get_one() {
 type EditPlan = fn(&mut Quantization);
 type EditRecord = fn(&mut Weights);
 
+fn calibration(plan: &mut Quantization) -> &mut Calibration {
+    plan.calibration.as_mut().unwrap()
+}
+
+fn only(plan: &mut Quantization, layer: &str, bits: u8, block: usize) {
+    plan.weight_only.insert(layer.to_owned(), WeightOnly { bits, block });
+}
+
 #[test]
 fn plans_that_do_not_fit_are_refused() {
     let cases: &[(EditPlan, &str)] = &[
@@ -160,14 +176,45 @@ fn plans_that_do_not_fit_are_refused() {
             |p| p.activations.extend([("logits".to_owned(), Affine { scale: 1.0, zero_point: 0 })]),
             "activation `logits` is no layer and no input of the network",
         ),
-        (|p| p.calibration.percentile = None, "calibration: the method percentile needs a `percentile`"),
-        (|p| p.calibration.percentile = Some(50.0), "calibration: `percentile` must be above 50"),
-        (|p| p.calibration.percentile = Some(f64::NAN), "calibration: `percentile` must be above 50"),
+        (|p| calibration(p).percentile = None, "calibration: the method percentile needs a `percentile`"),
+        (|p| calibration(p).percentile = Some(50.0), "calibration: `percentile` must be above 50"),
+        (|p| calibration(p).percentile = Some(f64::NAN), "calibration: `percentile` must be above 50"),
         (
-            |p| p.calibration.method = CalibrationMethod::MinMax,
+            |p| calibration(p).method = CalibrationMethod::MinMax,
             "calibration: the method min-max has no percentile",
         ),
-        (|p| p.calibration.samples = 0, "calibration: `samples` must be at least 1"),
+        (|p| calibration(p).samples = 0, "calibration: `samples` must be at least 1"),
+        (
+            |p| calibration(p).chosen.extend([("relu1".to_owned(), CalibrationMethod::Mse)]),
+            "calibration: the method percentile chooses nothing, but `relu1` has mse",
+        ),
+        (
+            |p| {
+                calibration(p).method = CalibrationMethod::Auto;
+                calibration(p).chosen.insert("conv1".to_owned(), CalibrationMethod::Mse);
+            },
+            "calibration: a method was chosen for `conv1`, which has no range",
+        ),
+        (|p| p.calibration = None, "calibration: there are ranges in `activations`"),
+        (
+            |p| p.dynamic = vec!["grouped".to_owned()],
+            "layer `grouped` is in `dynamic`, but not at that place",
+        ),
+        (
+            |p| p.dynamic = ["fc", "conv1"].map(str::to_owned).to_vec(),
+            "layer `conv1` is in `dynamic`, but not at that place in `layers`",
+        ),
+        (
+            |p| only(p, "conv9", 8, 32),
+            "layer `conv9` in `weight_only`: there is no such layer; those with weights",
+        ),
+        (
+            |p| only(p, "relu1", 8, 32),
+            "layer `relu1` in `weight_only`: only dense and conv2d layers have such",
+        ),
+        (|p| only(p, "grouped", 5, 32), "layer `grouped` in `weight_only`: `bits` must be 4 or 8, and is 5"),
+        (|p| only(p, "grouped", 4, 0), "layer `grouped` in `weight_only`: `block` must be at least 1"),
+        (|p| only(p, "fc", 4, 32), "layer `fc` in `weight_only`: it is also in `layers`"),
     ];
     plan().check(&small()).unwrap();
     for (edit, message) in cases {
@@ -288,4 +335,150 @@ fn the_table_tells_the_precision() {
     fc         dense     5               65    60  int8
     total                               149   360
     ");
+}
+
+#[test]
+fn one_scale_for_a_whole_layer() {
+    let (network, plan) = (small(), plan());
+    let floats = weights(&network, 3);
+    let each = quantize_weights(&network, &plan.layers, &floats).unwrap();
+    let one = quantize_weights_with(&network, &plan.layers, &floats, Granularity::PerTensor).unwrap();
+    plan.check_weights(&network, &one).unwrap();
+    for layer in &plan.layers {
+        let key = format!("{layer}.scale");
+        let (one, each) = (one[&key].as_f32().unwrap(), each[&key].as_f32().unwrap());
+        let greatest = each.iter().copied().fold(0.0, f32::max);
+        assert!(each.len() > 1 && one.iter().all(|scale| *scale == greatest), "{layer}: {one:?} {each:?}");
+    }
+}
+
+/// Every layer with weights as integers in blocks; what has groups or no bias too.
+fn only_weights(bits: u8, block: usize) -> Quantization {
+    let mut plan = Quantization::default();
+    for layer in ["conv1", "inner", "grouped", "bare", "fc"] {
+        only(&mut plan, layer, bits, block);
+    }
+    plan
+}
+
+#[test]
+fn scales_of_blocks_run_along_the_inputs_of_an_output() {
+    let network = network(json!({
+        "inputs": [{"name": "input", "shape": [3]}],
+        "layers": [{"name": "fc", "type": "dense", "units": 2, "bias": false}],
+    }));
+    // The first output has 4, 14 | 0, the second 0.5, −1 | 21: the second block is what is left.
+    let weight = Tensor::from_f32(vec![3, 2], vec![4.0, 0.5, 14.0, -1.0, 0.0, 21.0]).unwrap();
+    let floats = Weights::from([("fc.weight".to_owned(), weight)]);
+    let mut plan = Quantization::default();
+    only(&mut plan, "fc", 4, 2);
+    let record = quantize_weights_only(&network, &plan.weight_only, &floats).unwrap();
+    assert_eq!((record["fc.scale"].shape(), record["fc.weight"].shape()), (&[2, 2][..], &[3, 2][..]));
+    let scales = record["fc.scale"].as_f32().unwrap();
+    assert_eq!((scales[0], scales[1], scales[3]), (2.0, 1.0, 3.0));
+    assert_eq!(i8s(&record["fc.weight"])[4..], [0, 7]);
+    let back = dequantize(&network, &plan, &record).unwrap();
+    let back = back["fc.weight"].as_f32().unwrap();
+    assert_eq!((back[4], back[5]), (0.0, 21.0));
+    let shapes = plan.scale_shapes(&network);
+    assert_eq!(shapes.into_iter().collect::<Vec<_>>(), [("fc", vec![2, 2])]);
+}
+
+proptest! {
+    #[test]
+    fn integers_in_blocks_come_back_near(seed in 0u64..200, block in 1usize..40, four in any::<bool>()) {
+        let (network, bits) = (small(), if four { 4 } else { 8 });
+        let plan = only_weights(bits, block);
+        plan.check(&network).unwrap();
+        let floats = weights(&network, seed);
+        let record = quantize_weights_only(&network, &plan.weight_only, &floats).unwrap();
+        plan.check_weights(&network, &record).unwrap();
+        let back = dequantize(&network, &plan, &record).unwrap();
+        prop_assert_eq!(back.keys().collect::<Vec<_>>(), floats.keys().collect::<Vec<_>>());
+        let most = if four { 7 } else { 127 };
+        for layer in plan.weight_only.keys() {
+            let key = format!("{layer}.weight");
+            prop_assert!(i8s(&record[&key]).iter().all(|integer| (-most..=most).contains(integer)));
+            let (before, after) = (floats[&key].as_f32().unwrap(), back[&key].as_f32().unwrap());
+            let error = |after: &[f32]| -> f64 {
+                before.iter().zip(after).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+            };
+            // No more than rounding to the nearest of steps that reach the greatest weight.
+            let greatest = before.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            let step = f64::from(greatest) / f64::from(most);
+            prop_assert!(error(after) <= before.len() as f64 * (step / 2.0).powi(2) * 1.001, "{}", layer);
+        }
+    }
+}
+
+#[test]
+fn records_in_blocks_that_lie_are_refused() {
+    fn put(weights: &mut Weights, key: &str, shape: &[usize], elements: Elements) {
+        weights.insert(key.to_owned(), Tensor::new(shape.to_vec(), elements).unwrap());
+    }
+    let cases: &[(EditRecord, &str)] = &[
+        (|w| drop(w.remove("bare.scale")), "`bare.scale` is missing; it must be FP32 [3, 1]"),
+        (
+            |w| put(w, "conv1.scale", &[3], Elements::F32(vec![1.0; 3])),
+            "`conv1.scale` is FP32 [3] and must be FP32 [3, 3]",
+        ),
+        (
+            |w| put(w, "grouped.weight", &[3, 1, 1, 1], Elements::I8(vec![7, -8, 0])),
+            "`grouped.weight` is -8 at index 1; int4 weights are from -7 to 7",
+        ),
+        (
+            |w| put(w, "grouped.weight", &[3, 1, 1, 1], Elements::F32(vec![7.0; 3])),
+            "`grouped.weight` is FP32 [3, 1, 1, 1] and must be INT8 [3, 1, 1, 1]",
+        ),
+        (|w| drop(w.remove("fc.bias")), "`fc.bias` is missing; it must be FP32 [5]"),
+    ];
+    let (network, plan) = (small(), only_weights(4, 8));
+    let good = quantize_weights_only(&network, &plan.weight_only, &weights(&network, 1)).unwrap();
+    dequantize(&network, &plan, &good).unwrap();
+    for (edit, message) in cases {
+        let mut record = good.clone();
+        edit(&mut record);
+        assert_eq!(dequantize(&network, &plan, &record).unwrap_err().to_string(), *message);
+    }
+    for scale in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e-40, 1e38] {
+        let mut record = good.clone();
+        put(&mut record, "bare.scale", &[3, 1], Elements::F32(vec![1.0, 1.0, scale]));
+        let refusal = dequantize(&network, &plan, &record).unwrap_err().to_string();
+        assert!(refusal.contains("`bare.scale`") && refusal.contains("at index 2"), "{scale}: {refusal}");
+    }
+    let mut record = weights(&network, 1);
+    put(&mut record, "bare.weight", &[3, 3, 1, 1], Elements::F32(vec![f32::NAN; 9]));
+    let refusal = quantize_weights_only(&network, &plan.weight_only, &record).unwrap_err().to_string();
+    assert!(refusal.starts_with("`bare.weight` is NaN at index 0"), "{refusal}");
+}
+
+#[test]
+fn the_steps_of_a_sample_cover_it() {
+    for (least, most) in [(0.0, 3.0), (-1.0, 3.0), (-3.0, 1.0), (-1e-3, 0.0), (0.0, 1e30), (-2.0, 2.0)] {
+        let affine = Affine::of_sample(least, most);
+        assert_eq!(affine.zero_point, if least < 0.0 { 128 } else { 0 });
+        let value = |byte: f32| (byte - f32::from(affine.zero_point)) * affine.scale;
+        assert!(
+            value(0.0) <= least * 0.999_999 && value(255.0) >= most * 0.999_999,
+            "{least} {most}: {affine:?}"
+        );
+        // No coarser than needed: one of the two ends is reached.
+        let reached = |end: f32, value: f32| (end - value).abs() <= end.abs() * 1e-6;
+        assert!(reached(least, value(0.0)) || reached(most, value(255.0)), "{least} {most}: {affine:?}");
+    }
+    for (least, most) in [(0.0, 0.0), (0.0, 1e-44), (f32::NAN, f32::NAN)] {
+        assert_eq!(Affine::of_sample(least, most), Affine { scale: 1.0, zero_point: 0 });
+    }
+}
+
+#[test]
+fn each_kind_of_layer_has_a_word() {
+    let mut plan = plan();
+    plan.dynamic = vec!["inner".to_owned()];
+    only(&mut plan, "grouped", 8, 32);
+    only(&mut plan, "bare", 4, 32);
+    plan.check(&small()).unwrap();
+    let words = ["conv1", "inner", "grouped", "bare", "relu1"].map(|layer| plan.precision(layer));
+    assert_eq!(words, ["int8", "int8 dynamic", "int8 weights", "int4 weights", "f32"]);
+    assert!(plan.computes_int8() && !only_weights(4, 32).computes_int8());
 }

@@ -198,7 +198,10 @@ impl Predictor {
         for ((row, &index), found) in order.iter().enumerate().zip(found) {
             let wanted = &expected.outputs[index];
             let largest = wanted.iter().fold(1.0f32, |largest, output| largest.max(output.abs()));
-            let tolerance = tolerance(self.placed.placement(), self.quantization().is_some()) * largest;
+            let tolerance = tolerance(
+                self.placed.placement(),
+                self.quantization().is_some_and(Quantization::computes_int8),
+            ) * largest;
             for (output, (&expected_value, &found)) in wanted.iter().zip(found).enumerate() {
                 let difference = (expected_value - found).abs();
                 if difference.is_nan() || difference > tolerance {

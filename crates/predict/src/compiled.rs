@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::{Isa, Options, Plan, Pool, Profile, Program, Scratch};
+use artifact::RecordError;
+use engine::{CompileError, Isa, Options, Pool, Profile, Program, Scratch};
 use model::{DeviceError, DeviceSpec};
-use network::quantization::{Quantization, dequantize};
-use network::{Network, Weights};
+use network::{Network, Quantization, Weights};
 
 use crate::error::PredictError;
 
@@ -38,14 +38,10 @@ impl Compiled {
     ) -> Result<Self, PredictError> {
         let start = Instant::now();
         let options = Options::default().with_bf16(bf16);
-        let program = match quantization {
-            None => Program::compile(network, weights, options)?,
-            Some(quantization) => {
-                let floats =
-                    dequantize(network, quantization, weights).map_err(artifact::RecordError::from)?;
-                let plan = if bf16 { Plan::default() } else { Plan::new(quantization, weights) };
-                Program::compile_int8(network, &floats, &plan, options)?
-            }
+        let program = match Program::from_record(network, weights, quantization, options) {
+            // A record that is not that of the plan is told as everywhere else.
+            Err(CompileError::Quantization(error)) => return Err(RecordError::from(error).into()),
+            program => program?,
         };
         Ok(Self { program, compiling: start.elapsed(), shared: Mutex::default(), alone: Mutex::default() })
     }

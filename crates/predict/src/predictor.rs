@@ -29,7 +29,7 @@ pub struct Parts {
     pub postprocess: Postprocess,
     /// The parameters, as a record holds them: of a layer that computes in int8, integers and scales.
     pub weights: Weights,
-    /// Which layers compute in int8.
+    /// Which layers are integers.
     pub quantization: Option<Quantization>,
 }
 
@@ -113,7 +113,7 @@ impl Predictor {
         let plan = quantization.as_ref();
         let placed = Placed::new(&network, &weights, plan, lane, placement.precision)?;
         let in_integers = placed.kernels().is_engine() && placement.precision == Precision::F32;
-        let in_floats = plan.is_some() && !in_integers;
+        let in_floats = plan.is_some_and(Quantization::computes_int8) && !in_integers;
         let unchecked = in_floats || !has_samples && (gpu || placement.precision != Precision::F32);
         let reference = unchecked.then(|| Expected::from_cpu(&network, &weights, plan)).transpose()?;
         Ok(Self {
@@ -217,7 +217,8 @@ impl Predictor {
     /// Whether the plan of an int8 package runs in integers here: on the engine, unless another precision was asked for.
     #[must_use]
     pub fn runs_int8(&self) -> bool {
-        self.quantization.is_some() && self.kernels().is_engine() && self.precision() == Precision::F32
+        let computes = self.quantization.as_ref().is_some_and(Quantization::computes_int8);
+        computes && self.kernels().is_engine() && self.precision() == Precision::F32
     }
 
     /// The name of what it computes in: `int8` where the plan of its package runs, else that of
@@ -227,7 +228,7 @@ impl Predictor {
         if self.runs_int8() { "int8" } else { self.precision().name() }
     }
 
-    /// Which layers compute in int8; nothing: all are floats.
+    /// Which layers are integers, and which of them compute in int8; nothing: all are floats.
     #[must_use]
     pub fn quantization(&self) -> Option<&Quantization> {
         self.quantization.as_ref()

@@ -57,7 +57,7 @@ pub fn version(predictor: &Predictor) -> Value {
     if let (Value::Object(view), Value::Object(kernels)) = (&mut view, json!(predictor.kernels())) {
         view.extend(kernels);
     }
-    if let Some(plan) = predictor.quantization() {
+    if let Some(plan) = predictor.quantization().filter(|plan| plan.computes_int8()) {
         let layers = predictor.network().layers().iter().filter(|layer| layer.macs > 0).count();
         view["quantization"] = json!({ "layers": plan.layers, "of": layers });
     }

@@ -16,7 +16,8 @@ const DIRECTORY: &str = "artifacts/exports";
 /// The formats of others.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// The network and its weights, for any runtime of ONNX; int8 as quantize and dequantize nodes.
+    /// The network and its weights, for any runtime of ONNX; int8 as quantize and dequantize nodes,
+    /// dynamic layers and weight-only ones as floats.
     Onnx,
     /// The weights alone, under the keys of the record.
     Safetensors,
@@ -67,6 +68,13 @@ pub(super) fn run(
         return Err(error).hint("`--force` replaces it, `--out` writes another file");
     }
     let parts = Model::open(&package)?;
+    let floats = parts.layers_as_floats();
+    if matches!(export.format, Format::Onnx) && !floats.is_empty() {
+        let layers = floats.iter().map(|layer| format!("`{layer}`")).collect::<Vec<_>>().join(", ");
+        printer.status(format_args!(
+            "ONNX has no ranges for single samples and no weights in blocks: {layers} are written as floats"
+        ));
+    }
     let bytes = match export.format {
         Format::Onnx => export::onnx(&parts),
         Format::Safetensors => export::safetensors(&parts),

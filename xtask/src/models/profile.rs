@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use artifact::manifest::PROFILE_FILE;
 use artifact::{ModelRef, Package, Registry};
 use cli::{ErrorExt as _, Printer, Table};
-use engine::{CompileError, Options, Plan, Profile, Program, StepProfile};
+use engine::{CompileError, Options, Profile, Program, StepProfile};
 use serde_json::json;
 
 use super::found;
@@ -61,11 +61,9 @@ fn stored(package: &Package, name: &str) -> anyhow::Result<Result<Profile, Compi
 /// command: that it runs on Burn, and why, is the answer.
 fn measured(package: &Package) -> anyhow::Result<Result<Profile, CompileError>> {
     let record = package.weights()?;
-    let floats = package.f32_weights()?;
-    let plan = package.quantization().map(|quantization| Plan::new(quantization, &record));
-    let plan = plan.unwrap_or_default();
+    let (network, quantization) = (package.network(), package.quantization());
     let start = Instant::now();
-    let program = Program::compile_int8(package.network(), &floats, &plan, Options::default());
+    let program = Program::from_record(network, &record, quantization, Options::default());
     let took = start.elapsed();
     match program {
         Ok(program) => Ok(Ok(Profile::measure(&program, took, REPEATS))),

@@ -126,23 +126,13 @@ pub(crate) fn int8_draft(seed: u64) -> Draft {
     let Draft { mut manifest, weights, evaluation, card, reports, encoding } = folded_draft(seed);
     let network = manifest.check().unwrap();
     let affine = |scale, zero_point| Affine { scale, zero_point };
-    let plan = Quantization {
-        layers: ["conv1", "dense1"].map(str::to_owned).to_vec(),
-        activations: [
-            ("input", affine(0.007_5, 85)),
-            ("relu1", affine(0.01, 0)),
-            ("pool1", affine(0.02, 12)),
-        ]
-        .map(|(name, affine)| (name.to_owned(), affine))
-        .into(),
-        calibration: Calibration {
-            method: CalibrationMethod::Percentile,
-            percentile: Some(99.99),
-            samples: 480,
-            split: "train".to_owned(),
-            seed: 7,
-        },
-    };
+    let plan = Quantization::calibrated(
+        ["conv1", "dense1"].map(str::to_owned).to_vec(),
+        [("input", affine(0.007_5, 85)), ("relu1", affine(0.01, 0)), ("pool1", affine(0.02, 12))]
+            .map(|(name, affine)| (name.to_owned(), affine))
+            .into(),
+        Calibration { percentile: Some(99.99), ..Calibration::new(CalibrationMethod::Percentile, 480, 7) },
+    );
     let weights = quantize_weights(&network, &plan.layers, &weights).unwrap();
     manifest.quantization = Some(plan);
     if let Some(evaluation) = &mut manifest.evaluation {

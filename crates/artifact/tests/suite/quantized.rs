@@ -136,9 +136,34 @@ fn quantizations_that_lie_are_refused() {
         ("a zero point beyond a byte", |q| q["activations"]["input"]["zero_point"] = json!(256), "256"),
         ("a zero point below zero", |q| q["activations"]["input"]["zero_point"] = json!(-1), "-1"),
         ("an unknown field", |q| q["rounding"] = json!("up"), "unknown field `rounding`"),
-        ("an unknown method", |q| q["calibration"]["method"] = json!("entropy"), "unknown variant `entropy`"),
+        ("an unknown method", |q| q["calibration"]["method"] = json!("median"), "unknown variant `median`"),
         ("no percentile", |q| q["calibration"]["percentile"] = json!(null), "needs a `percentile`"),
-        ("no calibration", |q| q["calibration"] = json!(null), "invalid type: null"),
+        ("no calibration", |q| q["calibration"] = json!(null), "nothing says where they come from"),
+        (
+            "a dynamic layer that is none",
+            |q| q["dynamic"] = json!(["block1.conv"]),
+            "is in `dynamic`, but not",
+        ),
+        (
+            "weights twice",
+            |q| q["weight_only"] = json!({"conv1": {"bits": 8, "block": 32}}),
+            "it is also in `layers`",
+        ),
+        (
+            "bits that there are not",
+            |q| q["weight_only"] = json!({"block1.conv": {"bits": 3, "block": 32}}),
+            "`bits` must be 4 or 8, and is 3",
+        ),
+        (
+            "a block of nothing",
+            |q| q["weight_only"] = json!({"block1.conv": {"bits": 4, "block": 0}}),
+            "`block` must be at least 1",
+        ),
+        (
+            "a record that is not that of the plan",
+            |q| q["weight_only"] = json!({"block1.conv": {"bits": 4, "block": 16}}),
+            "`block1.conv.scale`",
+        ),
     ];
     for (index, (what, edit, message)) in cases.iter().enumerate() {
         let path = directory.path().join(format!("case{index}"));

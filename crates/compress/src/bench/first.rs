@@ -1,6 +1,5 @@
 //! How long a server waits for a model that it has just been told about: load a package, answer one request.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use artifact::{Draft, Manifest, ModelRef, Registry, Selector};

@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use engine::{CompileError, Options, Plan, Precision, Program};
+use engine::{CompileError, Options, Precision, Program};
 use export::{ExportError, Model};
 use network::fold::{fold_batch_norm, with_biases};
-use network::quantization::{Calibration, CalibrationMethod, dequantize, quantize_weights};
-use network::spec::Op;
+use network::quantization::{Calibration, CalibrationMethod, int8_outputs, quantize_weights};
 use network::{Network, Quantization, Role, Tensor, Weights, preset};
 
 use super::BenchError;
-use crate::calibrate;
+use crate::calibrate::{self, Rule};
 use crate::quantize::QuantizeError;
 
 /// Rows that the ranges of activations are found with, by both quantizers.
@@ -24,8 +23,6 @@ pub(super) struct Subject {
     floats: Weights,
     /// Every layer that the engine has an int8 kernel for is integers.
     integers: Weights,
-    /// The integers as floats, which is what the engine compiles.
-    dequantized: Weights,
     quantization: Quantization,
     /// [`CALIBRATION_ROWS`] rows.
     pub(super) samples: Vec<f32>,
@@ -41,27 +38,16 @@ impl Subject {
         let samples = numbers(3, CALIBRATION_ROWS * values);
 
         let program = Program::compile(&network, &floats, Options::default())?;
-        let method = CalibrationMethod::MinMax;
-        let mut activations = calibrate::ranges(&program, &samples, method, 100.0)?;
-        let has_kernel = |op: &Op| match op {
-            Op::Dense(_) => true,
-            Op::Conv2d(conv) => conv.groups == 1,
-            _ => false,
-        };
-        let layers = network.spec().all_layers().into_iter().filter(|layer| has_kernel(&layer.op));
+        let activations = calibrate::ranges(&program, &samples, Rule::MinMax)?;
+        let layers = network.spec().all_layers().into_iter().filter(|layer| int8_outputs(&layer.op).is_ok());
         let layers: Vec<String> = layers.map(|layer| layer.name.clone()).collect();
         let integers = quantize_weights(&network, &layers, &floats).map_err(QuantizeError::from)?;
-        let rows = CALIBRATION_ROWS;
-        let calibration =
-            Calibration { method, percentile: None, samples: rows, split: "train".to_owned(), seed: 3 };
-        let all = Quantization { layers, activations: activations.clone(), calibration };
-        let dequantized = dequantize(&network, &all, &integers).map_err(QuantizeError::from)?;
+        let calibration = Calibration::new(CalibrationMethod::MinMax, CALIBRATION_ROWS, 3);
+        let mut quantization = Quantization::calibrated(layers, activations, calibration);
         // Only the ranges that the program uses belong to a plan, as in a package.
-        let plan = Plan::new(&all, &integers);
-        let program = Program::compile_int8(&network, &dequantized, &plan, Options::default())?;
-        activations.retain(|name, _| program.byte_values().contains(name));
-        let quantization = Quantization { activations, ..all };
-        Ok(Self { name: name.to_owned(), network, floats, integers, dequantized, quantization, samples })
+        let program = Program::from_record(&network, &integers, Some(&quantization), Options::default())?;
+        quantization.activations.retain(|name, _| program.byte_values().contains(name));
+        Ok(Self { name: name.to_owned(), network, floats, integers, quantization, samples })
     }
 
     /// Values of one row.
@@ -73,10 +59,10 @@ impl Subject {
     pub(super) fn compile(&self, precision: Precision) -> Result<(Program, Duration), CompileError> {
         let options = Options::default().with_bf16(precision == Precision::Bf16);
         let int8 = precision == Precision::Int8;
-        let weights = if int8 { &self.dequantized } else { &self.floats };
-        let plan = if int8 { Plan::new(&self.quantization, &self.integers) } else { Plan::default() };
+        let record = if int8 { &self.integers } else { &self.floats };
+        let quantization = int8.then_some(&self.quantization);
         let start = Instant::now();
-        let program = Program::compile_int8(&self.network, weights, &plan, options)?;
+        let program = Program::from_record(&self.network, record, quantization, options)?;
         Ok((program, start.elapsed()))
     }
 

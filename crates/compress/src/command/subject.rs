@@ -68,22 +68,32 @@ struct FinishResult<'a> {
 impl SubjectArguments {
     /// The configuration: defaults, the file, variables that begin with `prefix`, `--set`. `fault` names the first
     /// value that cannot be.
-    pub(crate) fn resolve<C: DeserializeOwned + Serialize + Default>(
+    pub(crate) fn resolve<C: DeserializeOwned + Serialize + Default, K: AsRef<str>>(
         &self,
         prefix: &str,
-        fault: impl FnOnce(&C) -> Option<(&'static str, String)>,
+        fault: impl FnOnce(&C) -> Option<(K, String)>,
     ) -> anyhow::Result<Resolved<C>> {
-        let mut layers = Layers::new();
+        self.resolve_with(prefix, &[], fault)
+    }
+
+    /// The same with flags of the command's own, as `key=value`, that win over everything.
+    pub(crate) fn resolve_with<C: DeserializeOwned + Serialize + Default, K: AsRef<str>>(
+        &self,
+        prefix: &str,
+        flags: &[String],
+        fault: impl FnOnce(&C) -> Option<(K, String)>,
+    ) -> anyhow::Result<Resolved<C>> {
+        let mut layers = Layers::new().defaults(&C::default())?;
         if let Some(file) = &self.config {
             layers = layers.file(file)?;
         }
         layers = layers.env(prefix)?;
-        for assignment in &self.set {
+        for assignment in self.set.iter().chain(flags) {
             layers = layers.set(assignment)?;
         }
         let resolved = layers.resolve::<C>()?;
         match fault(&resolved.config) {
-            Some((key, message)) => Err(resolved.refuse(key, message).into()),
+            Some((key, message)) => Err(resolved.refuse(key.as_ref(), message).into()),
             None => Ok(resolved),
         }
     }

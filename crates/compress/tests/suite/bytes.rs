@@ -1,10 +1,9 @@
 //! int8 packages beside ONNX Runtime, byte by byte: every value inside that the plan rounds, over the test split.
 
 use artifact::Package;
-use engine::{Options, Plan, Program};
+use engine::{Options, Program};
 use export::Model;
 use model::DeviceSpec;
-use network::quantization::dequantize;
 use network::spec::OutputSpec;
 use network::{Affine, NamedTensor, Network, Quantization, Weights};
 
@@ -54,9 +53,8 @@ impl Beginning {
     }
 
     fn engine(&self, batch: &NamedTensor) -> Vec<f32> {
-        let floats = dequantize(&self.network, &self.quantization, &self.weights).unwrap();
-        let plan = Plan::new(&self.quantization, &self.weights);
-        let program = Program::compile_int8(&self.network, &floats, &plan, Options::default()).unwrap();
+        let plan = Some(&self.quantization);
+        let program = Program::from_record(&self.network, &self.weights, plan, Options::default()).unwrap();
         let rows = batch.tensor.shape()[0];
         let mut values = vec![f32::NAN; rows * program.outputs()[0].values];
         let inputs = [batch.tensor.as_f32().unwrap()];

@@ -6,6 +6,8 @@
 
 mod bytes;
 mod command;
+mod compare;
+mod methods;
 mod packages;
 mod place;
 mod referees;
@@ -16,3 +18,4 @@ mod simulated;
 // Training without a display, on one thread.
 #[path = "../../../train/tests/suite/support.rs"]
 mod training;
+mod tuning;

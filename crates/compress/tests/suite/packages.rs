@@ -32,7 +32,8 @@ fn an_int8_package_holds_integers_scales_and_where_it_came_from() {
 
         let plan = package.quantization().unwrap();
         assert_eq!(plan.layers, layers, "{name}");
-        assert_eq!((plan.calibration.samples, plan.calibration.split.as_str()), (512, "train"));
+        let calibration = plan.calibration.as_ref().unwrap();
+        assert_eq!((calibration.samples, calibration.split.as_str()), (512, "train"));
         let norms = package
             .network()
             .spec()

@@ -6,6 +6,7 @@
 
 pub(crate) mod ceiling;
 pub(crate) mod copy;
+pub(crate) mod each8;
 pub(crate) mod elements;
 pub(crate) mod gemm;
 pub(crate) mod gemm8;

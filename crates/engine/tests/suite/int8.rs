@@ -28,6 +28,7 @@ pub(crate) fn plan(network: &Network, weights: &Weights, batch: &[f32], rows: us
             .iter()
             .map(|(name, &(low, high))| (name.clone(), Affine::covering(low, high)))
             .collect(),
+        ..Plan::default()
     }
 }
 
@@ -115,7 +116,7 @@ fn conv(channels: usize, kernel: Pair, stride: Pair, padding: Pair, dilation: Pa
     Op::Conv2d(Conv2d { channels, kernel, stride, padding, dilation, groups: 1, bias: true })
 }
 
-fn spec() -> impl Strategy<Value = NetworkSpec> {
+pub(crate) fn spec() -> impl Strategy<Value = NetworkSpec> {
     let pair =
         |low: usize, high: usize| (low..=high, low..=high).prop_map(|(height, width)| Pair { height, width });
     let convolution = (1..40usize, pair(1, 5), pair(1, 2), pair(0, 2), pair(1, 2)).prop_map(

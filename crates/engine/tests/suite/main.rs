@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bf16;
+mod dynamic;
 mod int8;
 mod presets;
 mod profile;

@@ -48,6 +48,7 @@ fn precisions_are_those_of_the_kernels() {
     let plan = Plan {
         layers: BTreeMap::from([(layers[0].clone(), Vec::new())]),
         values: values.map(|name| (name, affine)).collect(),
+        ..Plan::default()
     };
     let profile = profile(&network, &plan, options().with_bf16(true));
     let told: Vec<Precision> = profile.steps.iter().filter_map(|step| step.precision).collect();

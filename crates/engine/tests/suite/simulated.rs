@@ -10,10 +10,10 @@ use crate::int8::plan;
 use crate::{busy_weights, numbers, run, tiers};
 
 /// An image of bytes, `[channels][height][width]`.
-struct Bytes {
-    size: [usize; 3],
-    values: Vec<i64>,
-    affine: Affine,
+pub(crate) struct Bytes {
+    pub(crate) size: [usize; 3],
+    pub(crate) values: Vec<i64>,
+    pub(crate) affine: Affine,
 }
 
 impl Bytes {
@@ -29,7 +29,7 @@ impl Bytes {
     }
 }
 
-fn byte(value: f32, affine: Affine) -> i64 {
+pub(crate) fn byte(value: f32, affine: Affine) -> i64 {
     (value.round_ties_even() + f32::from(affine.zero_point)).clamp(0.0, 255.0) as i64
 }
 
@@ -41,7 +41,7 @@ fn integers(weights: &[f32]) -> (Vec<i64>, f32) {
 }
 
 /// `[outputs][height][width]` sums of products with the bias in whole steps, and the steps.
-fn sums(op: &Op, weight: &[f32], bias: &[f32], input: &Bytes) -> ([usize; 3], Vec<i64>, Vec<f64>) {
+pub(crate) fn sums(op: &Op, weight: &[f32], bias: &[f32], input: &Bytes) -> ([usize; 3], Vec<i64>, Vec<f64>) {
     let [channels, height, width] = input.size;
     let one = |pair: Pair| (pair.height, pair.width);
     let (outputs, kernel, stride, padding, dilation) = match op {
@@ -76,6 +76,19 @@ fn sums(op: &Op, weight: &[f32], bias: &[f32], input: &Bytes) -> ([usize; 3], Ve
         steps.push(step);
     }
     ([outputs, rows, columns], values, steps)
+}
+
+/// The greatest of each 2×2 window.
+pub(crate) fn greatest([channels, height, width]: [usize; 3], values: &[f32]) -> ([usize; 3], Vec<f32>) {
+    let value = |c: usize, y: usize, x: usize| values[(c * height + y) * width + x];
+    let mut greatest = Vec::new();
+    for c in 0..channels {
+        for (y, x) in (0..height / 2).flat_map(|y| (0..width / 2).map(move |x| (2 * y, 2 * x))) {
+            let upper = value(c, y, x).max(value(c, y, x + 1));
+            greatest.push(upper.max(value(c, y + 1, x)).max(value(c, y + 1, x + 1)));
+        }
+    }
+    ([channels, height / 2, width / 2], greatest)
 }
 
 /// Runs a chain of products, each with what is fused into it: rectifiers and 2×2 maxima.
@@ -113,17 +126,7 @@ fn simulate(network: &Network, weights: &Weights, plan: &Plan, sample: &[f32]) -
         };
         let mut values: Vec<f32> = sums.iter().enumerate().map(scaled).collect();
         if pooled {
-            let [channels, height, width] = size;
-            let value = |c: usize, y: usize, x: usize| values[(c * height + y) * width + x];
-            let mut greatest = Vec::new();
-            for c in 0..channels {
-                for (y, x) in (0..height / 2).flat_map(|y| (0..width / 2).map(move |x| (2 * y, 2 * x))) {
-                    let upper = value(c, y, x).max(value(c, y, x + 1));
-                    greatest.push(upper.max(value(c, y + 1, x)).max(value(c, y + 1, x + 1)));
-                }
-            }
-            size = [channels, height / 2, width / 2];
-            values = greatest;
+            (size, values) = greatest(size, &values);
         }
         let Some(affine) = to else { return values };
         current = Bytes { size, values: values.iter().map(|value| byte(*value, affine)).collect(), affine };
@@ -132,7 +135,7 @@ fn simulate(network: &Network, weights: &Weights, plan: &Plan, sample: &[f32]) -
 }
 
 /// Convolutions with everything they can have, each perhaps rectified and pooled, then dense layers.
-fn spec() -> impl Strategy<Value = NetworkSpec> {
+pub(crate) fn spec() -> impl Strategy<Value = NetworkSpec> {
     let pair =
         |low: usize, high: usize| (low..=high, low..=high).prop_map(|(height, width)| Pair { height, width });
     let convolution = (1..36usize, pair(1, 5), pair(1, 2), pair(0, 2), pair(1, 2)).prop_map(

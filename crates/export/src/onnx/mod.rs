@@ -2,7 +2,9 @@
 //!
 //! The names of nodes are those of the layers, the names of constants the keys of the record. An int8 model is
 //! written with `QuantizeLinear` and `DequantizeLinear` around what its plan says is bytes, so that a runtime may
-//! compute in integers and one that cannot gets the same answers in floats.
+//! compute in integers and one that cannot gets the same answers in floats. Dynamic layers and layers whose weights
+//! alone are integers are written as the floats that those stand for: the standard's `DynamicQuantizeLinear` finds one
+//! range for a whole batch, so that an answer would depend on its neighbours.
 
 mod builder;
 mod flow;
@@ -37,7 +39,8 @@ pub fn onnx(model: &Model) -> Result<Vec<u8>, ExportError> {
     {
         return Err(ExportError::OutputName { name: output.name.clone() });
     }
-    let written = Writer::write(model)?;
+    let floats = model.with_fixed_ranges()?;
+    let written = Writer::write(floats.as_ref().unwrap_or(model))?;
     let port = |spec: &network::TensorSpec| {
         ValueInfoProto::batched_f32(&spec.name, &spec.sample_shape().unwrap_or_default())
     };

@@ -65,15 +65,9 @@ fn check(proto: &ModelProto) {
 fn quantized(network: &Network, layers: &[&str], ranges: &[&str]) -> Model {
     let layers: Vec<String> = layers.iter().map(|&layer| layer.to_owned()).collect();
     let affine = |&name: &&str| (name.to_owned(), Affine { scale: 0.05, zero_point: 3 });
-    let calibration = Calibration {
-        method: CalibrationMethod::MinMax,
-        percentile: None,
-        samples: 1,
-        split: "train".to_owned(),
-        seed: 0,
-    };
+    let calibration = Calibration::new(CalibrationMethod::MinMax, 1, 0);
     let weights = quantize_weights(network, &layers, &weights(network)).unwrap();
-    let quantization = Quantization { layers, activations: ranges.iter().map(affine).collect(), calibration };
+    let quantization = Quantization::calibrated(layers, ranges.iter().map(affine).collect(), calibration);
     Model::new("digits", 4, network.clone(), weights, Some(quantization))
 }
 

@@ -77,6 +77,7 @@ pub(crate) fn plan(quantization: &Quantization, weights: &Weights) -> Plan {
     Plan {
         layers: quantization.layers.iter().map(scales).collect(),
         values: quantization.activations.clone(),
+        dynamic: quantization.dynamic.iter().cloned().collect(),
     }
 }
 

@@ -48,12 +48,8 @@ impl Int8 {
         let program = Program::compile(&network, &floats, Options::default()).unwrap();
         program.observe(&slices(&inputs(&network, 16, seed + 5000)), 16, &mut widen).unwrap();
         let can = |info: &&network::LayerInfo| {
-            let plan = |name: &str| Quantization {
-                layers: vec![name.to_owned()],
-                activations: BTreeMap::new(),
-                calibration: calibration(),
-            };
-            plan(&info.name).check(&network).is_ok()
+            let layers = vec![info.name.clone()];
+            Quantization { layers, ..Quantization::default() }.check(&network).is_ok()
         };
         let layers = network.layers().iter().filter(can).enumerate();
         let layers = layers.filter(|(index, _)| chosen(*index)).map(|(_, info)| info.name.clone());
@@ -62,11 +58,7 @@ impl Int8 {
             |(name, (low, high)): (String, (f32, f32))| (name, Affine::covering(low * share, high * share));
         let activations = ranges.into_iter().map(affine).collect();
         let weights = quantize_weights(&network, &layers, &floats).unwrap();
-        Self {
-            quantization: Quantization { layers, activations, calibration: calibration() },
-            network,
-            weights,
-        }
+        Self { quantization: Quantization::calibrated(layers, activations, calibration()), network, weights }
     }
 
     /// The network up to the layer at `index`, whose value is the only output.
@@ -100,8 +92,7 @@ impl Int8 {
 }
 
 fn calibration() -> Calibration {
-    let split = "train".to_owned();
-    Calibration { method: CalibrationMethod::MinMax, percentile: None, samples: 16, split, seed: 0 }
+    Calibration::new(CalibrationMethod::MinMax, 16, 0)
 }
 
 /// How many bytes are how far apart.

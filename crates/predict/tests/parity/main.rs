@@ -130,12 +130,10 @@ fn quantized(case: Case) -> [Parts; 2] {
     let layers = network.spec().all_layers().into_iter().filter(has_products);
     let layers: Vec<String> = layers.map(|layer| layer.name.clone()).collect();
     let affine = |(name, (least, most)): (String, (f32, f32))| (name, Affine::covering(least, most));
-    let split = "train".to_owned();
-    let calibration =
-        Calibration { method: CalibrationMethod::MinMax, percentile: None, samples: 16, split, seed: 0 };
+    let calibration = Calibration::new(CalibrationMethod::MinMax, 16, 0);
     let weights = quantize_weights(&network, &layers, &weights).unwrap();
     let activations = ranges.into_iter().map(affine).collect();
-    let quantization = Quantization { layers, activations, calibration };
+    let quantization = Quantization::calibrated(layers, activations, calibration);
     let floats = dequantize(&network, &quantization, &weights).unwrap();
     let floats = Parts { network: network.clone(), weights: floats, ..parts.clone() };
     [Parts { network, weights, quantization: Some(quantization), ..parts }, floats]

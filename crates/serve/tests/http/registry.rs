@@ -92,17 +92,11 @@ fn quantization(network: &Network) -> Quantization {
     let layers = network.layers();
     let range = |name: &String| (name.clone(), Affine::covering(0.0, 16.0));
     let inputs = network.spec().inputs.iter().map(|input| &input.name);
-    Quantization {
-        layers: layers.iter().filter(|layer| layer.macs > 0).map(|layer| layer.name.clone()).collect(),
-        activations: inputs.chain(layers.iter().map(|layer| &layer.name)).map(range).collect(),
-        calibration: Calibration {
-            method: CalibrationMethod::MinMax,
-            percentile: None,
-            samples: 1,
-            split: "train".to_owned(),
-            seed: 0,
-        },
-    }
+    Quantization::calibrated(
+        layers.iter().filter(|layer| layer.macs > 0).map(|layer| layer.name.clone()).collect(),
+        inputs.chain(layers.iter().map(|layer| &layer.name)).map(range).collect(),
+        Calibration::new(CalibrationMethod::MinMax, 1, 0),
+    )
 }
 
 /// What a model is made of, and an input for it.

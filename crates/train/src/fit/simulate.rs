@@ -16,8 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use artifact::record::parameter_id;
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
-use model::{Hook, TensorMap, Value};
-use network::Affine;
+use model::{Hook, Net, TensorMap, Value};
+use network::{Affine, Network, Weights};
 
 use super::FitError;
 use super::step::read_all;
@@ -175,6 +175,33 @@ impl Simulation {
     }
 }
 
+/// The first output of a network for a prepared batch, `shape` in row-major order, with the weights and values
+/// rounded as training rounds them: what training saw.
+///
+/// # Errors
+/// When the weights do not fit the network or the batch its input.
+pub fn simulate(
+    network: &Network,
+    weights: &Weights,
+    plan: &FakeQuantization,
+    shape: &[usize],
+    values: &[f32],
+) -> Result<Vec<f32>, FitError> {
+    let device = model::DeviceSpec::Flex.open().map_err(|error| FitError::Device(error.to_string()))?;
+    let net = Net::from_weights(network, weights, &device)?;
+    let input = network.spec().inputs.first().map(|input| input.name.as_str()).unwrap_or_default();
+    let batch = Value::from_vec(values.to_vec(), shape, &device)
+        .filter(|_| shape.get(1..) == Some(network.input_shape()))
+        .ok_or_else(|| {
+            FitError::Device(format!("a batch {shape:?} of {} values is no input", values.len()))
+        })?;
+    let simulation = Simulation::new(plan);
+    let rounding = simulation.look();
+    let batch = rounding.value(input, batch);
+    let output = net.run_hooked(vec![batch], None, &rounding).into_iter().next();
+    output.map_or_else(|| Ok(Vec::new()), Value::into_vec).map_err(FitError::Device)
+}
+
 /// The least and the greatest that bytes stand for.
 fn ends(affine: &Affine) -> (f64, f64) {
     let (scale, zero) = (f64::from(affine.scale), f64::from(affine.zero_point));
@@ -235,9 +262,20 @@ impl Hook for Rounding<'_> {
 fn rounded<const D: usize>(weight: Tensor<D>, plain: Tensor<D>, greatest: Tensor<D>) -> Tensor<D> {
     // An output without weights has no scale; nothing divided by anything is nothing.
     let scale = (greatest / 127.0).clamp_min(f32::MIN_POSITIVE);
-    let on_grid = (plain.clone() / scale.clone()).round() * scale;
+    let on_grid = whole(plain.clone() / scale.clone()) * scale;
     // A weight and its rounded value are within a factor of two, so the difference is exact, and so is the sum.
     weight + (on_grid - plain)
+}
+
+/// To the nearest whole number, ties to even, for numbers up to 2²² either way.
+fn whole<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    // A number this large has no room for fractions, so that adding it rounds. Burn's CPU backend adds in vectors and
+    // rounds one by one; a GPU's compiler may take the sum apart.
+    const NO_FRACTIONS: f32 = 12_582_912.0;
+    if tensor.device() == Device::flex() {
+        return (tensor + NO_FRACTIONS) - NO_FRACTIONS;
+    }
+    tensor.round()
 }
 
 /// Looks at the least and the greatest.
@@ -262,7 +300,7 @@ impl TensorMap for Fixed {
         let cut = tensor.clamp(-zero * scale, (255.0 - zero) * scale);
         let plain = cut.clone().inner();
         // As the engine does: times one over the scale, to the nearest, ties to even.
-        let on_grid = (plain.clone() * (1.0 / scale)).round() * scale;
+        let on_grid = whole(plain.clone() * (1.0 / scale)) * scale;
         if cut.is_autodiff() { cut + (on_grid - plain) } else { on_grid }
     }
 }
@@ -285,6 +323,10 @@ impl TensorMap for Learned {
         let step: Tensor<D> = step.exp().reshape([1; D]);
         let steps = (tensor / step.clone()).clamp(-zero, 255.0 - zero);
         let plain = steps.clone().inner();
-        (steps + (plain.clone().round() - plain)) * step
+        (steps + (whole(plain.clone()) - plain)) * step
     }
 }
+
+#[cfg(test)]
+#[path = "simulate_tests.rs"]
+mod tests;

@@ -80,7 +80,8 @@ pub(super) fn read_all<const D: usize>(
     if tensors.peek().is_none() {
         return Ok(Vec::new());
     }
-    let transaction = tensors.fold(Transaction::default(), Transaction::register);
+    // Burn reads tensors with and without gradients not in one go.
+    let transaction = tensors.map(Tensor::inner).fold(Transaction::default(), Transaction::register);
     let data = transaction.try_execute().map_err(|error| FitError::Device(error.to_string()))?;
     let values = |data: burn::tensor::TensorData| data.try_cast_as::<f32>()?.try_into_vec::<f32>();
     data.into_iter().map(|data| values(data).map_err(|error| FitError::Device(error.to_string()))).collect()

@@ -28,6 +28,28 @@ impl Mask {
         Self { zeros }
     }
 
+    /// The zeros that a ranking asks for at its end.
+    #[must_use]
+    pub fn smallest(weights: &Weights, ranking: &Ranking) -> Self {
+        pruned(weights, ranking, &|last| last)
+    }
+
+    /// The weights with these zeros.
+    #[must_use]
+    pub fn applied(&self, weights: &Weights) -> Weights {
+        let mut weights = weights.clone();
+        for (key, zeros) in &self.zeros {
+            let Some(values) = weights.get(key).and_then(network::Tensor::as_f32) else { continue };
+            let zeroed = |(&value, &zero): (&f32, &bool)| if zero { 0.0 } else { value };
+            let values: Vec<f32> = values.iter().zip(zeros).map(zeroed).collect();
+            let shape = weights.get(key).map(|tensor| tensor.shape().to_vec()).unwrap_or_default();
+            if let Ok(tensor) = network::Tensor::from_f32(shape, values) {
+                weights.insert(key.clone(), tensor);
+            }
+        }
+        weights
+    }
+
     /// How many weights are zero, and how many there are.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
