@@ -52,6 +52,18 @@ enum Command {
     /// Make the next version of a packaged model in int8, and show what that costs and gains.
     #[command(disable_help_flag = true)]
     Quantize(Forwarded),
+    /// Show packaged models side by side: scores, bytes, operations, latency, and whether they really differ.
+    #[command(disable_help_flag = true)]
+    Compare(Forwarded),
+    /// Remove channels or weights of a packaged model, train what is left, and make that the next version.
+    #[command(disable_help_flag = true)]
+    Prune(Forwarded),
+    /// Let the weights of a packaged model share a few values, so that the next version's file is small.
+    #[command(disable_help_flag = true)]
+    Cluster(Forwarded),
+    /// Train a student on the answers of a packaged model.
+    #[command(disable_help_flag = true)]
+    Distill(Forwarded),
     /// Answer inputs from files or standard input with a packaged model.
     #[command(disable_help_flag = true)]
     Predict(Forwarded),
@@ -113,6 +125,18 @@ fn main() -> std::process::ExitCode {
             }
             Command::Quantize(forwarded) => {
                 binaries.hand_over(Binary::Compress, &["quantize"], &forwarded.arguments)
+            }
+            Command::Compare(forwarded) => {
+                binaries.hand_over(Binary::Compress, &["compare"], &forwarded.arguments)
+            }
+            Command::Prune(forwarded) => {
+                binaries.hand_over(Binary::Compress, &["prune"], &forwarded.arguments)
+            }
+            Command::Cluster(forwarded) => {
+                binaries.hand_over(Binary::Compress, &["cluster"], &forwarded.arguments)
+            }
+            Command::Distill(forwarded) => {
+                binaries.hand_over(Binary::Compress, &["distill"], &forwarded.arguments)
             }
             Command::Data(forwarded) => binaries.hand_over(Binary::Train, &["data"], &forwarded.arguments),
             Command::Bench { what } => match what {

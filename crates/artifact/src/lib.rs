@@ -18,6 +18,7 @@
 
 pub mod atomic;
 pub mod card;
+pub mod codec;
 pub mod diff;
 pub mod digest;
 mod error;

@@ -4,7 +4,9 @@
 /// or damaged file costs no more than they say; every one has a default that fits models of a gigabyte.
 ///
 /// While a record is decoded its bytes and its tensors are in memory at once: at most
-/// `record_bytes + total_bytes`, and what the tensors take never exceeds the size of the record.
+/// `record_bytes + total_bytes`, and what the tensors take never exceeds the size of the record. A coded record
+/// (`codec`) may be smaller than its tensors by the factor `expansion`, and any number of times where they take
+/// no more than 16 MiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -22,6 +24,9 @@ pub struct Limits {
     pub tensor_bytes: u64,
     /// Largest sum over all tensors of a record, in bytes: 8 GiB.
     pub total_bytes: u64,
+    /// Largest number of bytes that one byte of a coded record may become, where its tensors take more than 16 MiB:
+    /// 1,024.
+    pub expansion: u64,
     /// Longest name of a tensor, in bytes: 256.
     pub name_bytes: usize,
     /// Largest number of dimensions of a tensor: 8.
@@ -43,9 +48,37 @@ impl Default for Limits {
             tensors: 16_384,
             tensor_bytes: 4 * GIB,
             total_bytes: 8 * GIB,
+            expansion: 1024,
             name_bytes: 256,
             rank: 8,
             files: 64,
+        }
+    }
+}
+
+impl Limits {
+    /// Tensors of this size are believed of any coded record, in bytes.
+    const ALWAYS: u64 = 16 * MIB;
+
+    /// What the tensors of a coded record of `size` bytes may take.
+    pub(crate) fn expanded(&self, size: u64) -> u64 {
+        size.saturating_mul(self.expansion).max(Self::ALWAYS)
+    }
+
+    /// What is written need not be doubted.
+    pub(crate) fn unlimited() -> Self {
+        Self {
+            manifest_bytes: u64::MAX,
+            file_bytes: u64::MAX,
+            record_bytes: u64::MAX,
+            record_header_bytes: u64::MAX,
+            tensors: usize::MAX,
+            tensor_bytes: u64::MAX,
+            total_bytes: u64::MAX,
+            expansion: u64::MAX,
+            name_bytes: usize::MAX,
+            rank: usize::MAX,
+            files: usize::MAX,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use artifact::manifest::{COMPRESSION_FILE, PROFILE_FILE, SampleError};
 use artifact::{Draft, EvaluationSettings, Lineage, LineageStep, Manifest, Package, RecordError, Sample};
-use network::RawInput;
+use network::{RawInput, Weights};
 use predict::{DeviceSpec, Parts, PredictError, Predictor};
 use train::data::DataSet;
 use train::evaluate::{EvaluateError, Evaluation, evaluate};
@@ -36,6 +36,8 @@ pub struct Candidate {
     pub chosen_on: &'static str,
     /// How far it may fall on the test split; without it, as far as it likes.
     pub max_drop: Option<f64>,
+    /// Whether its record goes through the codec: smaller where weights are sparse, shared or integers.
+    pub coded: bool,
     /// What the method found out on the way.
     pub findings: Findings,
 }
@@ -53,6 +55,8 @@ pub enum FinishError {
     Evaluate(#[from] EvaluateError),
     #[error("the record cannot be read or written")]
     Record(#[from] RecordError),
+    #[error("the record cannot be coded")]
+    Codec(#[from] artifact::codec::CodecError),
     #[error(transparent)]
     Package(#[from] artifact::PackageError),
     #[error("a report cannot be written")]
@@ -91,7 +95,7 @@ pub fn finish<'a>(
     let [latency_before, latency_after] = in_turns(&before, &after)?;
     let manifest = parent.manifest();
     let name = format!("{}@{}", manifest.name, manifest.version);
-    let bytes = artifact::record::encode(&candidate.parts.weights)?.len() as u64;
+    let bytes = file_bytes(&candidate.parts.weights, candidate.coded)?;
     let weights = parent.weights()?;
     let comparison = Comparison {
         method: candidate.method,
@@ -119,6 +123,15 @@ pub fn finish<'a>(
         max_drop: candidate.max_drop,
         comparison,
     })
+}
+
+/// Bytes of the file that holds these weights.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn file_bytes(weights: &Weights, coded: bool) -> Result<u64, FinishError> {
+    let bytes = if coded { artifact::codec::encode(weights)? } else { artifact::record::encode(weights)? };
+    Ok(bytes.len() as u64)
 }
 
 fn in_turns(

@@ -1,11 +1,18 @@
 //! Makes models small and fast, and measures what that costs.
 //!
-//! [`quantize::quantize`] is post-training quantization to int8: batch normalisation is folded into the weights,
-//! activations are calibrated on training samples ([`calibrate`]), and layers that are slower or too lossy in int8
-//! stay floats. What trains goes through [`finetune::finetune`]: [`qat`] for int8, [`magnitude`] for zeros that stay,
-//! [`cluster`] for weights that share values, [`distill`] for a student of a larger network. Every method ends in a
-//! [`finish::Candidate`]; [`finish::finish`] scores and times it beside its parent. The crate deliberately prints
-//! nothing and publishes nothing by itself.
+//! Methods take a model of floats with the data that it was trained on, and give a smaller or faster one:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`quantize`], [`qat`] | int8 after training, and trained for it |
+//! | [`prune::structured`] | channels and neurons removed |
+//! | [`magnitude`] | single weights made zero |
+//! | [`cluster`] | weights that share a few values |
+//! | [`distill`] | a student learns from a teacher |
+//!
+//! Each result becomes a [`finish::Candidate`]; [`finish::finish`] scores and times it beside its parent.
+//! [`compare::compare`] puts any models side by side, [`significance`] says whether they really differ, and [`page`]
+//! draws that. The crate deliberately prints nothing and publishes nothing by itself.
 
 pub mod bench;
 pub mod calibrate;
@@ -15,11 +22,15 @@ pub mod config;
 pub mod distill;
 pub mod finetune;
 pub mod finish;
+pub mod judge;
 mod kmeans;
 pub mod magnitude;
 pub mod names;
+pub mod page;
+pub mod prune;
 pub mod qat;
 pub mod quantize;
 pub mod report;
 pub mod side;
+pub mod significance;
 mod speed;

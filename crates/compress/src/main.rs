@@ -18,6 +18,14 @@ struct Arguments {
 enum Command {
     /// Quantize a model of floats to int8, calibrated on its training data.
     Quantize(command::quantize::QuantizeArguments),
+    /// Remove channels or weights, and train what is left.
+    Prune(command::prune::PruneArguments),
+    /// Let weights share a few values, so that the file is small.
+    Cluster(command::cluster::ClusterArguments),
+    /// Train a student on a teacher's answers.
+    Distill(command::distill::DistillArguments),
+    /// Show models side by side: scores, bytes, operations, latency, and whether they really differ.
+    Compare(command::compare::CompareArguments),
     /// Measure how fast the CPU engine is.
     #[command(subcommand)]
     Bench(command::bench::BenchCommand),
@@ -27,6 +35,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     cli::run(|| match arguments.command {
         Command::Quantize(arguments) => command::quantize::run(&arguments),
+        Command::Prune(arguments) => command::prune::run(&arguments),
+        Command::Cluster(arguments) => command::cluster::run(&arguments),
+        Command::Distill(arguments) => command::distill::run(&arguments),
+        Command::Compare(arguments) => command::compare::run(&arguments),
         Command::Bench(command) => command::bench::run(&command),
     })
 }

@@ -22,7 +22,7 @@ pub struct Side {
     pub metric: &'static str,
     /// Its value on the split that was scored.
     pub score: f64,
-    /// The 95 % interval of the accuracy, where that is what is measured.
+    /// The 95 % interval of the score, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<[f64; 2]>,
     /// Bytes of the file with the weights, as it lies on disk.
@@ -68,7 +68,7 @@ impl Side {
             kernels: predictor.kernels().to_string(),
             metric,
             score,
-            interval: evaluation.interval.as_ref().map(|interval| [interval.low, interval.high]),
+            interval: interval(metric, evaluation),
             record_bytes,
             parameters: network.parameter_count(),
             nonzero: nonzero(network, weights),
@@ -85,11 +85,19 @@ impl Side {
             "accuracy" => format!("{:.2} %", 100.0 * self.score),
             _ => format!("{:.4}", self.score),
         };
-        match self.interval {
-            Some([low, high]) => format!("{shown} ({:.2}–{:.2})", 100.0 * low, 100.0 * high),
-            None => shown,
+        match (self.interval, self.metric) {
+            (Some([low, high]), "accuracy") => format!("{shown} ({:.2}–{:.2})", 100.0 * low, 100.0 * high),
+            (Some([low, high]), _) => format!("{shown} ({low:.4}–{high:.4})"),
+            (None, _) => shown,
         }
     }
+}
+
+/// The interval of the accuracy, where that is the score; that of an evaluation of labels is of the share of samples
+/// whose labels are all right.
+fn interval(metric: &str, evaluation: &Evaluation) -> Option<[f64; 2]> {
+    let interval = evaluation.interval.as_ref().filter(|_| metric == "accuracy");
+    interval.map(|interval| [interval.low, interval.high])
 }
 
 /// Bytes of the file with the weights of a package.

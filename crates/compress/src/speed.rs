@@ -24,16 +24,20 @@ pub(crate) fn slower(floats: &Program, int8: &Program, layers: &[String]) -> Vec
 
 /// How long `other` takes as a share of what `program` takes: the mean of the shares at one sample and at a block.
 pub(crate) fn relative(program: &Program, other: &Program) -> f64 {
-    let shares = [1, program.block_rows()].map(|rows| {
-        let mut best = [f64::INFINITY; 2];
-        for _ in 0..5 {
-            for (best, program) in best.iter_mut().zip([program, other]) {
-                *best = best.min(time(program, rows));
-            }
-        }
-        best[1] / best[0].max(f64::MIN_POSITIVE)
-    });
+    let shares = [1, program.block_rows()].map(|rows| share(program, other, rows));
     (shares[0] + shares[1]) / 2.0
+}
+
+/// How long `other` takes for so many rows as a share of what `program` takes: the best times of each, measured in
+/// turns, so that a machine that gets slower is slower for both.
+pub(crate) fn share(program: &Program, other: &Program, rows: usize) -> f64 {
+    let mut best = [f64::INFINITY; 2];
+    for _ in 0..5 {
+        for (best, program) in best.iter_mut().zip([program, other]) {
+            *best = best.min(time(program, rows));
+        }
+    }
+    best[1] / best[0].max(f64::MIN_POSITIVE)
 }
 
 /// The best time of some runs over zeros, on this thread, in seconds.

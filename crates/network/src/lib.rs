@@ -1,7 +1,7 @@
 //! A network as data, without any tensor library: [`spec::NetworkSpec`] and its presets, shape inference
 //! ([`Network`]), the way in ([`preprocess`]) and the way out ([`postprocess`]), the signature, host tensors, and
-//! what a network is whose layers compute in int8 ([`quantization`], [`fold`]). It deliberately cannot run a
-//! network; `model` and the CPU engine do, from the same description.
+//! what a network is whose layers compute in int8 ([`quantization`], [`fold`]) or that lost channels ([`channels`]).
+//! It deliberately cannot run a network; `model` and the CPU engine do, from the same description.
 //!
 //! ```
 //! let spec = network::preset("lenet5", &[1, 28, 28], 10)?;
@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod channels;
 pub mod fold;
 pub mod postprocess;
 pub mod preprocess;

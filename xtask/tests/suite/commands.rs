@@ -15,6 +15,7 @@ fn arguments_reach_the_right_program_word_for_word() {
         (&["data", "inspect", "--json"], "train: data inspect --json"),
         (&["bench", "train"], "train: bench train"),
         (&["bench", "engine", "--threads", "1"], "compress: bench engine --threads 1"),
+        (&["compare", "digits@1", "digits@2", "--json"], "compress: compare digits@1 digits@2 --json"),
         (&["devices", "--device", "vulkan", "--json"], "train: devices --device vulkan --json"),
         (&["train", "--device", "cuda:1"], "train: train --device cuda:1"),
         (&["predict", "digits@1", "-"], "predict: digits@1 -"),

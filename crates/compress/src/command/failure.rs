@@ -1,8 +1,14 @@
 //! Errors of the library as the command line tells them: with a hint, and as a mistake of the person or of the
 //! machine.
 
-use artifact::RegistryError;
+use artifact::{NameError, RegistryError};
 use cli::ErrorExt as _;
+use compress::cluster::ClusterError;
+use compress::distill::DistillError;
+use compress::finetune::FinetuneError;
+use compress::magnitude::MagnitudeError;
+use compress::prune::structured::PruneError;
+use compress::qat::QatError;
 use compress::quantize::QuantizeError;
 use train::evaluate::PackedDataError;
 
@@ -44,5 +50,75 @@ pub(super) fn quantize<T>(error: QuantizeError) -> anyhow::Result<T> {
             .hint("int8 runs on the engine alone; `cargo xtask models show` lists the layers")
             .usage(),
         _ => Err(error.into()),
+    }
+}
+
+/// A name that no model can have.
+pub(super) fn name<T>(error: NameError) -> anyhow::Result<T> {
+    Err(error).usage()
+}
+
+/// A training that cannot be done: what was asked is the person's mistake, the rest is the machine's.
+pub(super) fn finetune<T>(error: FinetuneError) -> anyhow::Result<T> {
+    match &error {
+        FinetuneError::Fit(cause) => match cause.hint() {
+            Some(hint) => Err(error).hint(hint),
+            None => Err(error.into()),
+        },
+        FinetuneError::Directory(_) => Err(error.into()),
+        _ => Err(error).usage(),
+    }
+}
+
+/// A model that cannot be pruned as it was asked.
+pub(super) fn prune<T>(error: PruneError) -> anyhow::Result<T> {
+    match error {
+        PruneError::Finetune(error) => finetune(error),
+        PruneError::Teacher(error) => distill(error),
+        PruneError::Config { .. }
+        | PruneError::Quantized
+        | PruneError::Nothing { .. }
+        | PruneError::UnknownGroup { .. }
+        | PruneError::Budget { .. }
+        | PruneError::NoSamples { .. } => Err(error).usage(),
+        error => Err(error.into()),
+    }
+}
+
+/// A model whose weights cannot be made zero as it was asked.
+pub(super) fn magnitude<T>(error: MagnitudeError) -> anyhow::Result<T> {
+    match error {
+        MagnitudeError::Finetune(error) => finetune(error),
+        MagnitudeError::Teacher(error) => distill(error),
+        error => Err(error).usage(),
+    }
+}
+
+/// A model whose weights cannot be grouped as it was asked.
+pub(super) fn cluster<T>(error: ClusterError) -> anyhow::Result<T> {
+    match error {
+        ClusterError::Finetune(error) => finetune(error),
+        ClusterError::Teacher(error) => distill(error),
+        ClusterError::Length(_) => Err(error.into()),
+        error => Err(error).usage(),
+    }
+}
+
+/// A student that cannot be taught as it was asked.
+pub(super) fn distill<T>(error: DistillError) -> anyhow::Result<T> {
+    match error {
+        DistillError::Finetune(error) => finetune(error),
+        DistillError::Teacher(_) => Err(error.into()),
+        error => Err(error).usage(),
+    }
+}
+
+/// A model that cannot be trained for int8 as it was asked.
+pub(super) fn qat<T>(error: QatError) -> anyhow::Result<T> {
+    match error {
+        QatError::Finetune(error) => finetune(error),
+        QatError::Teacher(error) => distill(error),
+        QatError::Layer(_) | QatError::NoLayer { .. } | QatError::Inputs { .. } => Err(error).usage(),
+        error => Err(error.into()),
     }
 }

@@ -5,11 +5,16 @@ use clap::Args;
 use cli::{ExitStatus, Printer, Table};
 use compress::config::QuantizeConfig;
 use compress::finish::Candidate;
+use compress::judge::Judge;
+use compress::qat::{QatConfig, qat};
 use compress::quantize::{LayerChoice, QuantizeError, Stage, quantize};
 use compress::report::Findings;
+use predict::DeviceSpec;
+use train::config::Metric;
 
 use super::failure;
-use super::subject::SubjectArguments;
+use super::subject::{Subject, SubjectArguments};
+use super::tuning::Tuning;
 
 /// Quantizes a model to int8 and publishes it as the next version, with accuracy, bytes and latency before and after.
 ///
@@ -23,26 +28,47 @@ pub(crate) struct QuantizeArguments {
     #[arg(value_name = "MODEL")]
     model: ModelRef,
 
+    /// How the integers are found.
+    #[arg(long, value_enum, default_value_t = Method::Ptq)]
+    method: Method,
+
+    /// Where it trains, with the method qat: cpu, cuda, vulkan, wgpu, …
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceSpec,
+
     #[command(flatten)]
     subject: SubjectArguments,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Method {
+    /// Post-training quantization: samples are looked at, nothing is trained; configs/compress/int8.toml.
+    Ptq,
+    /// Quantization-aware training: the network is trained with the rounding of int8; configs/compress/qat.toml.
+    Qat,
 }
 
 const EXAMPLES: &str = "Examples:
   compress quantize digits@1
   compress quantize digits@production --config configs/compress/int8.toml --set gate.max_drop=0.1
-  compress quantize digits@1 --set 'layers.float=[\"conv1\"]' --no-pack";
+  compress quantize digits@1 --set 'layers.float=[\"conv1\"]' --no-pack
+  compress quantize digits@1 --method qat --config configs/compress/qat.toml";
 
 /// Variables of the environment that begin so set values of the configuration.
 const ENV_PREFIX: &str = "BRAZIER_QUANTIZE_";
 
 pub(crate) fn run(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
+    match arguments.method {
+        Method::Ptq => ptq(arguments),
+        Method::Qat => aware(arguments),
+    }
+}
+
+fn ptq(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
     let printer = arguments.subject.start()?;
     let config = arguments.subject.resolve(ENV_PREFIX, QuantizeConfig::fault)?.config;
     let subject = arguments.subject.open(&arguments.model, printer)?;
-    if subject.package.quantization().is_some() {
-        let parent = subject.package.manifest().lineage.parent.clone();
-        return failure::quantize(QuantizeError::Quantized { model: subject.name(), parent });
-    }
+    refuse_quantized(&subject)?;
     let mut say = |stage: Stage<'_>| tell(&subject.printer, stage);
     let quantized =
         quantize(&subject.parts()?, &subject.data, &config, &mut say).or_else(failure::quantize)?;
@@ -57,8 +83,60 @@ pub(crate) fn run(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
         drop: quantized.drop,
         chosen_on: quantized.chosen_on,
         max_drop: Some(config.gate.max_drop),
+        coded: false,
     };
     subject.finish(&subject.package.manifest().name, candidate)
+}
+
+/// Quantization-aware training.
+fn aware(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
+    let printer = arguments.subject.start()?;
+    let config = arguments.subject.resolve(ENV_PREFIX, QatConfig::fault)?.config;
+    let subject = arguments.subject.open(&arguments.model, printer)?;
+    refuse_quantized(&subject)?;
+    let parts = subject.parts()?;
+    let tuning = Tuning::new(&subject.printer, arguments.device)?;
+    let metric = Metric::of(subject.data.task);
+    let aware = tuning
+        .run(config.finetune.epochs, metric, |hooks| qat(&parts, &subject.data, &config, None, None, hooks))
+        .or_else(failure::qat)?;
+    if tuning.was_stopped(&aware.tuned) {
+        return Ok(ExitStatus::Interrupted);
+    }
+    let judge = Judge::new(&parts, &subject.data, config.finetune.seed)?;
+    let agreement = aware.agreement;
+    let text = format!(
+        "training and the engine give {:.2} % of {} samples the same class; outputs differ by at most {:.2} %",
+        100.0 * agreement.same,
+        cli::grouped(agreement.samples as u64),
+        100.0 * agreement.difference,
+    );
+    let mut findings = Findings::new("agreement", &agreement, text)?;
+    findings.fields.insert("epochs".to_owned(), serde_json::to_value(&aware.tuned.history)?);
+    let int8 = aware.parts.quantization.as_ref().map_or(0, |plan| plan.layers.len());
+    let candidate = Candidate {
+        method: "quantize",
+        drop: judge.drop(&aware.parts)?,
+        chosen_on: judge.split,
+        max_drop: Some(config.gate.max_drop),
+        coded: false,
+        steps: vec![LineageStep {
+            method: "quantize".to_owned(),
+            summary: format!("{int8} layers trained for int8"),
+        }],
+        findings,
+        config: serde_json::to_value(&config)?,
+        parts: aware.parts,
+    };
+    subject.finish(&subject.package.manifest().name, candidate)
+}
+
+fn refuse_quantized(subject: &Subject) -> anyhow::Result<()> {
+    if subject.package.quantization().is_none() {
+        return Ok(());
+    }
+    let parent = subject.package.manifest().lineage.parent.clone();
+    failure::quantize(QuantizeError::Quantized { model: subject.name(), parent })
 }
 
 fn tell(printer: &Printer, stage: Stage<'_>) {

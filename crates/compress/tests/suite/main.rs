@@ -6,6 +6,7 @@
 
 mod bytes;
 mod command;
+mod compare;
 mod packages;
 mod place;
 mod referees;

@@ -11,8 +11,8 @@ use serde::Serialize;
 use train::config::TrainConfig;
 use train::data::{DataSet, Part};
 use train::evaluate::{
-    EvaluateError, Evaluation, Outcome, PrecisionReport, Scored, compare_precisions, data_config_for,
-    data_for, data_with_seed, evaluate_outcomes, packed_config, packed_data,
+    Choice, Chosen, EvaluateError, Evaluation, Outcome, PrecisionReport, Scored, choose, compare_precisions,
+    evaluate_outcomes,
 };
 
 use super::{device, failure, summary};
@@ -160,13 +160,13 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
     // A precision that the device lacks is known before anything is scored.
     let half = (arguments.precision != Precision::F32).then(|| open(arguments.precision)).transpose()?;
     let model = format!("{}@{}", manifest.name, manifest.version);
-    let (data, indices, split) = choose(arguments, &manifest)?;
+    let Chosen { data, indices, split } = chosen(arguments, &manifest)?;
     printer.status(format!(
         "{model}: {} samples of {} ({split})",
         cli::grouped(indices.len() as u64),
         data.name
     ));
-    let (evaluation, outcomes) = score(&predictor, &data, &split, &indices, &printer)?;
+    let (evaluation, outcomes) = score(&predictor, &data, split, &indices, &printer)?;
     let precision = match &half {
         None => None,
         Some(half) => {
@@ -174,7 +174,7 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitStatus> {
                 let precision = predictor.precision();
                 Scored { precision, outcomes, evaluation }
             };
-            match score(half, &data, &split, &indices, &printer) {
+            match score(half, &data, split, &indices, &printer) {
                 Ok((scores, answers)) => {
                     let reference = scored(&predictor, outcomes.as_slice(), &evaluation);
                     let report = compare_precisions(reference, scored(half, answers.as_slice(), &scores));
@@ -223,33 +223,19 @@ fn score(
 }
 
 /// Which samples are scored.
-fn choose(
-    arguments: &EvaluateArguments,
-    manifest: &Manifest,
-) -> anyhow::Result<(DataSet, Vec<usize>, String)> {
+fn chosen(arguments: &EvaluateArguments, manifest: &Manifest) -> anyhow::Result<Chosen> {
     let part = arguments.split.part();
-    if let Some(file) = &arguments.config {
-        let resolved = cli::config::Layers::new().file(file)?;
-        let kind = train::config::OptimizerKind::AdamW;
-        let config = super::resolve::below(resolved, kind)?.resolve::<TrainConfig>()?.config;
-        let data = data_with_seed(&config.data, config.train.seed, manifest);
-        let data = data.map_err(failure::explain_packed_data)?;
-        let indices = data.splits.part(part).to_vec();
-        return Ok((data, indices, part.name().to_owned()));
-    }
-    if let Some(path) = &arguments.data {
-        let packed = packed_config(manifest).ok();
-        let config = data_config_for(path, packed.as_ref(), arguments.label.as_deref());
-        let data = data_for(&config.map_err(failure::explain_data)?, manifest);
-        let data = data.map_err(failure::explain_packed_data)?;
-        let splits = &data.splits;
-        let mut indices = [splits.train.as_slice(), &splits.validation, &splits.test].concat();
-        indices.sort_unstable();
-        return Ok((data, indices, "all".to_owned()));
-    }
-    let data = packed_data(manifest).map_err(failure::explain_packed_data)?;
-    let indices = data.splits.part(part).to_vec();
-    Ok((data, indices, part.name().to_owned()))
+    let chosen = match (&arguments.config, &arguments.data) {
+        (Some(file), _) => {
+            let resolved = cli::config::Layers::new().file(file)?;
+            let kind = train::config::OptimizerKind::AdamW;
+            let config = super::resolve::below(resolved, kind)?.resolve::<TrainConfig>()?.config;
+            choose(Choice::Config { data: &config.data, seed: config.train.seed, part }, manifest)
+        }
+        (None, Some(path)) => choose(Choice::Path { path, label: arguments.label.as_deref() }, manifest),
+        (None, None) => choose(Choice::Packed(part), manifest),
+    };
+    chosen.map_err(failure::explain_packed_data)
 }
 
 /// Compares the scores in the precision of the package with the packed ones.

@@ -83,7 +83,7 @@ impl Display {
         let facts = *lock(&self.facts);
         let Some(metric) = facts.metric else { return };
         let event = EpochEvent { event: "epoch", epochs: facts.epochs, metric: metric.name(), record };
-        let line = || epoch_line(record, facts.epochs, metric);
+        let line = || record.line(facts.epochs, metric);
         match (self.kind, &*lock(&self.bar)) {
             (ProgressKind::None | ProgressKind::Tui, _) => {}
             (_, Some(bar)) => bar.milestone(&event, line),
@@ -136,34 +136,6 @@ pub(super) fn check(kind: ProgressKind) -> anyhow::Result<()> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // A thread that panicked while it printed leaves nothing worse than a torn line.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// `epoch 3/20  train loss 0.2134 accuracy 93.12 %  valid loss 0.1822 accuracy 95.14 % *  12 300/s`
-fn epoch_line(record: &EpochRecord, epochs: usize, metric: Metric) -> String {
-    let width = epochs.to_string().len();
-    let name = metric.name().replace('_', " ");
-    let mut line = format!(
-        "epoch {:>width$}/{epochs}  train loss {:.4} {name} {}",
-        record.epoch,
-        record.train_loss,
-        score(metric, record.train_score)
-    );
-    if let (Some(loss), Some(value)) = (record.valid_loss, record.valid_score) {
-        line += &format!("  valid loss {loss:.4} {name} {}", score(metric, value));
-    }
-    line += &format!("  {} samples/s", cli::grouped(record.samples_per_second.round() as u64));
-    if record.best {
-        line += "  best";
-    }
-    line
-}
-
-/// Shares as percent, errors as they are.
-pub(super) fn score(metric: Metric, value: f64) -> String {
-    match metric {
-        Metric::Accuracy | Metric::LabelAccuracy => format!("{:6.2} %", value * 100.0),
-        Metric::Loss | Metric::Mae => format!("{value:.4}"),
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -224,7 +196,7 @@ impl TrainingProgressLogger for Renderer {
         }
         bar.set((self.epoch * facts.samples + items_processed) as u64);
         let value = |name: &str| self.seen.get(name).copied().unwrap_or(f64::NAN);
-        let told = score(metric, value(metric.name()));
+        let told = metric.text(value(metric.name()));
         let name = metric.name().replace('_', " ");
         bar.message(format!(
             "epoch {}/{}  loss {:.4}  {name} {told}",

@@ -121,6 +121,15 @@ impl Metric {
         }
     }
 
+    /// A value for people: shares as per cent, errors as they are.
+    #[must_use]
+    pub fn text(self, value: f64) -> String {
+        match self {
+            Self::Accuracy | Self::LabelAccuracy => format!("{:6.2} %", value * 100.0),
+            Self::Loss | Self::Mae => format!("{value:.4}"),
+        }
+    }
+
     /// Whether more is better.
     #[must_use]
     pub fn higher_is_better(self) -> bool {

@@ -6,6 +6,7 @@
 
 mod align;
 mod calibration;
+mod choice;
 mod classes;
 mod labels;
 mod mistakes;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::align::{AlignError, align, data_config_for};
 pub use self::calibration::{Bin, Calibration};
+pub use self::choice::{Choice, Chosen, choose};
 pub use self::classes::{ClassScore, Interval, wilson};
 pub use self::mistakes::Mistake;
 pub use self::packed::{PackedDataError, data_for, data_with_seed, packed_config, packed_data};

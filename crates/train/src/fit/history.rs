@@ -6,6 +6,8 @@ use std::path::Path;
 use artifact::FileError;
 use serde::Serialize;
 
+use crate::config::Metric;
+
 /// One epoch. It is not read back from decimal text, which could round it; checkpoints keep its bits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct EpochRecord {
@@ -29,6 +31,27 @@ pub struct EpochRecord {
     pub samples_per_second: f64,
     /// Whether it was the best so far.
     pub best: bool,
+}
+
+impl EpochRecord {
+    /// The epoch of `epochs` as a person reads it, such as
+    /// `epoch  3/20  train loss 0.2134 accuracy 93.12 %  valid loss 0.1822 accuracy 95.14 %  12,300 samples/s  best`.
+    #[must_use]
+    pub fn line(&self, epochs: usize, metric: Metric) -> String {
+        let width = epochs.to_string().len();
+        let name = metric.name().replace('_', " ");
+        let (train_loss, train_score) = (self.train_loss, metric.text(self.train_score));
+        let mut line =
+            format!("epoch {:>width$}/{epochs}  train loss {train_loss:.4} {name} {train_score}", self.epoch);
+        if let (Some(loss), Some(value)) = (self.valid_loss, self.valid_score) {
+            line += &format!("  valid loss {loss:.4} {name} {}", metric.text(value));
+        }
+        line += &format!("  {} samples/s", cli::grouped(self.samples_per_second.round() as u64));
+        if self.best {
+            line += "  best";
+        }
+        line
+    }
 }
 
 /// Writes `metrics.jsonl` and `metrics.csv` anew. `metric` names the score.

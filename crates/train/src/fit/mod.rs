@@ -6,6 +6,7 @@
 //! is a function of (seed, epoch, step, sample) there is no random state to save: a run that was stopped and
 //! resumed gives, on one CPU thread, the bits of a run that was not.
 
+mod backward;
 mod batches;
 mod checkpoint;
 mod gradients;
@@ -34,6 +35,7 @@ use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use model::Net;
 use network::{Network, Weights};
 
+pub use self::backward::gradients_of;
 pub use self::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 pub use self::guidance::{Constraint, Distillation, Guidance, Hint, Teacher};
 pub use self::hints::with_outputs;

@@ -1,7 +1,8 @@
-//! The few pieces that every section is made of.
+//! The few pieces that every section of a report is made of.
 
 /// Text that is safe inside elements and quoted attributes.
-pub(super) fn escape(text: &str) -> String {
+#[must_use]
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -19,15 +20,18 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// A section with a heading; `body` is HTML. An empty one leaves no trace.
-pub(super) fn section(title: &str, body: &str) -> String {
+#[must_use]
+pub fn section(title: &str, body: &str) -> String {
     if body.is_empty() {
         return String::new();
     }
     format!("<section>\n<h2>{}</h2>\n{body}\n</section>\n", escape(title))
 }
 
-/// A table; cells are text. Columns from `numbers` on stand to the right.
-pub(super) fn table(header: &[&str], rows: &[Vec<String>], numbers: usize) -> String {
+/// A table; cells are text. Columns from `numbers` on stand to the right. What follows a line break in a cell stands
+/// small below the rest.
+#[must_use]
+pub fn table(header: &[&str], rows: &[Vec<String>], numbers: usize) -> String {
     let class = |column: usize| if column >= numbers { " class=\"number\"" } else { "" };
     let mut out = String::from("<div class=\"scroll\"><table>\n<thead><tr>");
     for (column, cell) in header.iter().enumerate() {
@@ -37,7 +41,11 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>], numbers: usize) -> St
     for row in rows {
         out += "<tr>";
         for (column, cell) in row.iter().enumerate() {
-            out += &format!("<td{}>{}</td>", class(column), escape(cell));
+            let text = match cell.split_once('\n') {
+                Some((text, below)) => format!("{}<small>{}</small>", escape(text), escape(below)),
+                None => escape(cell),
+            };
+            out += &format!("<td{}>{text}</td>", class(column));
         }
         out += "</tr>\n";
     }
@@ -45,12 +53,14 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>], numbers: usize) -> St
 }
 
 /// A share as percent.
-pub(super) fn percent(value: f64) -> String {
+#[must_use]
+pub fn percent(value: f64) -> String {
     format!("{:.2} %", 100.0 * value)
 }
 
 /// A duration in the unit that fits it.
-pub(super) fn seconds(value: f64) -> String {
+#[must_use]
+pub fn seconds(value: f64) -> String {
     match value {
         value if value < 1.0 => format!("{:.0} ms", value * 1e3),
         value if value < 120.0 => format!("{value:.1} s"),
@@ -59,7 +69,8 @@ pub(super) fn seconds(value: f64) -> String {
 }
 
 /// A count with thin spaces between groups of three.
-pub(super) fn grouped(value: u64) -> String {
+#[must_use]
+pub fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {

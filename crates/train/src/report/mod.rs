@@ -1,14 +1,18 @@
 //! `report.html`: one page about a run, for a browser without a network.
 //!
 //! Everything is inside: styles, charts as SVG, pictures as data addresses. There is no script. Whatever
-//! comes from data or configuration goes through `html::escape`.
+//! comes from data or configuration goes through [`html::escape`]. Other pages are made of the same pieces:
+//! [`document`], [`html`], [`chart`].
 
-mod chart;
+pub mod chart;
 mod confusion;
-mod html;
+mod frame;
+pub mod html;
 mod mistakes;
+mod scatter;
 mod sections;
 mod style;
+mod ticks;
 
 use crate::evaluate::Evaluation;
 use crate::fit::EpochRecord;
@@ -56,15 +60,20 @@ pub fn render(page: &Page<'_>) -> Result<String, ReportError> {
         sections::timings(page),
         sections::config(page),
     ];
-    let title = html::escape(&format!("{} · Brazier", page.record.id));
-    Ok(format!(
+    Ok(document(&format!("{} · Brazier", page.record.id), &parts.concat()))
+}
+
+/// A whole page in the style of all reports; `title` is text, `body` is HTML.
+#[must_use]
+pub fn document(title: &str, body: &str) -> String {
+    format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{}</style>\n</head>\n\
-         <body>\n<main>\n{}</main>\n</body>\n</html>\n",
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n<style>{}</style>\n</head>\n\
+         <body>\n<main>\n{body}</main>\n</body>\n</html>\n",
+        html::escape(title),
         style::CSS,
-        parts.concat()
-    ))
+    )
 }
 
 #[cfg(test)]

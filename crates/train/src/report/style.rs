@@ -28,12 +28,16 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .tile span { color: var(--soft); font-size: 0.83rem; }
 .tile.first { border-color: var(--ember); }
 .tile.first b { color: var(--ember); }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.4rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1.4rem; }
+.wide { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 1.6rem; }
+.small { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(14rem, 100%), 1fr)); gap: 1rem 1.4rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 0.88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 0.28rem 0.7rem 0.28rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; padding-right: 0.9rem; }
+td small { display: block; color: var(--soft); white-space: pre; }
+tr:has(small) td { vertical-align: top; }
 table.confusion { width: auto; }
 table.confusion td, table.confusion th { padding: 0; text-align: center; border: 0; }
 table.confusion td { width: 2.6rem; min-width: 2.6rem; height: 2.1rem; border: 1px solid var(--card); border-radius: 5px; }
@@ -54,6 +58,13 @@ svg .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 svg .first-fill { fill: var(--first); } svg .second-fill { fill: var(--second); }
 svg .mark { stroke: var(--good); stroke-dasharray: 4 3; stroke-width: 1.5; }
 svg .ideal { stroke: var(--soft); stroke-dasharray: 3 4; stroke-width: 1; fill: none; }
+svg .whisker { fill: none; stroke-width: 1.5; opacity: 0.55; }
+svg .point.first circle { fill: var(--first); } svg .point.second circle { fill: var(--second); }
+svg .point circle { stroke: var(--card); stroke-width: 1.5; }
+svg .point text { stroke: none; fill: var(--card); font-size: 10px; font-weight: 700; }
+svg .point.hollow circle { fill: var(--card); stroke: var(--second); } svg .point.hollow text { fill: var(--second); }
+svg .name { fill: var(--ink); }
 details summary { cursor: pointer; color: var(--soft); }
+@media (max-width: 40rem) { main { padding: 1.2rem 0.75rem 3rem; } section { padding: 1rem 0.9rem; } }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 "#;
