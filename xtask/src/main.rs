@@ -55,12 +55,18 @@ enum Command {
     /// Show packaged models side by side: scores, bytes, operations, latency, and whether they really differ.
     #[command(disable_help_flag = true)]
     Compare(Forwarded),
+    /// Make the fastest or the smallest next version of a packaged model that a budget of accuracy allows.
+    #[command(disable_help_flag = true)]
+    Compress(Forwarded),
     /// Remove channels or weights of a packaged model, train what is left, and make that the next version.
     #[command(disable_help_flag = true)]
     Prune(Forwarded),
     /// Let the weights of a packaged model share a few values, so that the next version's file is small.
     #[command(disable_help_flag = true)]
     Cluster(Forwarded),
+    /// Follow a recipe of several methods, and make the result the next version of a packaged model.
+    #[command(disable_help_flag = true)]
+    Recipe(Forwarded),
     /// Train a student on the answers of a packaged model.
     #[command(disable_help_flag = true)]
     Distill(Forwarded),
@@ -129,11 +135,17 @@ fn main() -> std::process::ExitCode {
             Command::Compare(forwarded) => {
                 binaries.hand_over(Binary::Compress, &["compare"], &forwarded.arguments)
             }
+            Command::Compress(forwarded) => {
+                binaries.hand_over(Binary::Compress, &["auto"], &forwarded.arguments)
+            }
             Command::Prune(forwarded) => {
                 binaries.hand_over(Binary::Compress, &["prune"], &forwarded.arguments)
             }
             Command::Cluster(forwarded) => {
                 binaries.hand_over(Binary::Compress, &["cluster"], &forwarded.arguments)
+            }
+            Command::Recipe(forwarded) => {
+                binaries.hand_over(Binary::Compress, &["recipe"], &forwarded.arguments)
             }
             Command::Distill(forwarded) => {
                 binaries.hand_over(Binary::Compress, &["distill"], &forwarded.arguments)

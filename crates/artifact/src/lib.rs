@@ -1,4 +1,4 @@
-//! Packages on the disk: the record of a network's tensors, the manifest that describes them, the
+//! Packages on the disk: the record of a network's tensors and its [`codec`], the manifest that describes them, the
 //! verified [`Package`], and the [`Registry`] of versions and aliases.
 //!
 //! It deliberately knows nothing of Burn but the file format of its records, so it compiles in seconds and
@@ -32,6 +32,7 @@ pub mod record;
 pub mod registry;
 pub mod schema;
 
+pub use self::codec::CodecError;
 pub use self::error::FileError;
 pub use self::limits::Limits;
 pub use self::manifest::{
@@ -44,4 +45,4 @@ pub use self::model_ref::{
 pub use self::package::{Package, PackageError, Problem};
 pub use self::read::ReadError;
 pub use self::record::RecordError;
-pub use self::registry::{AliasMove, Draft, Published, Registry, RegistryError, Resolved};
+pub use self::registry::{AliasMove, Draft, Encoding, Published, Registry, RegistryError, Resolved};

@@ -6,7 +6,7 @@
 /// While a record is decoded its bytes and its tensors are in memory at once: at most
 /// `record_bytes + total_bytes`, and what the tensors take never exceeds the size of the record. A coded record
 /// (`codec`) may be smaller than its tensors by the factor `expansion`, and any number of times where they take
-/// no more than 16 MiB.
+/// no more than 4 MiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -24,7 +24,7 @@ pub struct Limits {
     pub tensor_bytes: u64,
     /// Largest sum over all tensors of a record, in bytes: 8 GiB.
     pub total_bytes: u64,
-    /// Largest number of bytes that one byte of a coded record may become, where its tensors take more than 16 MiB:
+    /// Largest number of bytes that one byte of a coded record may become, where its tensors take more than 4 MiB:
     /// 1,024.
     pub expansion: u64,
     /// Longest name of a tensor, in bytes: 256.
@@ -58,7 +58,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Tensors of this size are believed of any coded record, in bytes.
-    const ALWAYS: u64 = 16 * MIB;
+    const ALWAYS: u64 = 4 * MIB;
 
     /// What the tensors of a coded record of `size` bytes may take.
     pub(crate) fn expanded(&self, size: u64) -> u64 {

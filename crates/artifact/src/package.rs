@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use network::{Network, Quantization, Weights, quantization};
 
+use crate::codec::{self, CodecError};
 use crate::digest;
 use crate::error::{Context, FileError};
 use crate::limits::Limits;
@@ -48,6 +49,12 @@ pub enum PackageError {
         #[source]
         source: RecordError,
     },
+    #[error("`{}` cannot be unwrapped", path.display())]
+    Codec {
+        path: PathBuf,
+        #[source]
+        source: CodecError,
+    },
     #[error("`{}` is not valid", path.display())]
     Json {
         path: PathBuf,
@@ -75,6 +82,7 @@ pub enum Problem {
     TooLarge { file: String, size: u64, limit: u64 },
     Size { file: String, expected: u64, found: u64 },
     Digest { file: String, expected: String, found: String },
+    Unwrapped { file: String, expected: String, found: String },
     TooManyFiles { limit: usize },
 }
 
@@ -92,6 +100,9 @@ impl fmt::Display for Problem {
             }
             Self::Digest { file, expected, found } => {
                 write!(f, "`{file}` has the SHA-256 {found} instead of {expected}")
+            }
+            Self::Unwrapped { file, expected, found } => {
+                write!(f, "what is wrapped in `{file}` has {found} instead of {expected}")
             }
             Self::TooManyFiles { limit } => write!(f, "it has more than {limit} files"),
         }
@@ -133,15 +144,15 @@ impl Package {
             return Err(PackageError::Damaged { path, problems });
         }
         let package = Self { path, manifest, network, limits: limits.clone() };
-        let bytes = package.verified(WEIGHTS_FILE, limits.record_bytes)?;
-        // Floats are believed as they are; whether integers and scales can be, only their values tell.
-        let checked = match package.quantization() {
-            None => record::entries(bytes, limits)
-                .and_then(|entries| record::check(&entries, &package.network, None)),
-            plan => record::decode_vec(bytes, limits)
-                .and_then(|weights| record::check_weights(&weights, &package.network, plan)),
-        };
-        checked.map_err(|source| package.record_error(source))?;
+        // Plain floats are believed as they are; whether integers and scales can be, only their values tell.
+        if package.quantization().is_none() && package.weights_encoding().is_none() {
+            let bytes = package.verified(WEIGHTS_FILE, limits.record_bytes)?;
+            record::entries(bytes, limits)
+                .and_then(|entries| record::check(&entries, &package.network, None))
+                .map_err(|source| package.record_error(source))?;
+        } else {
+            package.weights()?;
+        }
         Ok(package)
     }
 
@@ -185,7 +196,7 @@ impl Package {
         self.manifest.quantization.as_ref()
     }
 
-    /// The bytes of all its files together, the manifest not counted.
+    /// The bytes of all its files together as they lie on the disk, the manifest not counted.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.manifest.files.iter().fold(0, |sum, entry| sum.saturating_add(entry.size_bytes))
@@ -198,9 +209,41 @@ impl Package {
     /// When the file changed since the package was opened, or cannot be read.
     pub fn weights(&self) -> Result<Weights, PackageError> {
         let bytes = self.verified(WEIGHTS_FILE, self.limits.record_bytes)?;
-        let weights = record::decode_vec(bytes, &self.limits).map_err(|source| self.record_error(source))?;
+        let weights = match self.weights_encoding() {
+            None => record::decode_vec(bytes, &self.limits).map_err(|source| self.record_error(source))?,
+            Some(entry) => self.unwrapped(&bytes, entry)?,
+        };
         record::check_weights(&weights, &self.network, self.quantization())
             .map_err(|source| self.record_error(source))?;
+        Ok(weights)
+    }
+
+    /// The entry of the record's file when it is wrapped.
+    fn weights_encoding(&self) -> Option<&FileEntry> {
+        self.manifest.files.iter().find(|entry| entry.path == WEIGHTS_FILE && !entry.encoding.is_empty())
+    }
+
+    /// The tensors in a coded record, when the record that they make is the one that the manifest promises.
+    fn unwrapped(&self, bytes: &[u8], entry: &FileEntry) -> Result<Weights, PackageError> {
+        let path = || self.path.join(WEIGHTS_FILE);
+        let size = entry.unwrapped_size_bytes.unwrap_or_default();
+        if size > self.limits.record_bytes {
+            let limit = self.limits.record_bytes;
+            return Err(ReadError::TooLarge { path: path(), size, limit }.into());
+        }
+        // A record is never smaller than its tensors.
+        let limits = Limits { total_bytes: self.limits.total_bytes.min(size), ..self.limits.clone() };
+        let weights =
+            codec::decode(bytes, &limits).map_err(|source| PackageError::Codec { path: path(), source })?;
+        let record = record::encode(&weights).map_err(|source| self.record_error(source))?;
+        let found = FileEntry::of(WEIGHTS_FILE, &record);
+        let describe = |size: u64, digest: &str| format!("{size} bytes and the SHA-256 {digest}");
+        let expected = describe(size, entry.unwrapped_sha256.as_deref().unwrap_or_default());
+        let found = describe(found.size_bytes, &found.sha256);
+        if found != expected {
+            let problem = Problem::Unwrapped { file: WEIGHTS_FILE.to_owned(), expected, found };
+            return Err(PackageError::Damaged { path: self.path.clone(), problems: vec![problem] });
+        }
         Ok(weights)
     }
 

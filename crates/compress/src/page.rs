@@ -5,8 +5,11 @@ use serde::Serialize;
 use train::report::chart::{self, Mark, Point, Scatter, Unit};
 use train::report::{document, html};
 
-use crate::compare::{Compared, Pair, Row, interval_text, metric_name, p_text, rows};
+use crate::compare::{
+    Compared, IN_INT8, Pair, Row, difference_text, interval_text, metric_name, p_text, rows,
+};
 use crate::side::Side;
+use crate::significance::Method;
 
 /// What the page tells. Only `entries` must be there; an empty list leaves no trace on the page.
 #[derive(Clone, Debug)]
@@ -131,7 +134,10 @@ fn costs(page: &Page<'_>) -> String {
     let tried = if hollow { " Hollow points were tried and not taken." } else { "" };
     let intervals = page.entries.iter().any(|entry| entry.side.interval.is_some());
     let lines = if intervals { " The lines are 95 % intervals of the score." } else { "" };
-    let note = format!("{best} and to the left is better. The numbers are those of the table.{lines}{tried}");
+    let note = format!(
+        "{best} and to the left is better. The numbers are those of the table.{lines}{tried} Points that would cover \
+         one another are moved apart sideways."
+    );
     let title = format!("{} against what it costs", capital(metric_name(metric)));
     html::section(&title, &format!("<div class=\"wide\">\n{charts}</div>\n<p class=\"soft\">{note}</p>"))
 }
@@ -139,54 +145,61 @@ fn costs(page: &Page<'_>) -> String {
 /// One line per model.
 fn quantities(page: &Page<'_>) -> String {
     let sides: Vec<&Side> = page.entries.iter().map(|entry| entry.side).collect();
-    let quantities: Vec<Row> = rows(&sides);
-    let notes = page.entries.iter().any(|entry| !entry.note.is_empty());
+    // How much of it is in int8 is said by the precision.
+    let quantities: Vec<Row> = rows(&sides).into_iter().filter(|row| row.name != IN_INT8).collect();
+    // Headings break between words, but not before a number.
+    let names: Vec<String> = quantities
+        .iter()
+        .map(|row| row.name.replace("batch ", "batch\u{a0}").replace("not 0", "not\u{a0}0"))
+        .collect();
     let mut header = vec!["", "model"];
-    header.extend(quantities.iter().map(|row| row.name.as_str()));
-    if notes {
-        header.push("");
-    }
+    header.extend(names.iter().map(String::as_str));
     let line = |(place, entry): (usize, &Entry<'_>)| {
-        let mut cells = vec![(place + 1).to_string(), entry.name.to_owned()];
-        cells.extend(quantities.iter().map(|row| {
+        let quantities = quantities.iter().map(|row| {
             let cell = &row.cells[place];
             format!("{}\n{}", cell.value.replacen(" (", "\n(", 1), cell.change).trim_end().to_owned()
-        }));
-        if notes {
-            cells.push(entry.note.to_owned());
-        }
-        cells
+        });
+        [(place + 1).to_string(), entry.name.to_owned()].into_iter().chain(quantities).collect()
     };
     let lines: Vec<Vec<String>> = page.entries.iter().enumerate().map(line).collect();
-    html::section("Every quantity", &html::table(&header, &lines, 3))
+    let noted = page.entries.iter().enumerate().filter(|(_, entry)| !entry.note.is_empty());
+    let notes: Vec<String> = noted
+        .map(|(place, entry)| html::escape(&format!("{} {}: {}", place + 1, entry.name, entry.note)))
+        .collect();
+    let notes = match notes.is_empty() {
+        true => String::new(),
+        false => format!("<p class=\"soft\">{}</p>", notes.join("<br>")),
+    };
+    html::section("Every quantity", &format!("{}{notes}", html::table(&header, &lines, 3)))
 }
 
+/// Sentences about the first model and each other, and a table of all pairs.
 fn tests(pairs: &[Pair]) -> String {
     let Some(first) = pairs.first() else { return String::new() };
-    let header = ["", "only the first", "only the second", "p", "change", "95 % interval"];
+    let header = ["", "only the first", "only the second", "p", "change", "95 % interval", "better"];
     let row = |pair: &Pair| {
-        let [low, high] = pair.test.interval;
-        let change = interval_text(pair.metric, [pair.test.difference, high]);
         vec![
             format!("{} and {}", pair.a, pair.b),
             cli::grouped(pair.test.only_a),
             cli::grouped(pair.test.only_b),
             p_text(pair.p_holm).trim_start_matches("p = ").trim_start_matches("p ").to_owned(),
-            change.split(" to ").next().unwrap_or_default().to_owned(),
-            interval_text(pair.metric, [low, high]),
+            difference_text(pair.metric, pair.test.difference),
+            interval_text(pair.metric, pair.test.interval),
+            pair.better().unwrap_or("not shown").to_owned(),
         ]
     };
     let rows: Vec<Vec<String>> = pairs.iter().map(row).collect();
+    let with_first = pairs.iter().filter(|pair| pair.a == first.a);
     let sentences: String =
-        pairs.iter().map(|pair| format!("<p>{}.</p>\n", html::escape(&pair.verdict))).collect();
+        with_first.map(|pair| format!("<p>{}.</p>\n", html::escape(&pair.verdict))).collect();
     let how = match first.test.method {
-        crate::significance::Method::McnemarExact => {
+        Method::McnemarExact => {
             "McNemar's exact test: of the samples that only one of the two gets right, each would be a toss of a coin \
              if both were equally good."
         }
-        crate::significance::Method::Randomization => {
+        Method::Randomization => {
             "The randomization test: if both were equally good, which of them gave which answer would be a toss of a \
-             coin for each sample."
+             coin for each sample. The columns count the samples that only the one, or only the other, answers better."
         }
     };
     let holm = if pairs.len() > 1 { " p is after Holm's correction for all pairs." } else { "" };

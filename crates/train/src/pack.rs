@@ -123,7 +123,7 @@ pub fn draft(
     if let Some(profile) = predictor.profile() {
         reports.insert(PROFILE_FILE.to_owned(), serde_json::to_value(profile)?);
     }
-    Ok(Draft { manifest, weights: fitted.weights.clone(), evaluation, card: String::new(), reports })
+    Ok(Draft { evaluation, reports, ..Draft::new(manifest, fitted.weights.clone()) })
 }
 
 /// Sixteen test samples, as many classes among them as fit, with the logits of the finished model.

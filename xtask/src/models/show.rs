@@ -75,7 +75,11 @@ fn text(manifest: &Manifest, aliases: &[String], path: &str) -> String {
     }
     let mut files = Table::new(["file", "size", "sha256"]).numbers([1]);
     for file in &manifest.files {
-        files.row([file.path.clone(), cli::bytes(file.size_bytes), file.sha256.clone()]);
+        let size = match file.unwrapped_size_bytes.filter(|_| !file.encoding.is_empty()) {
+            Some(content) => format!("{} for {}", cli::bytes(file.size_bytes), cli::bytes(content)),
+            None => cli::bytes(file.size_bytes),
+        };
+        files.row([file.path.clone(), size, file.sha256.clone()]);
     }
     let _ = write!(text, "\n{files}");
     text

@@ -279,11 +279,8 @@ fn a_profile_is_kept_in_a_package() {
     let registry = artifact::Registry::open(models.directory.path()).unwrap();
     let package = registry.package(&"shapes@1".parse().unwrap()).unwrap();
     let draft = artifact::Draft {
-        manifest: package.manifest().clone(),
-        weights: package.weights().unwrap(),
-        evaluation: json!(null),
-        card: String::new(),
         reports: [("profile.json".to_owned(), kept.clone())].into(),
+        ..artifact::Draft::new(package.manifest().clone(), package.weights().unwrap())
     };
     registry.publish("shapes", draft).unwrap();
     let answer = models.run("profile shapes@3 --packed");
@@ -316,13 +313,8 @@ fn what_cannot_be_compiled_is_told() {
         let tensor = network::Tensor::from_f32(parameter.shape.clone(), values).unwrap();
         (parameter.key.clone(), tensor)
     };
-    let draft = artifact::Draft {
-        manifest: artifact::Manifest::new("shapes", &network, preprocess, postprocess),
-        weights: network.parameters().map(weight).collect(),
-        evaluation: json!(null),
-        card: String::new(),
-        reports: Default::default(),
-    };
+    let manifest = artifact::Manifest::new("shapes", &network, preprocess, postprocess);
+    let draft = artifact::Draft::new(manifest, network.parameters().map(weight).collect());
     registry.publish("shapes", draft).unwrap();
     let answer = models.run("profile shapes@3");
     assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));

@@ -61,13 +61,7 @@ fn stage() -> Stage {
             (parameter.key.clone(), network::Tensor::from_f32(parameter.shape.clone(), values).unwrap())
         })
         .collect();
-    let draft = Draft {
-        manifest,
-        weights,
-        evaluation: json!({}),
-        card: "A digit.".to_owned(),
-        reports: Default::default(),
-    };
+    let draft = Draft { evaluation: json!({}), card: "A digit.".to_owned(), ..Draft::new(manifest, weights) };
     Registry::open(stage.path("fixture")).unwrap().publish("digits", draft).unwrap();
     stage
 }

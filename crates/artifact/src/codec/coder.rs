@@ -205,7 +205,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Whether the stream ends here, and exactly as an encoder would have ended it.
-    pub(super) fn is_finished(self) -> bool {
+    pub(super) fn finish(self) -> bool {
         let Some(range) = self.range else { return false };
         let (words, state, _) = range.into_raw_parts();
         let whole = words.read.saturating_sub(AHEAD) * 4;
@@ -287,7 +287,7 @@ mod tests {
             let mut decoder = Decoder::new(&bytes);
             prop_assert_eq!(play(&mut decoder, &steps, false), written.clone());
             prop_assert!(!decoder.failed());
-            prop_assert!(decoder.is_finished());
+            prop_assert!(decoder.finish());
 
             // No byte is wasted: the stream is as long as its information, rounded up.
             let mut cost = Cost::default();
@@ -300,13 +300,13 @@ mod tests {
                 let longer: Vec<u8> = bytes.iter().copied().chain([garbage]).collect();
                 let mut decoder = Decoder::new(&longer);
                 let same = play(&mut decoder, &steps, false) == written;
-                prop_assert!(!(same && decoder.is_finished()), "{garbage} behind the end");
+                prop_assert!(!(same && decoder.finish()), "{garbage} behind the end");
             }
             // So is what is missing.
             for length in bytes.len().saturating_sub(9)..bytes.len() {
                 let mut decoder = Decoder::new(&bytes[..length]);
                 let same = play(&mut decoder, &steps, false) == written;
-                prop_assert!(!(same && decoder.is_finished()), "{length} of {} bytes", bytes.len());
+                prop_assert!(!(same && decoder.finish()), "{length} of {} bytes", bytes.len());
             }
         }
 

@@ -11,8 +11,7 @@ use super::bits::{self, TYPES};
 use super::coder::Coder;
 use super::mixing::{Counter, HALF};
 use super::numbers::{Numbers, Text, Tree};
-use super::view::View;
-use super::{CodecError, within};
+use super::{CodecError, view, within};
 use crate::limits::Limits;
 use crate::record::Entry;
 
@@ -96,7 +95,7 @@ pub(super) fn code<C: Coder>(
             return Err(CodecError::damaged("it ends inside its list of tensors"));
         }
         if shape.len() > 1 {
-            units = View::of(&shape).units;
+            units = view::units(&shape);
         }
         entries.push(Entry { name, dtype, shape });
     }

@@ -124,7 +124,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Weights, CodecError> {
         weights.insert(name, tensor);
     }
     let check = coder.uniform(0, CHECK_BITS);
-    if !coder.is_finished() {
+    if !coder.finish() {
         return Err(CodecError::damaged("it is cut off, or other bytes follow it"));
     }
     if check != checksum(&weights) {

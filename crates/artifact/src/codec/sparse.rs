@@ -9,9 +9,10 @@
 use super::coder::Coder;
 use super::logistic::{self, log2, squash, stretch};
 use super::mixing::{Counter, HALF, Mixer, share};
+use super::numbers::Tree;
 use super::view::View;
 
-/// Levels farther from zero are not coded here, because a size is counted up to.
+/// Levels farther from zero are not coded here.
 pub(super) const FARTHEST: i32 = 255;
 
 /// Where the levels of a unit come from and go to.
@@ -285,8 +286,8 @@ fn bucket(count: u64) -> usize {
 
 const SIGNS: usize = 5;
 const SIZES: usize = 5;
-/// Sizes are told apart up to here in a context.
-const COUNTED: usize = 24;
+/// Sizes are counted up to here; beyond, they are symbols of eight bits.
+const COUNTED: i32 = 24;
 
 /// Signs and sizes of the levels that are not zero.
 struct Sizes {
@@ -296,6 +297,7 @@ struct Sizes {
     signs: [Vec<Counter>; SIGNS],
     size_mixer: Mixer<SIZES>,
     sizes: [Vec<Counter>; SIZES],
+    beyond: Tree,
     /// Sum of the signs of earlier units, and how many there are, for each input.
     balance: Vec<(i32, u32)>,
     unit_balance: i32,
@@ -312,8 +314,9 @@ impl Sizes {
             high,
             sign_mixer: Mixer::new(1, [0, 90, 18, -25, 28]),
             signs: [1, 9, 7, 9, 27].map(counters),
-            size_mixer: Mixer::new(COUNTED + 1, [10, 20, 38, 13, 10]),
-            sizes: [1, 8, 8, 16, 9].map(|contexts| counters((COUNTED + 1) * 2 * contexts)),
+            size_mixer: Mixer::new(COUNTED as usize, [10, 20, 38, 13, 10]),
+            sizes: [1, 8, 8, 16, 9].map(|contexts| counters(COUNTED as usize * 2 * contexts)),
+            beyond: Tree::new(8),
             balance: vec![(0, 0); inputs],
             unit_balance: 0,
             unit_sum: 0,
@@ -357,7 +360,7 @@ impl Sizes {
         predicted(coder, negative, &mut self.sign_mixer, &mut self.signs, contexts, 0, 12)
     }
 
-    /// Counts up to the size, at least 1 and at most `farthest`.
+    /// Codes a size of at least 1 and at most `farthest`.
     fn code_size<C: Coder>(
         &mut self,
         coder: &mut C,
@@ -373,16 +376,20 @@ impl Sizes {
         let last = self.last.unsigned_abs().min(7) as usize;
         let used = bucket(u64::from(self.balance[input].1));
         let mut counted = 1;
-        while counted < farthest {
-            let place = (counted as usize).min(COUNTED);
+        while counted < farthest.min(COUNTED) {
+            let place = counted as usize;
             let class = place * 2 + usize::from(negative);
             let contexts = [class, class * 8 + last, class * 8 + near, class * 16 + mean, class * 9 + used];
             let more =
                 predicted(coder, size > counted, &mut self.size_mixer, &mut self.sizes, contexts, place, 8);
             if !more {
-                break;
+                return counted;
             }
             counted += 1;
+        }
+        if counted < farthest {
+            let rest = self.beyond.code(coder, (size - counted).max(0).cast_unsigned());
+            counted = (counted + rest.cast_signed()).min(farthest);
         }
         counted
     }

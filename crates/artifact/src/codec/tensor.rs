@@ -15,6 +15,10 @@ use super::view::{self, View};
 /// Tensors of more elements are not tried in every way.
 const LARGE: usize = 1 << 20;
 
+/// Units of more inputs are not coded by their levels: the models remember some thirty bytes for each input, and
+/// that must not be much beside the tensor itself.
+const MOST_INPUTS: usize = 1 << 22;
+
 /// How the elements of a tensor are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -133,6 +137,9 @@ fn few<C: Coder>(
     let palette = Palette::code(told, coder, &mut memory.palettes, dtype)?;
     let (low, high) = palette.span();
     let mut view = plan.map_or_else(|| View::of(shape), |plan| plan.view);
+    if view.inputs > MOST_INPUTS {
+        return None;
+    }
     if is_sparse {
         view = view.code(coder, &mut memory.numbers)?;
     }
@@ -205,7 +212,10 @@ pub(super) fn plan(memory: &Memory, shape: &[usize], elements: &Elements) -> Pla
     if bits::mantissa(elements.dtype()).is_some() {
         consider(Plan { form: Form::Floats, ..raw_plan(shape) });
     }
-    let Some(values) = palette::distinct(elements) else { return best };
+    let view = View::of(shape);
+    let Some(values) = palette::distinct(elements).filter(|_| view.inputs <= MOST_INPUTS) else {
+        return best;
+    };
     let large = count > LARGE;
     let palettes = Palette::candidates(elements.dtype(), &values);
     for palette in palettes.into_iter().take(if large { 1 } else { usize::MAX }) {
@@ -215,13 +225,14 @@ pub(super) fn plan(memory: &Memory, shape: &[usize], elements: &Elements) -> Pla
         let present = levels.iter().filter(|&&level| level != 0).count();
         let density = (present as u64 * u64::from(PRECISION_ONE) / count.max(1) as u64) as u32;
         let (low, high) = palette.span();
-        let view = View::of(shape);
         let mut plan = Plan { form: Form::Dense, view, palette: Some(palette), density, levels };
         let is_sparse = present <= count / 2;
         if !(large && is_sparse) {
             consider(plan.clone());
         }
-        if -low > FARTHEST || high > FARTHEST || (large && !is_sparse) {
+        // Counting up to the sizes of integers of eight bits takes long, and gains nothing.
+        let is_long = high - low > 32 && count > 4096 && present > count / 4 * 3;
+        if -low > FARTHEST || high > FARTHEST || is_long || (large && !is_sparse) {
             continue;
         }
         plan.form = Form::Sparse;

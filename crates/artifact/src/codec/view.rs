@@ -22,13 +22,13 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The view that the shape alone tells.
+    /// The view that the shape alone tells, of a tensor of at least one element.
     pub(super) fn of(shape: &[usize]) -> Self {
         let flat = |units, inputs, strided| Self { units, inputs, plane: 0, width: 0, strided };
         match *shape {
             [inputs, units] => flat(units, inputs, true),
             [] | [_] => flat(1, shape.iter().product(), false),
-            // The shape of a tensor has been checked, so no product overflows.
+            // Its elements could be counted, so no product overflows.
             [units, ref rest @ ..] => {
                 let (plane, width) = match *rest {
                     [.., height, width] if rest.len() > 1 && height * width > 1 => (height * width, width),
@@ -78,6 +78,14 @@ impl View {
     }
 }
 
+/// The number of units of a tensor of this shape, which may have no elements at all.
+pub(super) fn units(shape: &[usize]) -> usize {
+    match *shape {
+        [_, units] | [units, _, _, ..] => units,
+        _ => 1,
+    }
+}
+
 /// How much the units of the layer before have of something, for each input of this one: a convolution's channel
 /// stands for all its inputs. Nothing where the numbers do not fit.
 pub(super) fn spread(before: &[u32], inputs: usize) -> Option<Vec<u32>> {
@@ -96,6 +104,7 @@ mod tests {
     fn every_element_has_its_place() {
         for shape in [vec![], vec![5], vec![3, 4], vec![2, 3, 4], vec![2, 3, 5, 5], vec![2, 3, 1, 1]] {
             let view = View::of(&shape);
+            assert_eq!(units(&shape), view.units);
             let mut indices: Vec<usize> = (0..view.units)
                 .flat_map(|unit| (0..view.inputs).map(move |input| view.index(unit, input)))
                 .collect();

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MANIFEST_FILE, WEIGHTS_FILE};
+use crate::codec::ENCODING;
 use crate::digest::is_sha256_hex;
 
 /// One file of a package.
@@ -32,6 +33,17 @@ impl FileEntry {
     /// Checks that a file of this name cannot leave the directory.
     pub(crate) fn check_name(path: &str) -> Result<(), FileEntryError> {
         if is_plain(path) { Ok(()) } else { Err(FileEntryError::Path { path: path.to_owned() }) }
+    }
+
+    /// The entry of a file that holds `content` in a wrapper, as the bytes `wrapped`.
+    #[must_use]
+    pub fn wrapped(path: &str, encoding: &str, wrapped: &[u8], content: &[u8]) -> Self {
+        Self {
+            encoding: vec![encoding.to_owned()],
+            unwrapped_size_bytes: Some(content.len() as u64),
+            unwrapped_sha256: Some(crate::digest::sha256_hex(content)),
+            ..Self::of(path, wrapped)
+        }
     }
 
     /// The entry of a file that is not wrapped.
@@ -63,6 +75,8 @@ pub enum FileEntryError {
     Digest { path: String },
     #[error("`{path}` is wrapped in `{encoding}`, which this version of Brazier cannot open")]
     Encoding { path: String, encoding: String },
+    #[error("`{path}` is wrapped in `{encoding}`, and its entry lacks size or digest of what is inside")]
+    Unwrapped { path: String, encoding: String },
     #[error("`{WEIGHTS_FILE}` is not listed")]
     NoWeights,
 }
@@ -78,7 +92,7 @@ fn is_plain(path: &str) -> bool {
 /// Checks the list. An empty one is that of a manifest which is not published yet.
 pub(super) fn check_all(files: &[FileEntry]) -> Result<(), FileEntryError> {
     let mut seen = BTreeSet::new();
-    for FileEntry { path, sha256, encoding, .. } in files {
+    for FileEntry { path, sha256, encoding, unwrapped_size_bytes, unwrapped_sha256, .. } in files {
         let path = path.clone();
         if !is_plain(&path) {
             return Err(FileEntryError::Path { path });
@@ -90,8 +104,15 @@ pub(super) fn check_all(files: &[FileEntry]) -> Result<(), FileEntryError> {
         if !is_sha256_hex(sha256) {
             return Err(FileEntryError::Digest { path });
         }
-        if let Some(encoding) = encoding.first().cloned() {
-            return Err(FileEntryError::Encoding { path, encoding });
+        if let [encoding, outer @ ..] = &encoding[..] {
+            let known = encoding == ENCODING && path == WEIGHTS_FILE;
+            if let Some(encoding) = if known { outer.first() } else { Some(encoding) } {
+                return Err(FileEntryError::Encoding { path, encoding: encoding.clone() });
+            }
+            let digest = unwrapped_sha256.as_deref().is_some_and(is_sha256_hex);
+            if !digest || unwrapped_size_bytes.is_none() {
+                return Err(FileEntryError::Unwrapped { path, encoding: encoding.clone() });
+            }
         }
         if !seen.insert(path.to_ascii_lowercase()) {
             return Err(FileEntryError::Duplicate { path });

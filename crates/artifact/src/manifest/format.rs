@@ -20,8 +20,8 @@ pub struct FormatVersion {
 }
 
 impl FormatVersion {
-    /// What this program writes. 1.1 added `quantization`, 1.2 dynamic layers and integer weights in
-    /// blocks to it.
+    /// What this program writes. 1.1 added `quantization`, 1.2 records in a wrapper, and dynamic layers and integer
+    /// weights in blocks to the quantization.
     pub const CURRENT: Self = Self { major: 1, minor: 2 };
 
     /// Whether a program that writes `self` can read `other`.

@@ -14,11 +14,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 pub use self::aliases::AliasMove;
-pub use self::publish::{Draft, Published};
+pub use self::publish::{Draft, Encoding, Published};
 pub use self::scan::{ModelEntry, Scan, Warning};
 use self::state::State;
 pub use self::state::{AliasState, StateError};
 pub use self::verify::{Verification, Verified};
+use crate::codec::CodecError;
 use crate::error::{Context, FileError};
 use crate::limits::Limits;
 use crate::manifest::{Manifest, ManifestError};
@@ -90,6 +91,12 @@ pub enum RegistryError {
         name: String,
         #[source]
         source: RecordError,
+    },
+    #[error("the weights of `{name}` cannot be coded")]
+    Codec {
+        name: String,
+        #[source]
+        source: CodecError,
     },
     #[error("the evaluation of `{name}` cannot be packed")]
     Evaluation {

@@ -11,6 +11,7 @@ use super::state::State;
 use super::{Lock, Registry, RegistryError, scan};
 use crate::atomic;
 use crate::card;
+use crate::codec;
 use crate::error::{Context, FileError};
 use crate::manifest::{
     CARD_FILE, EVALUATION_FILE, FileEntry, FormatVersion, MANIFEST_FILE, Manifest, WEIGHTS_FILE,
@@ -33,6 +34,34 @@ pub struct Draft {
     /// What else is kept of how the model was made and measured: JSON files by their names, such as
     /// `profile.json`.
     pub reports: BTreeMap<String, serde_json::Value>,
+    /// How the tensors are written.
+    pub encoding: Encoding,
+}
+
+impl Draft {
+    /// A draft with nothing but what it must have: no evaluation and no reports, a card made from the manifest, and
+    /// a plain record.
+    #[must_use]
+    pub fn new(manifest: Manifest, weights: Weights) -> Self {
+        Self {
+            manifest,
+            weights,
+            evaluation: serde_json::Value::Null,
+            card: String::new(),
+            reports: BTreeMap::new(),
+            encoding: Encoding::Plain,
+        }
+    }
+}
+
+/// How the tensors of a package lie on the disk. They are the same for everybody who opens it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// As a plain record, which Burn reads by itself.
+    #[default]
+    Plain,
+    /// Wrapped in the [`codec`]: smaller, much so where weights are pruned, clustered or quantized.
+    Coded,
 }
 
 /// A new version.
@@ -55,7 +84,7 @@ impl Registry {
     /// When the draft contradicts itself, a weight is not finite, or a file cannot be written.
     pub fn publish(&self, name: &str, draft: Draft) -> Result<Published, RegistryError> {
         check_name(name)?;
-        let Draft { mut manifest, weights, evaluation, card, reports } = draft;
+        let Draft { mut manifest, weights, evaluation, card, reports, encoding } = draft;
         manifest.format = FormatVersion::CURRENT;
         manifest.name = name.to_owned();
         manifest.version = 1;
@@ -70,6 +99,13 @@ impl Registry {
             .and_then(|()| record::check_finite(&weights))
             .and_then(|()| record::encode(&weights))
             .map_err(|source| RegistryError::Weights { name: name.to_owned(), source })?;
+        let coded = match encoding {
+            Encoding::Plain => None,
+            Encoding::Coded => {
+                let coded = codec::encode(&weights);
+                Some(coded.map_err(|source| RegistryError::Codec { name: name.to_owned(), source })?)
+            }
+        };
         drop(weights);
         let json = |value: &serde_json::Value| {
             crate::json::to_vec(value)
@@ -85,7 +121,12 @@ impl Registry {
         fs::create_dir_all(&model).context("create directory", &model)?;
         // The large file is written before the lock is taken.
         let mut staging = Staging::new(&model)?;
-        staging.write(WEIGHTS_FILE, &record)?;
+        let entry = match &coded {
+            None => FileEntry::of(WEIGHTS_FILE, &record),
+            Some(coded) => FileEntry::wrapped(WEIGHTS_FILE, codec::ENCODING, coded, &record),
+        };
+        staging.write_entry(entry, coded.as_deref().unwrap_or(&record))?;
+        drop((record, coded));
         staging.write(EVALUATION_FILE, &evaluation)?;
         for (file, bytes) in &reports {
             FileEntry::check_name(file).map_err(|source| RegistryError::Manifest {
@@ -144,11 +185,15 @@ impl Staging {
     }
 
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
-        let path = self.path().join(name);
+        self.write_entry(FileEntry::of(name, bytes), bytes)
+    }
+
+    fn write_entry(&mut self, entry: FileEntry, bytes: &[u8]) -> Result<(), FileError> {
+        let path = self.path().join(&entry.path);
         let mut file = File::create_new(&path).context("create", &path)?;
         file.write_all(bytes).context("write", &path)?;
         file.sync_all().context("write", &path)?;
-        self.files.push(FileEntry::of(name, bytes));
+        self.files.push(entry);
         Ok(())
     }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::collections::BTreeMap;
 
 use artifact::manifest::{ClassShare, FeatureReference, QUANTILE_LEVELS};
-use artifact::{Draft, EvaluationSettings, Lineage, Manifest, ReferenceStatistics, Sample, SampleInput};
+use artifact::{
+    Draft, Encoding, EvaluationSettings, Lineage, Manifest, ReferenceStatistics, Sample, SampleInput,
+};
 use network::fold::fold_batch_norm;
 use network::quantization::quantize_weights;
 use network::{Affine, Calibration, CalibrationMethod, Quantization};
@@ -104,23 +106,24 @@ pub(crate) fn draft(seed: u64) -> Draft {
         evaluation: json!({"accuracy": 0.9917, "confusion": [[40, 0], [1, 39]]}),
         card: String::new(),
         reports: BTreeMap::new(),
+        encoding: Encoding::Plain,
     }
 }
 
 /// The draft with its batch normalisation folded.
 pub(crate) fn folded_draft(seed: u64) -> Draft {
-    let Draft { mut manifest, mut weights, evaluation, card, reports } = draft(seed);
+    let Draft { mut manifest, mut weights, evaluation, card, reports, encoding } = draft(seed);
     // A variance below zero cannot be folded.
     let variance = Tensor::from_f32(vec![2], vec![0.5, 1.5]).unwrap();
     weights.insert("norm1.running_var".to_owned(), variance);
     let (network, weights) = fold_batch_norm(&network(), &weights).unwrap();
     manifest.network = network.spec().clone();
-    Draft { manifest, weights, evaluation, card, reports }
+    Draft { manifest, weights, evaluation, card, reports, encoding }
 }
 
 /// The folded draft in int8: `conv1` and `dense1` are integers, `block1.conv` is not.
 pub(crate) fn int8_draft(seed: u64) -> Draft {
-    let Draft { mut manifest, weights, evaluation, card, reports } = folded_draft(seed);
+    let Draft { mut manifest, weights, evaluation, card, reports, encoding } = folded_draft(seed);
     let network = manifest.check().unwrap();
     let affine = |scale, zero_point| Affine { scale, zero_point };
     let plan = Quantization::calibrated(
@@ -135,7 +138,7 @@ pub(crate) fn int8_draft(seed: u64) -> Draft {
     if let Some(evaluation) = &mut manifest.evaluation {
         (evaluation.device, evaluation.precision) = ("cpu".to_owned(), "int8".to_owned());
     }
-    Draft { manifest, weights, evaluation, card, reports }
+    Draft { manifest, weights, evaluation, card, reports, encoding }
 }
 
 /// Copies the files of a package.

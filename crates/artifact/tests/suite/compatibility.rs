@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use artifact::{FormatVersion, Package, Registry};
+use artifact::{Draft, Encoding, FormatVersion, Package, Registry};
 use network::Elements;
 
 use crate::common::{copy, draft, int8_draft};
@@ -46,6 +46,17 @@ fn a_package_of_format_1_1_loads() {
     assert_eq!(floats.len(), stored.len() - 2);
 }
 
+#[test]
+fn a_package_of_format_1_2_loads() {
+    let package = Package::open(fixtures().join("package-1.2")).unwrap();
+    assert_eq!(package.manifest().format, FormatVersion { major: 1, minor: 2 });
+    assert_eq!(package.manifest().files[0].encoding, ["brazier-codec/1"]);
+    // Whatever an encoder writes now, what was written then means the same.
+    let plain = Package::open(fixtures().join("package-1.1")).unwrap();
+    assert_eq!(package.weights().unwrap(), plain.weights().unwrap());
+    assert_eq!(package.manifest().files[0].unwrapped_sha256, Some(plain.manifest().files[0].sha256.clone()));
+}
+
 /// A fixture is written once per released format and never again:
 /// `cargo test -p artifact --test suite -- --ignored write_the_fixture` refuses to replace one.
 #[test]
@@ -54,7 +65,8 @@ fn write_the_fixture() {
     let place = fixtures().join(format!("package-{}", FormatVersion::CURRENT));
     assert!(!place.exists(), "{} exists already", place.display());
     let directory = tempfile::tempdir().unwrap();
-    let published = Registry::open(directory.path()).unwrap().publish("shapes", int8_draft(1)).unwrap();
+    let draft = Draft { encoding: Encoding::Coded, ..int8_draft(1) };
+    let published = Registry::open(directory.path()).unwrap().publish("shapes", draft).unwrap();
     copy(&published.path, &place);
 }
 

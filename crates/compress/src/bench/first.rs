@@ -1,6 +1,5 @@
 //! How long a server waits for a model that it has just been told about: load a package, answer one request.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use artifact::{Draft, Manifest, ModelRef, Registry, Selector};
@@ -35,14 +34,7 @@ pub(super) fn first_answer(subject: &Subject, turns: usize) -> Result<FirstAnswe
         Preprocess::Numbers { shape: subject.network.input_shape().to_vec() },
         Postprocess::new(Task::MultiClass, labels),
     );
-    let draft = Draft {
-        manifest,
-        weights: subject.weights().clone(),
-        evaluation: serde_json::Value::Null,
-        card: String::new(),
-        reports: BTreeMap::new(),
-    };
-    let published = registry.publish("first", draft)?;
+    let published = registry.publish("first", Draft::new(manifest, subject.weights().clone()))?;
     let reference = ModelRef { name: published.name, selector: Selector::Version(published.version) };
     let input = RawInput::Numbers(subject.samples.iter().copied().take(subject.row_values()).collect());
     let once = || -> Result<(f64, f64), BenchError> {

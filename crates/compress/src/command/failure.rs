@@ -7,9 +7,11 @@ use compress::cluster::ClusterError;
 use compress::distill::DistillError;
 use compress::finetune::FinetuneError;
 use compress::magnitude::MagnitudeError;
+use compress::pipeline::SearchError;
 use compress::prune::structured::PruneError;
 use compress::qat::QatError;
 use compress::quantize::QuantizeError;
+use compress::recipe::RecipeError;
 use train::evaluate::PackedDataError;
 
 /// A name that the registry does not have is the person's mistake.
@@ -120,6 +122,26 @@ pub(super) fn qat<T>(error: QatError) -> anyhow::Result<T> {
         QatError::Finetune(error) => finetune(error),
         QatError::Teacher(error) => distill(error),
         QatError::Layer(_) | QatError::NoLayer { .. } | QatError::Inputs { .. } => Err(error).usage(),
+        error => Err(error.into()),
+    }
+}
+
+/// A model that cannot be compressed within a budget.
+pub(super) fn search<T>(error: SearchError) -> anyhow::Result<T> {
+    match error {
+        SearchError::Teacher(error) => distill(error),
+        SearchError::Quantized => Err(error).usage(),
+        error => Err(error.into()),
+    }
+}
+
+/// A recipe that cannot be followed.
+pub(super) fn recipe<T>(error: RecipeError) -> anyhow::Result<T> {
+    match error {
+        RecipeError::Prune(error) => prune(error),
+        RecipeError::Magnitude(error) => magnitude(error),
+        RecipeError::Cluster(error) => cluster(error),
+        RecipeError::Qat(error) => qat(error),
         error => Err(error.into()),
     }
 }

@@ -73,12 +73,22 @@ impl SubjectArguments {
         prefix: &str,
         fault: impl FnOnce(&C) -> Option<(K, String)>,
     ) -> anyhow::Result<Resolved<C>> {
+        self.resolve_with(prefix, &[], fault)
+    }
+
+    /// The same with flags of the command's own, as `key=value`, that win over everything.
+    pub(crate) fn resolve_with<C: DeserializeOwned + Serialize + Default, K: AsRef<str>>(
+        &self,
+        prefix: &str,
+        flags: &[String],
+        fault: impl FnOnce(&C) -> Option<(K, String)>,
+    ) -> anyhow::Result<Resolved<C>> {
         let mut layers = Layers::new().defaults(&C::default())?;
         if let Some(file) = &self.config {
             layers = layers.file(file)?;
         }
         layers = layers.env(prefix)?;
-        for assignment in &self.set {
+        for assignment in self.set.iter().chain(flags) {
             layers = layers.set(assignment)?;
         }
         let resolved = layers.resolve::<C>()?;

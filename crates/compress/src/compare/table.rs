@@ -24,6 +24,9 @@ pub struct Cell {
     pub change: String,
 }
 
+/// The name of the row that says how many of the multiplications are in int8.
+pub const IN_INT8: &str = "of them in int8";
+
 /// Models beside the first of them in one table; more stand below.
 const ACROSS: usize = 2;
 
@@ -56,7 +59,7 @@ pub fn rows(sides: &[&Side]) -> Vec<Row> {
     ];
     if sides.iter().any(|side| side.int8_macs > 0) {
         let share = |side: &Side| format!("{:.0} %", 100.0 * side.int8_macs as f64 / side.macs.max(1) as f64);
-        rows.push(row("of them in int8".to_owned(), &share, &none));
+        rows.push(row(IN_INT8.to_owned(), &share, &none));
     }
     for (place, latency) in reference.latency.iter().enumerate() {
         let of = |side: &Side| side.latency.get(place).map_or(f64::NAN, |latency| latency.median_us);
@@ -136,22 +139,38 @@ pub fn metric_name(metric: &str) -> &str {
 /// A change of a score: percentage points of an accuracy, per cent of an error, otherwise the number itself.
 #[must_use]
 pub fn change_text(metric: &str, change: f64, reference: f64) -> String {
-    // Adding 0 takes the sign off a zero.
     match metric {
-        "accuracy" => format!("{:+.2} points", 100.0 * change + 0.0),
-        "mae" if reference.abs() > 0.0 => format!("{:+.2} %", 100.0 * change / reference.abs() + 0.0),
-        _ => format!("{:+.4}", change + 0.0),
+        "mae" if reference.abs() > 0.0 => format!("{} %", signed(100.0 * change / reference.abs(), 2)),
+        _ => difference_text(metric, change),
     }
 }
 
-/// The interval of a change, in the units of [`change_text`] without their names.
+/// A difference of two scores: percentage points of an accuracy, otherwise in the unit of the score.
 #[must_use]
-pub fn interval_text(metric: &str, [low, high]: [f64; 2]) -> String {
-    let text = |value: f64| match metric {
-        "accuracy" => format!("{:+.2}", 100.0 * value + 0.0),
-        _ => format!("{:+.4}", value + 0.0),
-    };
-    format!("{} to {}", text(low), text(high))
+pub fn difference_text(metric: &str, difference: f64) -> String {
+    match metric {
+        "accuracy" => format!("{} points", signed(100.0 * difference, 2)),
+        _ => signed(difference, 4),
+    }
+}
+
+/// The interval of a difference, in the unit of [`difference_text`] without its name.
+#[must_use]
+pub fn interval_text(metric: &str, ends: [f64; 2]) -> String {
+    let [low, high] = ends.map(|end| match metric {
+        "accuracy" => signed(100.0 * end, 2),
+        _ => signed(end, 4),
+    });
+    format!("{low} to {high}")
+}
+
+/// A number with its sign, which zero has not.
+fn signed(value: f64, decimals: usize) -> String {
+    let text = format!("{value:+.decimals$}");
+    match text.contains(|digit: char| ('1'..='9').contains(&digit)) {
+        true => text,
+        false => text.trim_start_matches(['+', '-']).to_owned(),
+    }
 }
 
 /// A probability with two digits that count.
@@ -162,6 +181,16 @@ pub fn p_text(p: f64) -> String {
         p if p < 0.01 => format!("p = {p:.4}"),
         p if p < 0.1 => format!("p = {p:.3}"),
         p => format!("p = {p:.2}"),
+    }
+}
+
+impl Pair {
+    /// The better one of the two, where the samples can show that there is one.
+    #[must_use]
+    pub fn better(&self) -> Option<&str> {
+        let second =
+            if self.metric == "mae" { self.test.difference < 0.0 } else { self.test.difference > 0.0 };
+        (self.p_holm < LEVEL).then_some(if second { &self.b } else { &self.a })
     }
 }
 
@@ -193,22 +222,17 @@ pub fn sentence(pair: &Pair, task: Task) -> String {
             format!("in {} {a} is closer to the truth, in {} {b}", samples(only_a), cli::grouped(only_b))
         }
     };
-    let better = if pair.metric == "mae" { test.difference < 0.0 } else { test.difference > 0.0 };
-    let found = match (pair.p_holm < LEVEL, better) {
-        (false, _) => "no difference that these samples can show".to_owned(),
-        (true, true) => format!("{b} is better"),
-        (true, false) => format!("{a} is better"),
-    };
+    let found = pair.better().map_or_else(
+        || "no difference that these samples can show".to_owned(),
+        |better| format!("{better} is better"),
+    );
     let corrected = match pair.tests {
         0 | 1 => String::new(),
         tests => format!(" after correction for {tests} pairs"),
     };
-    let difference = match pair.metric {
-        "accuracy" => format!("{:+.2} points", 100.0 * test.difference + 0.0),
-        _ => format!("{:+.4}", test.difference + 0.0),
-    };
+    let difference = difference_text(pair.metric, test.difference);
     format!(
-        "{counts}: {found} ({}{corrected}); {} {difference} from {a} to {b}, 95 % interval {}",
+        "{counts}: {found} ({}{corrected}); from the first to the second the {} changes by {difference}, 95 % interval {}",
         p_text(pair.p_holm),
         metric_name(pair.metric),
         interval_text(pair.metric, test.interval)
@@ -233,7 +257,8 @@ fn microseconds(value: f64) -> String {
     match value {
         value if value < 9.95 => format!("{value:.2} µs"),
         value if value < 99.5 => format!("{value:.1} µs"),
-        value if value < 9999.5 => format!("{value:.0} µs"),
-        value => format!("{:.1} ms", value / 1e3),
+        value if value < 999.5 => format!("{value:.0} µs"),
+        value if value < 99_950.0 => format!("{:.2} ms", value / 1e3),
+        value => format!("{:.0} ms", value / 1e3),
     }
 }

@@ -56,7 +56,7 @@ fn rows_tell_every_quantity_and_what_changes() {
         [
             ("98.00 % (97.00–98.50)", ""),
             ("97.50 % (96.50–98.00)", "-0.50 points"),
-            ("98.00 %", "+0.00 points")
+            ("98.00 %", "0.00 points")
         ]
     );
     assert_eq!(
@@ -90,7 +90,8 @@ fn tables_do_not_grow_wide() {
 fn changes_stand_in_the_unit_of_their_metric() {
     let cases = [
         ("accuracy", -0.0028, 0.98, "-0.28 points"),
-        ("accuracy", -0.0, 0.98, "+0.00 points"),
+        ("accuracy", -0.0, 0.98, "0.00 points"),
+        ("accuracy", -0.000_04, 0.98, "0.00 points"),
         ("mae", 0.01, 2.0, "+0.50 %"),
         ("mae", 0.01, 0.0, "+0.0100"),
         ("micro_f1", -0.01, 0.9, "-0.0100"),
@@ -118,8 +119,8 @@ fn a_verdict_is_a_sentence() {
     };
     assert_eq!(
         verdict(8, 12),
-        "8 samples only a@1 gets right, 12 only b@2: no difference that these samples can show (p = 0.50); accuracy \
-         +1.11 points from a@1 to b@2, 95 % interval -1.37 to +3.58"
+        "8 samples only a@1 gets right, 12 only b@2: no difference that these samples can show (p = 0.50); from the \
+         first to the second the accuracy changes by +1.11 points, 95 % interval -1.37 to +3.58"
     );
     assert!(verdict(1, 30).contains("1 sample only a@1 gets right, 30 only b@2: b@2 is better (p < 0.001)"));
     assert!(verdict(12, 1).contains("a@1 is better (p = 0.0034)"), "{}", verdict(12, 1));
@@ -136,7 +137,7 @@ fn a_verdict_is_a_sentence() {
         "{text}"
     );
     assert!(
-        text.ends_with("mean absolute error -0.5000 from a@1 to b@2, 95 % interval -0.5000 to -0.5000"),
+        text.ends_with("the mean absolute error changes by -0.5000, 95 % interval -0.5000 to -0.5000"),
         "{text}"
     );
 }

@@ -49,7 +49,7 @@ fn the_page_tells_everything_and_is_self_contained() {
         "<h2>Every quantity</h2>",
         "3.85× smaller",
         "2.00× faster",
-        "left out: it gained nothing",
+        "3 &lt;prune&gt;: left out: it gained nothing",
         "Hollow points were tried and not taken.",
         "<h2>Do they really differ?</h2>",
         "McNemar&#39;s exact test",

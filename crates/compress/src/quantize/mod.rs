@@ -114,6 +114,8 @@ pub struct Quantized {
     pub drop: f64,
     /// The split that those samples are of.
     pub chosen_on: &'static str,
+    /// How many layers stay floats because the metric fell by too much with them.
+    pub too_lossy: usize,
     /// What a person should know of: classes that no sample stands for.
     pub warnings: Vec<String>,
 }
@@ -220,16 +222,19 @@ pub fn quantize(
         Ok(drop_between(&before, &after))
     };
     work.measure_each_alone(parts, &rows, &mut score, stage)?;
+    let mut too_lossy = 0;
     loop {
         stage(Stage::Score { int8: work.candidates().count(), part });
         let parts = work.parts(parts)?;
         let drop = score(&parts)?;
         if drop <= config.gate.max_drop {
-            return Ok(Quantized { parts, layers: work.choices, drop, chosen_on: part, warnings });
+            let layers = work.choices;
+            return Ok(Quantized { parts, layers, drop, chosen_on: part, too_lossy, warnings });
         }
         if !work.give_up_the_most_harmful(drop, config.gate.max_drop) {
             return Err(QuantizeError::TooLossy { drop, allowed: config.gate.max_drop });
         }
+        too_lossy += 1;
     }
 }
 

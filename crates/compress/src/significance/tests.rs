@@ -1,5 +1,6 @@
 //! The tests against numbers from books, against one another, and against what they promise.
 
+use network::Postprocess;
 use proptest::prelude::*;
 
 use super::*;
@@ -106,6 +107,35 @@ fn labels_are_compared_by_the_micro_f1() {
     assert_eq!((test.only_a, test.only_b, test.samples), (0, 8, 8));
     close(test.difference, 0.5, 1e-12);
     close(test.p, 2.0 / 256.0, 1e-12);
+}
+
+/// The score of the terms is the metric that the evaluation tells.
+#[test]
+fn terms_come_to_the_headline_metric() {
+    let names = ["x", "y", "z"].map(str::to_owned);
+    let post = |task, labels: usize| Postprocess::new(task, names[..labels].to_vec());
+    let draw =
+        |index: usize, salt: u64| (mix(salt, index as u64, 0) >> 40) as f32 / (1u64 << 24) as f32 - 0.5;
+    let target = |task, index: usize| match task {
+        Task::MultiClass => Target::Class(index % 3),
+        Task::Binary => Target::Class(index % 2),
+        Task::MultiLabel => Target::Labels((0..3).map(|label| draw(index, 7 + label) > 0.1).collect()),
+        Task::Regression => Target::Values(vec![draw(index, 11), draw(index, 12)]),
+    };
+    for (task, labels, outputs) in
+        [(Task::MultiClass, 3, 3), (Task::Binary, 2, 1), (Task::MultiLabel, 3, 3), (Task::Regression, 2, 2)]
+    {
+        let post = post(task, labels);
+        let outcomes: Vec<Outcome> = (0..50)
+            .map(|index| {
+                let logits: Vec<f32> = (0..outputs).map(|output| draw(index, output)).collect();
+                Outcome { index, target: target(task, index), prediction: post.apply(&logits).unwrap() }
+            })
+            .collect();
+        let (name, told) = train::evaluate::score(&post, "test", &outcomes).unwrap().headline();
+        assert!(told > 0.0 && told < 1.0, "{name} is {told}");
+        close(score(&terms(&outcomes, &post.labels)), told, 1e-12);
+    }
 }
 
 #[test]

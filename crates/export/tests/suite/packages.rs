@@ -57,6 +57,14 @@ fn a_package_of_the_first_format_is_written() {
 }
 
 #[test]
+fn a_coded_package_is_written_as_the_plain_one() {
+    let [plain, coded] = ["1.1", "1.2"].map(|version| Model::open(&fixture(version)).unwrap());
+    assert!(fixture("1.2").manifest().files[0].unwrapped_sha256.is_some());
+    assert_eq!(export::onnx(&coded).unwrap(), export::onnx(&plain).unwrap());
+    assert_eq!(export::safetensors(&coded).unwrap(), export::safetensors(&plain).unwrap());
+}
+
+#[test]
 fn a_reader_finds_the_labels_and_the_integers() {
     let package = fixture("1.1");
     let model = Model::open(&package).unwrap();

@@ -164,14 +164,7 @@ impl Packed {
             spoil(&mut logits);
             manifest.samples.push(Sample { input: SampleInput::from_raw(&input).unwrap(), logits });
         }
-        let draft = Draft {
-            manifest,
-            weights,
-            evaluation: serde_json::Value::Null,
-            card: String::new(),
-            reports: Default::default(),
-        };
-        registry.publish("model", draft).unwrap();
+        registry.publish("model", Draft::new(manifest, weights)).unwrap();
         Self { _directory: directory, registry }
     }
 

@@ -90,12 +90,5 @@ fn publish(registry: &Registry, name: &str, parts: Parts, samples: &[RawInput]) 
         let logits = predictor.infer(&[prepared]).unwrap().remove(0).tensor.as_f32().unwrap().to_vec();
         manifest.samples.push(Sample { input: SampleInput::from_raw(input).unwrap(), logits });
     }
-    let draft = Draft {
-        manifest,
-        weights,
-        evaluation: serde_json::Value::Null,
-        card: String::new(),
-        reports: Default::default(),
-    };
-    registry.publish(name, draft).unwrap();
+    registry.publish(name, Draft::new(manifest, weights)).unwrap();
 }

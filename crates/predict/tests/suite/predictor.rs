@@ -190,14 +190,7 @@ fn the_self_check_fails_when_answers_differ() {
     let input = artifact::SampleInput::from_raw(&image_input(0)).unwrap();
     manifest.samples.push(artifact::Sample { input, logits });
     let weights = std::mem::take(&mut changed.weights);
-    let draft = artifact::Draft {
-        manifest,
-        weights,
-        evaluation: serde_json::Value::Null,
-        card: String::new(),
-        reports: Default::default(),
-    };
-    registry.publish("animals", draft).unwrap();
+    registry.publish("animals", artifact::Draft::new(manifest, weights)).unwrap();
     let predictor = Predictor::open(&registry, &"animals".parse().unwrap(), DeviceSpec::Cpu).unwrap();
     let message = predictor.self_check().unwrap_err().to_string();
     assert!(message.contains("output 2 of sample 0"), "{message}");

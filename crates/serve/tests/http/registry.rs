@@ -73,13 +73,7 @@ impl Models {
         manifest.samples = vec![Sample { input: SampleInput::from_raw(&model.sample).unwrap(), logits }];
         manifest.quantization = quantization;
         manifest.metrics.insert("accuracy".to_owned(), 0.5);
-        let draft = Draft {
-            manifest,
-            weights,
-            evaluation: serde_json::json!({}),
-            card: String::new(),
-            reports: Default::default(),
-        };
+        let draft = Draft { evaluation: serde_json::json!({}), ..Draft::new(manifest, weights) };
         self.open().publish(name, draft).unwrap().version
     }
 

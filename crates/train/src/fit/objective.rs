@@ -266,6 +266,27 @@ mod tests {
     }
 
     #[test]
+    fn soft_losses_are_the_known_ones() {
+        let device = Device::flex();
+        let soft = |task: Task, student: &[f32], teacher: &[f32], temperature: f64| {
+            let width = if task == Task::Binary { 1 } else { student.len() };
+            let objective = objective(task, if task == Task::Binary { 2 } else { width }, 0.0, &[]);
+            let rows = student.len() / width;
+            let logits = Tensor::<2>::from_data(TensorData::new(student.to_vec(), [rows, width]), &device);
+            objective.soft_loss(logits, teacher.to_vec(), temperature, &device).into_scalar::<f32>()
+        };
+        // softmax(4/2, 0) = 0.880797, softmax(0, 0) = 1/2: 4 · (0.880797 · ln(0.880797 / 0.5) + 0.119203 ·
+        // ln(0.119203 / 0.5)) = 4 · 0.327812.
+        close(soft(Task::MultiClass, &[0.0, 0.0], &[4.0, 0.0], 2.0), 4.0 * 0.327_812);
+        close(soft(Task::MultiClass, &[1.0, 3.0], &[2.0, 4.0], 3.0), 0.0);
+        // The same of one logit against 0, and of several labels their mean.
+        close(soft(Task::Binary, &[0.0], &[4.0], 2.0), 4.0 * 0.327_812);
+        close(soft(Task::MultiLabel, &[0.0, 7.0], &[4.0, 7.0], 2.0), 2.0 * 0.327_812);
+        // Numbers have no temperature.
+        close(soft(Task::Regression, &[1.0, 2.0], &[3.0, 1.0], 5.0), 2.5);
+    }
+
+    #[test]
     fn metrics_follow_the_postprocessing() {
         let classes = objective(Task::MultiClass, 2, 0.0, &[]);
         assert_eq!(classes.score_sum(&[2.0, 0.0, 2.0, 0.0], &[Target::Class(0), Target::Class(1)]), 1.0);

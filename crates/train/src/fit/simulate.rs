@@ -262,9 +262,20 @@ impl Hook for Rounding<'_> {
 fn rounded<const D: usize>(weight: Tensor<D>, plain: Tensor<D>, greatest: Tensor<D>) -> Tensor<D> {
     // An output without weights has no scale; nothing divided by anything is nothing.
     let scale = (greatest / 127.0).clamp_min(f32::MIN_POSITIVE);
-    let on_grid = (plain.clone() / scale.clone()).round() * scale;
+    let on_grid = whole(plain.clone() / scale.clone()) * scale;
     // A weight and its rounded value are within a factor of two, so the difference is exact, and so is the sum.
     weight + (on_grid - plain)
+}
+
+/// To the nearest whole number, ties to even, for numbers up to 2²² either way.
+fn whole<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    // A number this large has no room for fractions, so that adding it rounds. Burn's CPU backend adds in vectors and
+    // rounds one by one; a GPU's compiler may take the sum apart.
+    const NO_FRACTIONS: f32 = 12_582_912.0;
+    if tensor.device() == Device::flex() {
+        return (tensor + NO_FRACTIONS) - NO_FRACTIONS;
+    }
+    tensor.round()
 }
 
 /// Looks at the least and the greatest.
@@ -289,7 +300,7 @@ impl TensorMap for Fixed {
         let cut = tensor.clamp(-zero * scale, (255.0 - zero) * scale);
         let plain = cut.clone().inner();
         // As the engine does: times one over the scale, to the nearest, ties to even.
-        let on_grid = (plain.clone() * (1.0 / scale)).round() * scale;
+        let on_grid = whole(plain.clone() * (1.0 / scale)) * scale;
         if cut.is_autodiff() { cut + (on_grid - plain) } else { on_grid }
     }
 }
@@ -312,6 +323,10 @@ impl TensorMap for Learned {
         let step: Tensor<D> = step.exp().reshape([1; D]);
         let steps = (tensor / step.clone()).clamp(-zero, 255.0 - zero);
         let plain = steps.clone().inner();
-        (steps + (plain.clone().round() - plain)) * step
+        (steps + (whole(plain.clone()) - plain)) * step
     }
 }
+
+#[cfg(test)]
+#[path = "simulate_tests.rs"]
+mod tests;

@@ -89,7 +89,7 @@ pub fn small(
         width: 260.0,
         height: 160.0,
         left: 50.0,
-        right: 14.0,
+        right: 20.0,
         top: 10.0,
         ..Frame::new(Axis::linear(0.0, 1.0), y_axis)
     };

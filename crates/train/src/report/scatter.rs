@@ -52,6 +52,7 @@ const LETTER: f64 = 6.4;
 const NAME: usize = 22;
 
 /// A chart of points with names and intervals. x is drawn from 0 on, or as a logarithm where the values differ much.
+/// Points that would cover one another are moved apart sideways.
 #[must_use]
 pub fn scatter(axes: &Scatter<'_>, points: &[Point<'_>]) -> String {
     let drawn: Vec<(usize, &Point<'_>)> = points
@@ -80,16 +81,16 @@ pub fn scatter(axes: &Scatter<'_>, points: &[Point<'_>]) -> String {
     let y_ticks = ticks(low_y, high_y);
     let step = y_ticks[1] - y_ticks[0];
     let y = Axis::linear(y_ticks[0].min(low_y), y_ticks[y_ticks.len() - 1].max(high_y));
-    let frame = Frame { width: 400.0, height: 270.0, left: 56.0, right: 16.0, ..Frame::new(x, y) };
+    let frame = Frame { width: 400.0, height: 270.0, left: 56.0, right: 22.0, ..Frame::new(x, y) };
 
     let mut svg = frame.open(axes.title);
     svg += &frame.y_grid(&y_ticks, |tick| axes.y.1.tick(tick, step));
     svg += &frame.x_numbers(&x_ticks, |tick| axes.x.1.tick(tick, tick));
     svg += &format!("<text x=\"4\" y=\"13\">{}</text>", escape(axes.y.0));
+    let centres = apart(&frame, drawn.iter().map(|(_, point)| (frame.x_at(point.x), frame.y_at(point.y))));
     let mut taken: Vec<Place> = Vec::new();
     let mut whiskers: Vec<Place> = Vec::new();
-    for (_, point) in &drawn {
-        let (x, y) = (frame.x_at(point.x), frame.y_at(point.y));
+    for ((_, point), &(x, y)) in drawn.iter().zip(&centres) {
         taken.push(Place::around(x, y, RADIUS));
         if let Some([low, high]) = ends(point) {
             let (top, bottom) = (frame.y_at(high), frame.y_at(low));
@@ -103,8 +104,7 @@ pub fn scatter(axes: &Scatter<'_>, points: &[Point<'_>]) -> String {
         }
     }
     // The first are drawn last, so that nothing hides the reference.
-    for (index, point) in drawn.iter().rev() {
-        let (x, y) = (frame.x_at(point.x), frame.y_at(point.y));
+    for ((index, point), (x, y)) in drawn.iter().zip(&centres).rev() {
         svg += &format!(
             "<g class=\"point {}\"><title>{}: {}, {}</title><circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{RADIUS}\"/>\
              <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text></g>",
@@ -116,9 +116,8 @@ pub fn scatter(axes: &Scatter<'_>, points: &[Point<'_>]) -> String {
             index + 1
         );
     }
-    for (_, point) in &drawn {
+    for ((_, point), &at) in drawn.iter().zip(&centres) {
         let name = cut(point.name);
-        let at = (frame.x_at(point.x), frame.y_at(point.y));
         if let Some(label) = free(&frame, &name, at, &taken, &whiskers) {
             svg += &format!(
                 "<text class=\"name\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
@@ -147,6 +146,22 @@ fn cut(name: &str) -> String {
     }
     let kept: String = name.chars().take(NAME - 1).collect();
     format!("{kept}…")
+}
+
+/// Where points are drawn: where they stand, or beside those before them that they would cover.
+fn apart(frame: &Frame, places: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+    let gap = 2.0 * RADIUS + 1.0;
+    let mut centres: Vec<(f64, f64)> = Vec::new();
+    for (x, y) in places {
+        let covered = |at: f64| {
+            centres.iter().any(|&(other, level)| (at - other).abs() < gap && (y - level).abs() < gap)
+        };
+        let inside = |at: &f64| (frame.left + RADIUS..=frame.width - RADIUS).contains(at);
+        let steps = (0..16).flat_map(|step| [0.5 * f64::from(step), -0.5 * f64::from(step)]);
+        let moved = steps.map(|step| x + step * gap).filter(inside).find(|&at| !covered(at));
+        centres.push((moved.unwrap_or(x), y));
+    }
+    centres
 }
 
 /// A rectangle of the drawing.
@@ -184,6 +199,10 @@ fn free(frame: &Frame, name: &str, (x, y): (f64, f64), taken: &[Place], whiskers
         (x - 7.0 - width, below),
         (x - width / 2.0, above - 3.0),
         (x - width / 2.0, below + 3.0),
+        (x + 7.0, above - 14.0),
+        (x + 7.0, below + 14.0),
+        (x - 7.0 - width, above - 14.0),
+        (x - 7.0 - width, below + 14.0),
     ];
     let places = starts.map(|(left, shift)| Place {
         left,
@@ -243,6 +262,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn points_do_not_cover_one_another() {
+        let frame = Frame::new(Axis::linear(0.0, 1.0), Axis::linear(0.0, 1.0));
+        let centres =
+            apart(&frame, [(100.0, 100.0), (100.0, 101.0), (103.0, 99.0), (100.0, 150.0)].into_iter());
+        assert_eq!((centres[0], centres[3]), ((100.0, 100.0), (100.0, 150.0)));
+        for (index, a) in centres.iter().enumerate() {
+            for b in &centres[index + 1..] {
+                assert!((a.0 - b.0).abs() >= 16.0 || (a.1 - b.1).abs() >= 16.0, "{centres:?}");
+            }
+        }
+        assert!(centres.iter().all(|centre| (centre.0 - 100.0).abs() < 40.0), "{centres:?}");
+    }
+
     /// Names that would cover one another are left out; the number stays.
     #[test]
     fn names_do_not_cover_one_another() {
@@ -252,6 +285,6 @@ mod tests {
         let svg = scatter(&AXES, &points);
         let shown = svg.matches("class=\"name\"").count();
         assert_eq!(svg.matches("<circle").count(), 30);
-        assert!((1..=8).contains(&shown), "{shown}");
+        assert!((1..=24).contains(&shown), "{shown}");
     }
 }

@@ -82,10 +82,7 @@ fn a_model_that_overflows_in_half_precision_fails_the_gate() {
             *tensor = network::Tensor::from_f32(tensor.shape().to_vec(), values).unwrap();
         }
     }
-    let evaluation = serde_json::Value::Null;
-    let draft =
-        artifact::Draft { manifest, weights, evaluation, card: String::new(), reports: Default::default() };
-    registry.publish("digits", draft).unwrap();
+    registry.publish("digits", artifact::Draft::new(manifest, weights)).unwrap();
 
     let command = ["evaluate", "digits@2", "--config", "config.toml", "--precision", "f16"];
     let output = place.run(&command);
