@@ -94,7 +94,7 @@ fn ptq(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
         drop: quantized.drop,
         chosen_on: quantized.chosen_on,
         max_drop: Some(config.gate.max_drop),
-        coded: false,
+        coded: subject.is_coded(),
     };
     subject.finish(&subject.package.manifest().name, candidate)
 }
@@ -130,7 +130,7 @@ fn aware(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
         drop: judge.drop(&aware.parts)?,
         chosen_on: judge.split,
         max_drop: Some(config.gate.max_drop),
-        coded: false,
+        coded: subject.is_coded(),
         steps: vec![LineageStep {
             method: "quantize".to_owned(),
             summary: format!("{int8} layers trained for int8"),

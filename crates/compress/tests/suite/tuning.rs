@@ -385,7 +385,7 @@ fn the_committed_files_are_the_defaults() {
     check("distill", DistillConfig::fault);
     check("prune-magnitude", MagnitudeConfig::fault);
     check("qat", QatConfig::fault);
-    assert_eq!(ClusterConfig::default().fault(), None);
+    check("cluster", ClusterConfig::fault);
 }
 
 #[test]
