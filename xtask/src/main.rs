@@ -64,6 +64,9 @@ enum Command {
     /// Let the weights of a packaged model share a few values, so that the next version's file is small.
     #[command(disable_help_flag = true)]
     Cluster(Forwarded),
+    /// Follow a recipe of several methods, and make the result the next version of a packaged model.
+    #[command(disable_help_flag = true)]
+    Recipe(Forwarded),
     /// Train a student on the answers of a packaged model.
     #[command(disable_help_flag = true)]
     Distill(Forwarded),
@@ -140,6 +143,9 @@ fn main() -> std::process::ExitCode {
             }
             Command::Cluster(forwarded) => {
                 binaries.hand_over(Binary::Compress, &["cluster"], &forwarded.arguments)
+            }
+            Command::Recipe(forwarded) => {
+                binaries.hand_over(Binary::Compress, &["recipe"], &forwarded.arguments)
             }
             Command::Distill(forwarded) => {
                 binaries.hand_over(Binary::Compress, &["distill"], &forwarded.arguments)

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use artifact::manifest::{COMPRESSION_FILE, PROFILE_FILE, SampleError};
+use artifact::registry::Encoding;
 use artifact::{Draft, EvaluationSettings, Lineage, LineageStep, Manifest, Package, RecordError, Sample};
 use network::{RawInput, Weights};
 use predict::{DeviceSpec, Parts, PredictError, Predictor};
@@ -70,6 +71,7 @@ pub struct Finished<'a> {
     predictor: Predictor,
     evaluation: Evaluation,
     max_drop: Option<f64>,
+    coded: bool,
     /// Both in numbers.
     pub comparison: Comparison,
 }
@@ -121,6 +123,7 @@ pub fn finish<'a>(
         predictor: after,
         evaluation: scored_after,
         max_drop: candidate.max_drop,
+        coded: candidate.coded,
         comparison,
     })
 }
@@ -210,7 +213,8 @@ impl Finished<'_> {
             reports.insert(PROFILE_FILE.to_owned(), serde_json::to_value(profile)?);
         }
         let evaluation = serde_json::to_value(&self.evaluation)?;
-        Ok(Draft { evaluation, reports, ..Draft::new(manifest, parts.weights.clone()) })
+        let encoding = if self.coded { Encoding::Coded } else { Encoding::Plain };
+        Ok(Draft { evaluation, reports, encoding, ..Draft::new(manifest, parts.weights.clone()) })
     }
 }
 

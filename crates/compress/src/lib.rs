@@ -9,6 +9,7 @@
 //! | [`magnitude`] | single weights made zero |
 //! | [`cluster`] | weights that share a few values |
 //! | [`distill`] | a student learns from a teacher |
+//! | [`recipe`], [`pipeline`] | several of them: as a file says, or searched within a budget |
 //!
 //! Each result becomes a [`finish::Candidate`]; [`finish::finish`] scores and times it beside its parent.
 //! [`compare::compare`] puts any models side by side, [`significance`] says whether they really differ, and [`page`]
@@ -31,6 +32,7 @@ pub mod pipeline;
 pub mod prune;
 pub mod qat;
 pub mod quantize;
+pub mod recipe;
 pub mod report;
 pub mod side;
 pub mod significance;

@@ -24,6 +24,8 @@ enum Command {
     Prune(command::prune::PruneArguments),
     /// Let weights share a few values, so that the file is small.
     Cluster(command::cluster::ClusterArguments),
+    /// Follow a recipe: several methods, one after the other.
+    Recipe(command::recipe::RecipeArguments),
     /// Train a student on a teacher's answers.
     Distill(command::distill::DistillArguments),
     /// Show models side by side: scores, bytes, operations, latency, and whether they really differ.
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Auto(arguments) => command::compress::run(&arguments),
         Command::Prune(arguments) => command::prune::run(&arguments),
         Command::Cluster(arguments) => command::cluster::run(&arguments),
+        Command::Recipe(arguments) => command::recipe::run(&arguments),
         Command::Distill(arguments) => command::distill::run(&arguments),
         Command::Compare(arguments) => command::compare::run(&arguments),
         Command::Bench(command) => command::bench::run(&command),

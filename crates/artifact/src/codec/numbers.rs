@@ -16,11 +16,6 @@ impl Tree {
         Self { bits, nodes: vec![Counter::new(HALF); 1 << bits] }
     }
 
-    /// The length of a symbol.
-    pub(super) fn bits(&self) -> u32 {
-        self.bits
-    }
-
     pub(super) fn code<C: Coder>(&mut self, coder: &mut C, symbol: u32) -> u32 {
         let mut node = 1;
         for bit in (0..self.bits).rev() {

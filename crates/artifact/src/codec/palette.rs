@@ -309,3 +309,97 @@ fn grid(values: &[(Signed, usize)]) -> Option<Palette> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::coder::{Decoder, Encoder};
+
+    fn signed(negative: bool, size: u64) -> Signed {
+        Signed { negative, size }
+    }
+
+    /// Writes a palette, and reads it as one of a type.
+    fn read(told: &Palette, dtype: DType) -> Option<Palette> {
+        let mut encoder = Encoder::default();
+        // What cannot be is written until it is noticed, and zeros behind it.
+        Palette::code(Some(told), &mut encoder, &mut PaletteModel::new(), dtype);
+        (0..8).for_each(|_| assert_eq!(encoder.uniform_wide(0, 64), 0));
+        Palette::code(None, &mut Decoder::new(&encoder.finish()), &mut PaletteModel::new(), dtype)
+    }
+
+    #[test]
+    fn palettes_come_back() {
+        let list = |values: &[Signed], reference| Palette::List { values: values.to_vec(), reference };
+        let zero = signed(false, 0);
+        let cases = [
+            (Palette::Range { base: zero, low: -128, high: 127 }, DType::I8),
+            (Palette::Range { base: signed(true, 999), low: 0, high: 7 }, DType::I64),
+            (Palette::Grid { step: 0.037, low: -4, high: 3 }, DType::F32),
+            (list(&[zero], 0), DType::U8),
+            (list(&[signed(true, 7), signed(true, 0), zero, signed(false, 8)], 2), DType::F32),
+            (list(&[signed(true, 8), zero, signed(false, 8)], 1), DType::F64),
+            (list(&[signed(true, 127), signed(true, 0), signed(false, 1), signed(false, 127)], 3), DType::I8),
+        ];
+        for (palette, dtype) in cases {
+            assert_eq!(read(&palette, dtype).as_ref(), Some(&palette), "{dtype}");
+            let (low, high) = palette.span();
+            let levels = palette.levels(dtype);
+            assert_eq!(levels.len(), (high - low + 1) as usize, "{palette:?}");
+        }
+    }
+
+    #[test]
+    fn palettes_that_cannot_be_are_refused() {
+        let zero = signed(false, 0);
+        let cases = [
+            ("no end below", Palette::Range { base: zero, low: i32::MIN, high: 0 }, DType::I64),
+            ("no end above", Palette::Grid { step: 1.0, low: 0, high: i32::MAX }, DType::F32),
+            ("too many levels", Palette::Range { base: zero, low: -2048, high: 2048 }, DType::I64),
+            ("an integer of nine bits", Palette::Range { base: zero, low: 0, high: 128 }, DType::I8),
+            (
+                "an integer below its type",
+                Palette::Range { base: signed(true, 127), low: -1, high: 0 },
+                DType::I8,
+            ),
+            (
+                "an integer above all",
+                Palette::Range { base: signed(false, u64::MAX), low: 0, high: 1 },
+                DType::U64,
+            ),
+            ("an integer below zero", Palette::Range { base: zero, low: -1, high: 0 }, DType::U8),
+            ("integers of floats", Palette::Range { base: zero, low: -1, high: 0 }, DType::F32),
+            ("floats of integers", Palette::Grid { step: 1.0, low: -1, high: 0 }, DType::I32),
+            ("no value", Palette::List { values: Vec::new(), reference: 0 }, DType::F32),
+            ("no such value", Palette::List { values: vec![signed(false, 5)], reference: 1 }, DType::F32),
+            (
+                "a value too wide",
+                Palette::List { values: vec![signed(false, 1 << 31)], reference: 0 },
+                DType::F32,
+            ),
+            (
+                "too many values",
+                Palette::List { values: (0..5000).map(|size| signed(false, size)).collect(), reference: 0 },
+                DType::F32,
+            ),
+        ];
+        for (what, palette, dtype) in cases {
+            assert_eq!(read(&palette, dtype), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn steps_are_found() {
+        for (step, levels) in [(0.037f32, -4..=3), (-0.1, 2..=9), (1e-30, -7..=7), (0.3, 3..=3)] {
+            let value = |level: i32| u64::from((level as f32 * step).to_bits());
+            let mut values: Vec<_> = levels.map(|level| (Signed::of(DType::F32, value(level)), 1)).collect();
+            values.sort_by_key(|(value, _)| value.order());
+            let palette = grid(&values).unwrap_or_else(|| panic!("no step for multiples of {step}"));
+            let known = palette.levels(DType::F32);
+            assert!(values.iter().all(|(value, _)| known.contains_key(&value.bits(DType::F32))), "{step}");
+        }
+        let odd =
+            [0.1f32, 0.217, 0.3456].map(|value| (Signed::of(DType::F32, u64::from(value.to_bits())), 1));
+        assert_eq!(grid(&odd), None);
+    }
+}

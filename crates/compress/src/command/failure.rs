@@ -11,6 +11,7 @@ use compress::pipeline::SearchError;
 use compress::prune::structured::PruneError;
 use compress::qat::QatError;
 use compress::quantize::QuantizeError;
+use compress::recipe::RecipeError;
 use train::evaluate::PackedDataError;
 
 /// A name that the registry does not have is the person's mistake.
@@ -130,6 +131,17 @@ pub(super) fn search<T>(error: SearchError) -> anyhow::Result<T> {
     match error {
         SearchError::Teacher(error) => distill(error),
         SearchError::Quantized => Err(error).usage(),
+        error => Err(error.into()),
+    }
+}
+
+/// A recipe that cannot be followed.
+pub(super) fn recipe<T>(error: RecipeError) -> anyhow::Result<T> {
+    match error {
+        RecipeError::Prune(error) => prune(error),
+        RecipeError::Magnitude(error) => magnitude(error),
+        RecipeError::Cluster(error) => cluster(error),
+        RecipeError::Qat(error) => qat(error),
         error => Err(error.into()),
     }
 }

@@ -8,5 +8,6 @@ pub(crate) mod distill;
 mod failure;
 pub(crate) mod prune;
 pub(crate) mod quantize;
+pub(crate) mod recipe;
 mod subject;
 mod tuning;

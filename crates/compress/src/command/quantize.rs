@@ -3,7 +3,7 @@
 use artifact::{LineageStep, ModelRef};
 use clap::Args;
 use cli::{ExitStatus, Printer, Table};
-use compress::config::QuantizeConfig;
+use compress::config::{Mode, QuantizeConfig};
 use compress::finish::Candidate;
 use compress::judge::Judge;
 use compress::qat::{QatConfig, qat};
@@ -94,7 +94,8 @@ fn ptq(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
         drop: quantized.drop,
         chosen_on: quantized.chosen_on,
         max_drop: Some(config.gate.max_drop),
-        coded: subject.is_coded(),
+        // Integers of 4 bits take a byte each in the plain record; weights alone are made so for a small file.
+        coded: config.mode == Mode::WeightOnly || subject.is_coded(),
     };
     subject.finish(&subject.package.manifest().name, candidate)
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::place::{Place, json, text};
+use crate::training;
 
 /// Trainings are short, and the clock is not what ends them.
 const QUICK: [&str; 8] = [
@@ -91,12 +92,18 @@ fn a_fast_model_within_the_budget_is_packed() {
     assert!(!result["sensitivity"].as_array().unwrap().is_empty());
 }
 
-/// Nothing may be lost, there is no time to train, and what takes no time loses something.
+/// There is no time to train, and ten weights are not faster as integers.
 #[test]
 fn what_holds_no_budget_is_not_packed_and_that_is_said() {
     let place = Place::trained();
+    let config = "version = 1\nname = 'line'\n[data]\nsource = 'generated'\n\
+                  generate = { kind = 'friedman1', samples = 1200 }\n\
+                  [network]\nlayers = [{ type = 'dense', units = 1 }]\n\
+                  [optimizer]\nkind = 'adamw'\nlearning_rate = 0.01\n[schedule]\nkind = 'cosine'\n\
+                  [train]\nseed = 1\ndevice = 'cpu'\nepochs = 5\nbatch_size = 32\n";
+    training::train(&training::request(config, &place.path(""), None), false).unwrap();
     let before = place.files();
-    let command = ["auto", "numbers@1", "--max-drop", "0", "--time", "1s", "--report", "out/page.html"];
+    let command = ["auto", "line@1", "--max-drop", "0", "--time", "0.001s", "--report", "out/page.html"];
     let output = place.command(&command).output().unwrap();
     let (said, message) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{said}{message}");
