@@ -21,7 +21,7 @@ pub use crate::kmeans::Start;
 /// The most values that a parameter may share.
 const MOST: usize = 4096;
 
-/// How weights are grouped and trained.
+/// What a person writes; `configs/compress/cluster.toml` says what the keys mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterConfig {
@@ -171,8 +171,11 @@ impl ClusterConfig {
 /// Groups weights and trains nothing: every weight becomes the centroid next to it.
 ///
 /// # Errors
-/// When a layer is named that is not there, or a weight is no number.
+/// When the model is quantized already, a layer is named that is not there, or a weight is no number.
 pub fn cluster_at_once(parts: &Parts, config: &ClusterConfig) -> Result<Parts, ClusterError> {
+    if parts.quantization.is_some() {
+        return Err(FinetuneError::Quantized.into());
+    }
     let mut weights = parts.weights.clone();
     for (key, count) in config.counts(parts)? {
         let Some(tensor) = parts.weights.get(&key) else { continue };

@@ -194,8 +194,11 @@ impl MagnitudeConfig {
 /// Makes weights zero at once and trains nothing: what a sensitivity analysis asks.
 ///
 /// # Errors
-/// When a layer is named that is not there, or none is left.
+/// When the model is quantized already, a layer is named that is not there, or none is left.
 pub fn prune_at_once(parts: &Parts, config: &MagnitudeConfig) -> Result<Parts, MagnitudeError> {
+    if parts.quantization.is_some() {
+        return Err(FinetuneError::Quantized.into());
+    }
     let mask = Mask::smallest(&parts.weights, &config.ranking(parts)?);
     Ok(Parts { weights: mask.applied(&parts.weights), ..parts.clone() })
 }

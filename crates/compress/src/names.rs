@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use network::Network;
 use network::spec::Op;
+use train::init::names_layer;
 
 /// A pattern that names no layer with weights.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,11 +32,7 @@ pub fn with_weights(network: &Network) -> Vec<String> {
 /// When it names none; `key` says where it stands.
 pub fn matching(network: &Network, pattern: &str, key: &str) -> Result<BTreeSet<String>, UnknownLayer> {
     let known = with_weights(network);
-    let matches = |name: &&String| match pattern.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => *name == pattern,
-    };
-    let found: BTreeSet<String> = known.iter().filter(matches).cloned().collect();
+    let found: BTreeSet<String> = known.iter().filter(|name| names_layer(pattern, name)).cloned().collect();
     if found.is_empty() {
         let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         return Err(UnknownLayer { key: key.to_owned(), pattern: pattern.to_owned(), known });

@@ -124,6 +124,16 @@ pub fn load(
     Ok((weights, report))
 }
 
+/// Whether a pattern of a configuration names this layer: by its whole name, or, with a `*` at the end, by the
+/// beginning of it.
+#[must_use]
+pub fn names_layer(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    }
+}
+
 /// The layers that the patterns of `freeze` name; `conv*` names every layer that begins with `conv`.
 ///
 /// # Errors
@@ -136,11 +146,7 @@ pub fn freeze(
     let names: Vec<&str> = network.layers().iter().map(|layer| layer.name.as_str()).collect();
     let mut frozen: BTreeSet<String> = BTreeSet::new();
     for pattern in patterns {
-        let matches = |name: &&&str| match pattern.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => **name == pattern,
-        };
-        let found: Vec<&&str> = names.iter().filter(matches).collect();
+        let found: Vec<&&str> = names.iter().filter(|name| names_layer(pattern, name)).collect();
         if found.is_empty() {
             let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             return Err(InitError::Unknown { name: pattern.clone(), known });

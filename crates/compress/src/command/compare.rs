@@ -18,6 +18,7 @@ use train::data::{DataError, Part};
 use train::evaluate::{Choice, Chosen, PackedDataError, choose};
 
 use super::failure;
+use super::subject::check_report;
 
 /// Shows models side by side: the score with its interval, bytes, parameters, multiplications, and the latency of one
 /// sample and of 64, measured in turns on this machine. The first model is what the others are compared with.
@@ -111,10 +112,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<ExitStatus> {
     let printer = arguments.common.start(tracing::Level::WARN);
     model::device::set_threads(arguments.threads).usage()?;
     Isa::from_environment().usage()?;
-    if let Some(report) = arguments.report.as_deref().filter(|report| report.is_dir()) {
-        return Err(cli::usage_error(format!("--report {} is a folder", report.display())))
-            .hint("name a file in it, such as report.html");
-    }
+    check_report(arguments.report.as_deref())?;
     let registry = Registry::open(&arguments.registry)?;
     let models = open(&registry, &arguments.models)?;
     let contenders: Vec<Contender<'_>> = models.iter().map(Opened::contender).collect();

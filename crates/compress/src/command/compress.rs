@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use artifact::{LineageStep, ModelRef};
 use clap::Args;
-use cli::{ExitStatus, Interrupt, Printer, Table};
+use cli::{ErrorExt as _, ExitStatus, Interrupt, Printer, Table};
 use compress::finish::Candidate;
 use compress::page::{self, Entry, Page, Sensitivity};
 use compress::pipeline::{Attempt, Found, Observer, PipelineConfig, Target, Verdict, search};
@@ -18,7 +18,7 @@ use train::fit::EpochRecord;
 use train::report::chart::Mark;
 
 use super::failure;
-use super::subject::SubjectArguments;
+use super::subject::{SubjectArguments, check_report};
 
 /// Makes the fastest or the smallest model that a budget of accuracy allows, and publishes it as the next version.
 ///
@@ -34,7 +34,7 @@ pub(crate) struct CompressArguments {
     model: ModelRef,
 
     /// How far the headline metric may fall: percentage points for shares, per cent for the error of a regression.
-    #[arg(long, value_name = "POINTS")]
+    #[arg(long, value_name = "POINTS", allow_negative_numbers = true)]
     max_drop: Option<f64>,
 
     /// What is made small: the time of a pass, or the bytes of the file.
@@ -88,6 +88,7 @@ fn minutes(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(arguments: &CompressArguments) -> anyhow::Result<ExitStatus> {
     let printer = arguments.subject.start()?;
+    check_report(arguments.report.as_deref())?;
     let flags = [
         arguments.max_drop.map(|drop| format!("max_drop={drop}")),
         arguments.target.map(|target| match target {
@@ -101,9 +102,10 @@ pub(crate) fn run(arguments: &CompressArguments) -> anyhow::Result<ExitStatus> {
     let subject = arguments.subject.open(&arguments.model, printer)?;
     let parts = subject.parts()?;
     let interrupt = Interrupt::listen()?;
-    let device = arguments.device.resolve()?;
+    let device = arguments.device.resolve().usage()?;
     let mut teller = Teller { printer: &subject.printer };
-    let found = search(&parts, &subject.data, &config, device, interrupt.flag(), &mut teller)
+    let coded = subject.is_coded();
+    let found = search(&parts, coded, &subject.data, &config, device, interrupt.flag(), &mut teller)
         .or_else(failure::search)?;
     if let Some(file) = &arguments.report {
         let text = render(&subject.name(), &found);

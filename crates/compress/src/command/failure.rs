@@ -56,9 +56,9 @@ pub(super) fn quantize<T>(error: QuantizeError) -> anyhow::Result<T> {
     }
 }
 
-/// A name that no model can have.
+/// A name that no model can have, as `--name` gives it.
 pub(super) fn name<T>(error: NameError) -> anyhow::Result<T> {
-    Err(error).usage()
+    Err(cli::usage_error(format!("--name: {error}")))
 }
 
 /// A training that cannot be done: what was asked is the person's mistake, the rest is the machine's.

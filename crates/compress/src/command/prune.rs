@@ -92,7 +92,7 @@ fn structured(arguments: &PruneArguments) -> anyhow::Result<ExitStatus> {
         findings: findings(&pruned, &trained.tuned.history)?,
         config: serde_json::to_value(&config)?,
         parts: pruned.parts,
-        coded: false,
+        coded: subject.is_coded(),
     };
     subject.finish(&subject.package.manifest().name, candidate)
 }

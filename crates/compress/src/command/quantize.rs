@@ -95,7 +95,7 @@ fn ptq(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
         chosen_on: quantized.chosen_on,
         max_drop: Some(config.gate.max_drop),
         // Integers of 4 bits take a byte each in the plain record; weights alone are made so for a small file.
-        coded: config.mode == Mode::WeightOnly,
+        coded: config.mode == Mode::WeightOnly || subject.is_coded(),
     };
     subject.finish(&subject.package.manifest().name, candidate)
 }
@@ -131,7 +131,7 @@ fn aware(arguments: &QuantizeArguments) -> anyhow::Result<ExitStatus> {
         drop: judge.drop(&aware.parts)?,
         chosen_on: judge.split,
         max_drop: Some(config.gate.max_drop),
-        coded: false,
+        coded: subject.is_coded(),
         steps: vec![LineageStep {
             method: "quantize".to_owned(),
             summary: format!("{int8} layers trained for int8"),

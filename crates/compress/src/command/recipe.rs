@@ -46,6 +46,7 @@ pub(crate) fn run(arguments: &RecipeArguments) -> anyhow::Result<ExitStatus> {
     let parent = subject.parts()?;
     let tuning = Tuning::new(&subject.printer, arguments.device)?;
     let metric = Metric::of(subject.data.task);
+    let coded = config.is_coded() || subject.is_coded();
     let judge = Judge::new(&parent, &subject.data, 1)?;
     let mut parts = parent.clone();
     let (mut steps, mut told) = (Vec::new(), Vec::new());
@@ -63,7 +64,7 @@ pub(crate) fn run(arguments: &RecipeArguments) -> anyhow::Result<ExitStatus> {
         };
         parts = done;
         drop = judge.drop(&parts)?;
-        let bytes = file_bytes(&parts.weights, config.is_coded())?;
+        let bytes = file_bytes(&parts.weights, coded)?;
         let size = cli::bytes(bytes);
         subject.printer.status(format_args!("{drop:+.2} lost on the {} split, {size}", judge.split));
         steps.push(LineageStep { method: step.method().to_owned(), summary: step.what() });
@@ -74,7 +75,7 @@ pub(crate) fn run(arguments: &RecipeArguments) -> anyhow::Result<ExitStatus> {
         drop,
         chosen_on: judge.split,
         max_drop: Some(config.gate.max_drop),
-        coded: config.is_coded(),
+        coded,
         steps,
         findings: Findings::new("stages", &told, String::new())?,
         config: serde_json::to_value(&config)?,

@@ -1,9 +1,10 @@
 //! What every command that makes a new version from an old one has in common: the model, its data, the
 //! configuration, and the way into the registry.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use artifact::manifest::WEIGHTS_FILE;
 use artifact::{ModelRef, Package, Registry};
 use clap::Args;
 use cli::config::{Layers, Resolved};
@@ -122,6 +123,13 @@ impl Subject {
         format!("{}@{}", manifest.name, manifest.version)
     }
 
+    /// Whether the record goes through the codec. A record that is made from it then does too: zeros and shared values
+    /// would not make it small otherwise.
+    pub(crate) fn is_coded(&self) -> bool {
+        let mut files = self.package.manifest().files.iter();
+        files.any(|file| file.path == WEIGHTS_FILE && !file.encoding.is_empty())
+    }
+
     /// The network and its weights as the record holds them.
     pub(crate) fn parts(&self) -> anyhow::Result<Parts> {
         let manifest = self.package.manifest();
@@ -163,5 +171,14 @@ impl Subject {
         let result = FinishResult { model, package, comparison: &finished.comparison };
         printer.result(&result, || format!("{}\n{place}", finished.comparison.human()))?;
         Ok(ExitStatus::Success)
+    }
+}
+
+/// Refuses a page that could not be written, before hours of work.
+pub(crate) fn check_report(report: Option<&Path>) -> anyhow::Result<()> {
+    match report.filter(|report| report.is_dir()) {
+        None => Ok(()),
+        Some(report) => Err(cli::usage_error(format!("--report {} is a folder", report.display())))
+            .hint("name a file in it, such as report.html"),
     }
 }

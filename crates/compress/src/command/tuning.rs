@@ -30,9 +30,9 @@ impl<'a> Tuning<'a> {
         train(&mut FinetuneHooks { epoch: &mut epoch, stop: self.interrupt.flag(), device: self.device })
     }
 
-    /// True, with a word about it, when somebody stopped the training.
+    /// True, with a word about it, when somebody asked to stop: the training, or what was done after it.
     pub(crate) fn was_stopped(&self, tuned: &Finetuned) -> bool {
-        let stopped = tuned.finish == Finish::Interrupted;
+        let stopped = tuned.finish == Finish::Interrupted || self.interrupt.is_requested();
         if stopped {
             self.printer.warn("stopped before the training was over; nothing is packed");
         }

@@ -115,7 +115,7 @@ pub(super) fn zeros(search: &mut Search<'_>) -> Result<(), SearchError> {
 /// Weights that share values; `true` when one of the numbers of values was kept.
 pub(super) fn values(search: &mut Search<'_>) -> Result<bool, SearchError> {
     let mut ladder = Ladder::new(&search.config.clusters, |a, b| a < b);
-    let mut any = false;
+    let (mut any, first) = (false, search.attempts());
     // Each number begins with what stood before the first: values that are shared already cannot be told apart again.
     let before = search.standing.parts.clone();
     while let Some(clusters) = ladder.next() {
@@ -151,6 +151,9 @@ pub(super) fn values(search: &mut Search<'_>) -> Result<bool, SearchError> {
             }
         };
         any |= kept;
+        if kept {
+            search.replace(first);
+        }
         ladder.tell(kept);
     }
     Ok(any)
@@ -167,7 +170,7 @@ pub(super) fn int8(search: &mut Search<'_>) -> Result<(), SearchError> {
     let mut config =
         QuantizeConfig { gate: GateConfig { max_drop: search.allowed() }, ..QuantizeConfig::default() };
     config.layers.faster_only = search.config.target == Target::Latency;
-    let before = search.standing.parts.clone();
+    let (before, first) = (search.standing.parts.clone(), search.attempts());
     match quantize(&before, search.data, &config, &mut |_| ()) {
         Ok(quantized) => {
             let int8 = quantized.layers.iter().filter(|choice| choice.precision != "f32").count();
@@ -183,21 +186,24 @@ pub(super) fn int8(search: &mut Search<'_>) -> Result<(), SearchError> {
             return Ok(());
         }
     }
-    aware(search, &before, coded)
+    if aware(search, &before, coded)? {
+        search.replace(first);
+    }
+    Ok(())
 }
 
-/// Trained for int8, from the floats that stood before.
-fn aware(search: &mut Search<'_>, before: &Parts, coded: bool) -> Result<(), SearchError> {
+/// Trained for int8, from the floats that stood before; `true` when that was kept.
+fn aware(search: &mut Search<'_>, before: &Parts, coded: bool) -> Result<bool, SearchError> {
     let what = "trained for int8".to_owned();
     if search.is_over() {
-        return Ok(());
+        return Ok(false);
     }
     search.begin(&what);
     let finetune = match search.training(INT8)? {
         Ok(finetune) => finetune,
         Err(why) => {
             search.leave("quantize", what, Verdict::NoTime(why));
-            return Ok(());
+            return Ok(false);
         }
     };
     let mut config = QatConfig { teaching: Some(search.config.teaching.clone()), ..QatConfig::default() };
@@ -206,13 +212,13 @@ fn aware(search: &mut Search<'_>, before: &Parts, coded: bool) -> Result<(), Sea
     config.finetune.optimizer.learning_rate = learning_rate;
     let (teacher, data, epochs) = (search.parent, search.data, config.finetune.epochs);
     match search.train(epochs, |hooks| qat(before, data, &config, None, Some(teacher), hooks)) {
-        Ok(aware) if aware.tuned.finish == Finish::Interrupted => {}
-        Ok(aware) => {
-            search.weigh("quantize", what, aware.parts, coded)?;
+        Ok(aware) if aware.tuned.finish == Finish::Interrupted => Ok(false),
+        Ok(aware) => search.weigh("quantize", what, aware.parts, coded),
+        Err(error) => {
+            search.leave("quantize", what, Verdict::Impossible(error.to_string()));
+            Ok(false)
         }
-        Err(error) => search.leave("quantize", what, Verdict::Impossible(error.to_string())),
     }
-    Ok(())
 }
 
 /// The codec alone, where nothing before it has used it.

@@ -53,6 +53,8 @@ pub enum Verdict {
     TooLossy,
     /// It holds the budget and gains nothing.
     NoGain,
+    /// It was kept, until another way to do the same was better.
+    Replaced,
     /// There was no time for it.
     NoTime(String),
     /// It cannot be done with this network.
@@ -67,6 +69,7 @@ impl Verdict {
             Self::Kept => "kept".to_owned(),
             Self::TooLossy => "left out: it loses more than the budget allows".to_owned(),
             Self::NoGain => "left out: it gains nothing".to_owned(),
+            Self::Replaced => "left out: what was tried next instead of it is better".to_owned(),
             Self::NoTime(why) => format!("left out: {why}"),
             Self::Impossible(why) => format!("left out: {why}"),
         }

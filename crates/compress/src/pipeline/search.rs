@@ -71,13 +71,15 @@ pub(super) struct Search<'a> {
     attempts: Vec<Attempt>,
 }
 
-/// Searches for the best network that holds the budget. `stop` ends the search after the step of training under way.
+/// Searches for the best network that holds the budget. `coded` says that the record of the parent goes through the
+/// codec; then that of what is found does too. `stop` ends the search after the step of training under way.
 ///
 /// # Errors
 /// When the parent is quantized, cannot answer, or the data cannot be read. A method that cannot be used with the
 /// network is no error but an [`Attempt`].
 pub fn search<'a>(
     parent: &'a Parts,
+    coded: bool,
     data: &'a DataSet,
     config: &'a PipelineConfig,
     device: DeviceSpec,
@@ -91,11 +93,11 @@ pub fn search<'a>(
     let judge = Judge::new(parent, data, config.finetune.seed)?;
     let predictor = Predictor::from_parts(parent.clone(), DeviceSpec::Cpu)?;
     let latency = latencies(&[&predictor], TURNS)?.into_iter().next().unwrap_or_default();
-    let bytes = file_bytes(&parent.weights, false)?;
+    let bytes = file_bytes(&parent.weights, coded)?;
     let side = Side::new("parent".to_owned(), &predictor, &parent.weights, &judge.before, bytes, latency);
     let measured = side.clone();
     let parts = parent.clone();
-    let standing = Standing { parts, predictor, side, drop: 0.0, coded: false, kept: false };
+    let standing = Standing { parts, predictor, side, drop: 0.0, coded, kept: false };
     let mut search = Search {
         parent,
         data,
@@ -177,6 +179,7 @@ impl Search<'_> {
         parts: Parts,
         coded: bool,
     ) -> Result<bool, SearchError> {
+        let coded = coded || self.standing.coded;
         let predictor = Predictor::from_parts(parts.clone(), DeviceSpec::Cpu)?;
         let evaluation = self.judge.score(&predictor)?;
         let drop = drop_between(&self.judge.before, &evaluation);
@@ -204,6 +207,21 @@ impl Search<'_> {
         }
         self.tell(Attempt { method, what, verdict, drop: Some(drop), side: Some(side) });
         Ok(kept)
+    }
+
+    /// How much was tried.
+    pub(super) fn attempts(&self) -> usize {
+        self.attempts.len()
+    }
+
+    /// Notes that the last attempt, which was kept, stands instead of those since `from`: it did not begin with them.
+    pub(super) fn replace(&mut self, from: usize) {
+        let before = self.attempts.len().saturating_sub(1);
+        for attempt in self.attempts.iter_mut().take(before).skip(from) {
+            if attempt.verdict == Verdict::Kept {
+                attempt.verdict = Verdict::Replaced;
+            }
+        }
     }
 
     /// Notes what was not even measured.

@@ -23,7 +23,7 @@ fn compared(place: &Place, arguments: &[&str]) -> Value {
 }
 
 /// The keys of a value with the types of what they hold; lists by their first element.
-fn shape(value: &Value, path: &str, lines: &mut Vec<String>) {
+pub(crate) fn shape(value: &Value, path: &str, lines: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what was measured, and what was skipped")]
 
+mod auto;
 mod bytes;
 mod command;
 mod compare;
+mod making;
 mod methods;
 mod packages;
 mod place;
@@ -15,6 +17,7 @@ mod referees;
 #[path = "../../../export/tests/suite/runtime.rs"]
 mod runtime;
 mod simulated;
+mod small;
 // Training without a display, on one thread.
 #[path = "../../../train/tests/suite/support.rs"]
 mod training;

@@ -35,6 +35,20 @@ struct Made {
     quantized: Files,
 }
 
+/// Two commands that make a small file.
+fn sparse() -> &'static Files {
+    static MADE: OnceLock<Files> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let place = Place::trained();
+        let flags = ["--set", "finetune.optimizer.learning_rate=0.005", "--set", "gate.max_drop=5"];
+        let prune = ["prune", "pixels@1", "--method", "magnitude", "--set", "schedule.every=10"];
+        place.made(&[&prune[..], &flags, &["--set", "finetune.epochs=8"]].concat());
+        let cluster = ["cluster", "pixels@2", "--set", "clusters=16", "--set", "layers={ fc3 = 32 }"];
+        place.made(&[&cluster[..], &flags, &["--set", "finetune.epochs=1"]].concat());
+        files(&place.path("models"))
+    })
+}
+
 fn made() -> &'static Made {
     static MADE: OnceLock<Made> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -84,6 +98,12 @@ impl Place {
         Self::with(&made().quantized)
     }
 
+    /// With versions of the model of dense layers whose weights are zero for the most part (2), and share a few values
+    /// besides (3).
+    pub(crate) fn sparse() -> Self {
+        Self::with(sparse())
+    }
+
     fn with(files: &Files) -> Self {
         let place = Self { root: tempfile::tempdir().unwrap() };
         for (path, bytes) in files {
@@ -112,10 +132,28 @@ impl Place {
 
     /// Runs `compress quantize` here on one thread.
     pub(crate) fn quantize(&self, model: &str, arguments: &[&str]) -> Output {
+        self.run(&[&["quantize", model], arguments].concat())
+    }
+
+    /// Runs a command here on one thread, for programs to read.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).arg("--json").output().unwrap()
+    }
+
+    /// A command here on one thread, for people to read.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_compress"));
         command.current_dir(self.root.path()).env_remove("RUST_LOG");
-        command.args(["quantize", model, "--models", "models", "--threads", "1", "--json"]);
-        command.args(arguments).output().unwrap()
+        command.args(arguments).args(["--models", "models", "--threads", "1"]);
+        command
+    }
+
+    /// Runs a command that must succeed, and gives what it says.
+    pub(crate) fn made(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.run(arguments);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+        json(&output)
     }
 }
 

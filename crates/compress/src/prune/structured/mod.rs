@@ -23,6 +23,7 @@ use serde::Serialize;
 use train::data::DataSet;
 use train::evaluate::EvaluateError;
 use train::fit::FitError;
+use train::init::names_layer;
 
 use self::allocate::Candidate;
 pub use self::config::{
@@ -268,10 +269,7 @@ fn check(parts: &Parts, config: &StructuredConfig) -> Result<(), PruneError> {
 fn excluded(groups: &Groups, config: &GroupsConfig) -> Result<Vec<Option<String>>, PruneError> {
     let mut reasons = vec![None; groups.groups.len()];
     for pattern in &config.exclude {
-        let matches = |name: &String| match pattern.strip_suffix('*') {
-            Some(beginning) => name.starts_with(beginning),
-            None => name == pattern,
-        };
+        let matches = |name: &String| names_layer(pattern, name);
         let mut found = groups.fixed.iter().any(|fixed| matches(&fixed.name));
         for (group, reason) in groups.groups.iter().zip(&mut reasons) {
             if group.producers.iter().any(matches) {
