@@ -5,6 +5,7 @@
 //! It never links Burn, so that it is built in seconds and its own commands (the registry, the checks)
 //! answer at once.
 
+mod bench;
 mod binaries;
 mod child;
 mod ci;
@@ -108,6 +109,10 @@ enum Bench {
     /// Forward passes of the CPU engine, beside ONNX Runtime where there is one.
     #[command(disable_help_flag = true)]
     Engine(Forwarded),
+    /// How few bytes a classic network needs, over seeds.
+    Small(bench::small::Small),
+    /// Whether a student learns more from a teacher than alone, over seeds.
+    Distill(bench::distill::Distill),
 }
 
 /// What is passed on, word for word, to the program that knows it.
@@ -157,6 +162,14 @@ fn main() -> std::process::ExitCode {
                 }
                 Bench::Engine(forwarded) => {
                     binaries.hand_over(Binary::Compress, &["bench", "engine"], &forwarded.arguments)
+                }
+                Bench::Small(board) => {
+                    let printer = board.common.start(tracing::Level::WARN);
+                    bench::small::run_board(&board, &binaries, &printer)
+                }
+                Bench::Distill(board) => {
+                    let printer = board.common.start(tracing::Level::WARN);
+                    bench::distill::run_board(&board, &binaries, &printer)
                 }
             },
             Command::Devices(forwarded) => {
