@@ -4,9 +4,15 @@
 use network::Affine;
 
 use super::{Env, Share, planes};
+use crate::kernel::amx::Configured;
 use crate::kernel::gemm8::{self, Gemm8, Target};
+use crate::kernel::tiled;
 use crate::layout::View;
 use crate::step::{CopyFrom, Gemm8Step};
+
+/// Fewer rows of a dense layer than this are multiplied in vectors: its weights are then read for too little
+/// work in tiles. The sums are the same either way.
+const FEW_ROWS: usize = 8;
 
 /// # Safety
 /// As [`super::run`].
@@ -85,6 +91,7 @@ pub(super) unsafe fn product(step: &Gemm8Step, env: &Env<'_>, share: Share) {
             targets: &step.targets,
             rests: &step.rests,
             taps: &step.taps,
+            depth: step.depth,
             weights: step.weights.as_ptr().cast(),
             bias: step.bias.as_ptr(),
             scale: step.scale.as_ptr(),
@@ -94,11 +101,17 @@ pub(super) unsafe fn product(step: &Gemm8Step, env: &Env<'_>, share: Share) {
             act: step.act,
             pooled: step.pooled,
         };
+        let is_few = step.dense && env.rows < FEW_ROWS;
+        let tiles = step.gather.as_ref().filter(|_| !is_few).map(|gather| (gather, Configured::new()));
+        let multiply = |gemm: &Gemm8<'_>| match &tiles {
+            Some((gather, tiles)) => tiled::tiled8(env.isa, gemm, gather, env.workspace, tiles),
+            None => gemm8::gemm8(env.isa, gemm),
+        };
         if step.dense {
             gemm.positions = &step.positions[..env.rows];
             let (first, last) = share.of(step.panels.div_ceil(2));
             gemm.panels = (2 * first, (2 * last).min(step.panels));
-            gemm8::gemm8(env.isa, &gemm);
+            multiply(&gemm);
             return;
         }
         let (first, last) = share.of(step.positions.len().div_ceil(16));
@@ -113,7 +126,7 @@ pub(super) unsafe fn product(step: &Gemm8Step, env: &Env<'_>, share: Share) {
             gemm.source = source.add(sample * step.from.sample);
             gemm.target = target(sample);
             gemm.rest = rest(sample);
-            gemm8::gemm8(env.isa, &gemm);
+            multiply(&gemm);
         }
     }
 }
