@@ -4,58 +4,23 @@
 //! the best beside it; threads and batches alternate, so that a disturbance hits all of them.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
 
-use std::collections::BTreeMap;
+mod subject;
+
 use std::time::{Duration, Instant};
 
-use engine::{Affine, Isa, Options, Plan, Pool, Program};
-use network::{Network, Tensor, Weights, preset};
+use engine::{Isa, Options, Plan, Pool, Program};
+use network::{Network, preset};
 
-fn numbers(mut state: u64, count: usize) -> Vec<f32> {
-    let mut number = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| number()).collect()
-}
-
-fn weights(network: &Network) -> Weights {
-    let tensor = |(index, parameter): (usize, &network::Parameter)| {
-        let mut values = numbers(index as u64 + 1, parameter.len());
-        let fan_in = (parameter.len() / parameter.shape[0]).max(1);
-        let scale = (3.0 / fan_in as f32).sqrt();
-        let positive = parameter.role == network::Role::RunningVar;
-        values.iter_mut().for_each(|v| *v = if positive { 0.5 + v.abs() } else { *v * scale });
-        let tensor = Tensor::from_f32(parameter.shape.clone(), values).ok()?;
-        Some((parameter.key.clone(), tensor))
-    };
-    network.parameters().enumerate().filter_map(tensor).collect()
-}
-
-/// Everything that has weights in int8, with the ranges of these samples.
-fn plan(network: &Network, program: &Program, batch: &[f32], rows: usize) -> Result<Plan, engine::RunError> {
-    let mut ranges: BTreeMap<String, (f32, f32)> = BTreeMap::new();
-    let mut widen = |name: &str, values: &[f32]| {
-        let range = ranges.entry(name.to_owned()).or_insert((0.0, 0.0));
-        values.iter().for_each(|&value| *range = (range.0.min(value), range.1.max(value)));
-    };
-    program.observe(&[batch], rows, &mut widen)?;
-    let with_weights = network.layers().iter().filter(|info| matches!(info.type_name, "dense" | "conv2d"));
-    let affine = |(name, (low, high)): (&String, &(f32, f32))| (name.clone(), Affine::covering(*low, *high));
-    Ok(Plan {
-        layers: with_weights.map(|info| (info.name.clone(), Vec::new())).collect(),
-        values: ranges.iter().map(affine).collect(),
-        ..Plan::default()
-    })
-}
+use crate::subject::{numbers, plan, weights};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let isa = Isa::from_environment()?;
     let ceiling = engine::f32_ceiling(isa);
-    let ceiling8 = engine::int8_ceiling(isa);
-    println!("{isa}: {ceiling:.1} GMAC/s per thread at most in f32, {ceiling8:.1} in int8");
+    let (ceiling16, ceiling8) = (engine::bf16_ceiling(isa), engine::int8_ceiling(isa));
+    println!(
+        "{isa}: {ceiling:.1} GMAC/s per thread at most in f32, {ceiling16:.1} in bf16, {ceiling8:.1} in int8"
+    );
     for (name, bytes) in [("1 MiB", 1 << 20), ("16 MiB", 16 << 20), ("512 MiB", 512 << 20)] {
         println!("{:.1} GB/s per thread from {name}", engine::bandwidth_ceiling(isa, bytes));
     }
@@ -83,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let plan = plan(&network, &floats, &batch, 64)?;
         let kinds = [
             ("f32", Plan::default(), options, ceiling),
-            ("bf16", Plan::default(), options.with_bf16(true), ceiling),
+            ("bf16", Plan::default(), options.with_bf16(true), ceiling16),
             ("int8", plan, options, ceiling8),
         ];
         for (kind, plan, options, ceiling) in kinds {

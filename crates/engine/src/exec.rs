@@ -6,9 +6,11 @@ mod each;
 mod tiles;
 
 use crate::isa::Isa;
+use crate::kernel::amx::Configured;
 use crate::kernel::copy::{self, Steps};
 use crate::kernel::gemm::{self, Gemm};
 use crate::kernel::map::{self, Map};
+use crate::kernel::tiled;
 use crate::kernel::window::{self, Reduce, Window};
 use crate::layout::{Place, View};
 use crate::step::{CopyFrom, GemmStep, MapStep, NormStep, Step, WindowKind, WindowStep, Work};
@@ -264,11 +266,16 @@ unsafe fn product(step: &GemmStep, env: &Env<'_>, share: Share) {
             act: step.act,
             pooled: step.pooled,
         };
+        let tiles = step.gather.as_ref().map(|gather| (gather, Configured::new()));
+        let multiply = |gemm: &Gemm<'_>| match &tiles {
+            Some((gather, tiles)) => tiled::tiled(env.isa, gemm, gather, env.workspace, tiles),
+            None => gemm::gemm(env.isa, gemm),
+        };
         if step.dense {
             gemm.positions = &step.positions[..env.rows];
             let (first, last) = share.of(step.panels.div_ceil(2));
             gemm.panels = (2 * first, (2 * last).min(step.panels));
-            gemm::gemm(env.isa, &gemm);
+            multiply(&gemm);
             return;
         }
         let (first, last) = share.of(step.positions.len().div_ceil(16));
@@ -288,7 +295,7 @@ unsafe fn product(step: &GemmStep, env: &Env<'_>, share: Share) {
                 if let Some(view) = &step.rest {
                     gemm.rest = rest.add(row * view.sample);
                 }
-                gemm::gemm(env.isa, &gemm);
+                multiply(&gemm);
             }
         }
     }

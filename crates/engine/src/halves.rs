@@ -2,9 +2,10 @@
 //!
 //! Weights and inputs are rounded to nearest, ties to even; products and sums are f32. Values stay f32 in memory:
 //! one that such a layer reads is rounded where it is made, or in a copy where an output or an operation that
-//! does not round makes it. Weights take 16 bits and are widened as they are read, which on processors without
-//! tiles (AMX) beats `vdpbf16ps`: on Sapphire Rapids that instruction does half the multiply–accumulates per
-//! cycle of f32's own. What is gained is memory, and with it time where weights are read once.
+//! does not round makes it. Weights take 16 bits. Where there are tiles (AMX), inputs are narrowed into them and
+//! products are made there ([`crate::kernel::tiled`]); elsewhere weights are widened as they are read, which beats
+//! `vdpbf16ps`: on Sapphire Rapids that instruction does half the multiply–accumulates per cycle of f32's own.
+//! What is then gained is memory, and with it time where weights are read once.
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::amx;
+
 /// The environment variable that names a tier instead of the best one found.
 pub const ISA_VARIABLE: &str = "BRAZIER_ISA";
 
@@ -18,6 +21,9 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with VNNI: products of bytes, summed by fours, in one instruction.
     Avx512Vnni,
+    /// AVX-512 with VNNI and AMX: tiles of 16 rows of 64 bytes, multiplied in one instruction. Only where the
+    /// system gives the process leave to use them.
+    Amx,
 }
 
 /// A tier that does not exist or that this processor lacks.
@@ -33,7 +39,7 @@ pub enum IsaError {
 
 impl Isa {
     /// Every tier, the plainest first.
-    pub const ALL: &[Self] = &[Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Vnni];
+    pub const ALL: &[Self] = &[Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Vnni, Self::Amx];
 
     /// The name by which `BRAZIER_ISA` knows it.
     #[must_use]
@@ -43,6 +49,7 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Vnni => "avx512vnni",
+            Self::Amx => "amx",
         }
     }
 
@@ -63,6 +70,7 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vl");
             let vnni = is_x86_feature_detected!("avx512vnni");
             match (avx2, avx512, vnni) {
+                (true, true, true) if amx::available() => Self::Amx,
                 (true, true, true) => Self::Avx512Vnni,
                 (true, true, false) => Self::Avx512,
                 (true, false, _) => Self::Avx2,
@@ -139,7 +147,7 @@ mod tests {
         let error = Isa::choose(Some("sse9")).unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no instruction tier `sse9`; there are `scalar`, `avx2`, `avx512`, `avx512vnni`"
+            "there is no instruction tier `sse9`; there are `scalar`, `avx2`, `avx512`, `avx512vnni`, `amx`"
         );
         let error = IsaError::Lacking { wanted: Isa::Avx512, best: Isa::Avx2 }.to_string();
         assert!(error.contains("`avx512`") && error.contains("`avx2`"), "{error}");

@@ -29,6 +29,7 @@ mod dynamic;
 mod error;
 mod exec;
 mod fuse;
+mod gather;
 mod graph;
 mod halves;
 mod isa;
@@ -44,10 +45,12 @@ mod program;
 mod quantize;
 mod spread;
 mod step;
+#[cfg(test)]
+mod tiles;
 
 pub use self::error::{CompileError, RunError};
 pub use self::isa::{ISA_VARIABLE, Isa, IsaError};
-pub use self::kernel::ceiling::{bandwidth_ceiling, f32_ceiling, int8_ceiling};
+pub use self::kernel::ceiling::{bandwidth_ceiling, bf16_ceiling, f32_ceiling, int8_ceiling};
 pub use self::pool::Pool;
 pub use self::profile::{Ceilings, Precision, Profile, StepProfile, processor};
 pub use self::program::{Options, Port, Program, Scratch, StepInfo};

@@ -5,7 +5,9 @@ use network::{Affine, Network};
 use crate::algorithm::{Algorithm, algorithm};
 use crate::buffer::Buffer;
 use crate::error::CompileError;
+use crate::gather::Gather;
 use crate::graph::{Graph, Kind, Node, ValueId};
+use crate::kernel::amx::ROWS;
 use crate::layout::{self, Life, Place, View, padded};
 use crate::step::{CopyFrom, MapStep, NormStep, Step, WindowKind, WindowStep, Work};
 
@@ -32,6 +34,7 @@ pub(crate) fn lower(
     graph: &Graph,
     lanes: usize,
     winograd: bool,
+    tiles: bool,
     rows: Option<usize>,
 ) -> Result<Lowered, CompileError> {
     let mut views = layout::layouts(graph, lanes, winograd);
@@ -46,7 +49,9 @@ pub(crate) fn lower(
     for (value, offset) in places {
         views[value].place = Place::Arena(offset);
     }
-    let mut lowering = Lowering { network, graph, views, lanes, winograd, rows, steps: Vec::new() };
+    // Tiles are made of vectors of 16.
+    let tiles = tiles && lanes == ROWS;
+    let mut lowering = Lowering { network, graph, views, lanes, winograd, tiles, rows, steps: Vec::new() };
     lowering.inputs();
     for node in &graph.nodes {
         lowering.node(node)?;
@@ -54,6 +59,8 @@ pub(crate) fn lower(
     lowering.outputs();
     let workspace = lowering.steps.iter().map(|step| match &step.work {
         Work::Winograd(winograd) => winograd.workspace(),
+        Work::Gemm(step) => step.gather.as_ref().map_or(0, Gather::workspace),
+        Work::Gemm8(step) => step.gather.as_ref().map_or(0, Gather::workspace),
         _ => 0,
     });
     let workspace = workspace.max().unwrap_or(0);
@@ -133,6 +140,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) views: Vec<View>,
     pub(crate) lanes: usize,
     pub(crate) winograd: bool,
+    /// Whether products may run by tiles.
+    pub(crate) tiles: bool,
     pub(crate) rows: usize,
     steps: Vec<Step>,
 }

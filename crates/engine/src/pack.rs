@@ -1,11 +1,14 @@
 //! Weights packed for the product kernel, and its tables of positions and taps.
 
 use crate::buffer::Buffer;
+use crate::gather::{Gather, pairs};
 use crate::graph::{Conv, Dense, Node};
+use crate::kernel::amx::ROWS;
 use crate::kernel::elements::GROUP;
 use crate::kernel::winograd::transform_kernel;
 use crate::layout::{padded, panel_vectors};
 use crate::lower::{Lowering, narrow};
+use crate::pack8::TILES_ARE_WORTH;
 use crate::step::{GemmStep, Group, WinogradStep, Work};
 
 /// Panels of `[inputs][width]` from weights given by input and output; absent outputs are zeros.
@@ -44,7 +47,23 @@ pub(crate) fn order(size: [usize; 2], pooled: bool) -> Vec<[usize; 2]> {
     order
 }
 
+/// The weights in memory: floats, bf16, or for tiles pairs of bf16.
+fn packed(node: &Node, gather: Option<&Gather>, panels: &[f32], inputs: usize, width: usize) -> Buffer {
+    match gather {
+        Some(_) => Buffer::from_halves(&pairs(panels, inputs, width)),
+        None if node.half => Buffer::from_halves(panels),
+        None => Buffer::from_values(panels),
+    }
+}
+
 impl Lowering<'_> {
+    /// Whether a layer in bf16 runs by tiles: decided from its shape alone, so that a sample has the same answer
+    /// alone and in any batch.
+    fn halves_by_tiles(&self, node: &Node, taps: &[u32], positions: usize, vectors: usize) -> Option<Gather> {
+        let gather = (self.tiles && node.half).then(|| Gather::halves(taps))?;
+        gather.is_worth(taps.len(), positions, vectors).then_some(gather)
+    }
+
     pub(crate) fn dense(&self, node: &Node, dense: &Dense) -> (Work, u64) {
         let (from, to) = (self.views[node.input], self.views[node.output]);
         let rest = node.rest.map(|value| self.views[value]);
@@ -65,6 +84,8 @@ impl Lowering<'_> {
         let count = padded(dense.units, self.lanes) / panel_width;
         let weight = |input: usize, unit: usize| dense.weight[inputs[input].1 * dense.units + unit];
         let weights = panels(inputs.len(), dense.units, panel_width, count, weight);
+        let taps: Vec<u32> = inputs.iter().map(|&(place, _)| place as u32).collect();
+        let gather = self.halves_by_tiles(node, &taps, ROWS, count * vectors);
         let rows = |sample: usize| (0..self.rows).map(|row| (row * sample) as u32).collect::<Vec<u32>>();
         let cost = (inputs.len() * count * vectors) as u64;
         let step = GemmStep {
@@ -76,8 +97,9 @@ impl Lowering<'_> {
             positions: rows(from.sample),
             targets: rows(to.sample),
             rests: rest.map(|rest| rows(rest.sample)).unwrap_or_default(),
-            taps: inputs.iter().map(|&(place, _)| place as u32).collect(),
-            weights: if node.half { Buffer::from_halves(&weights) } else { Buffer::from_values(&weights) },
+            weights: packed(node, gather.as_ref(), &weights, taps.len(), panel_width),
+            taps,
+            gather,
             half: node.half,
             rounds: node.rounds,
             bias: Buffer::from_values(&narrow(&dense.bias, count * panel_width)),
@@ -136,6 +158,9 @@ impl Lowering<'_> {
             }
         };
         let cost = (order.len() * taps.len() * count * vectors * conv.groups) as u64;
+        let taps: Vec<u32> = taps.iter().map(|&(place, _)| place as u32).collect();
+        let gather = self.halves_by_tiles(node, &taps, order.len(), count * vectors);
+        let cost = if gather.is_some() { cost / TILES_ARE_WORTH } else { cost };
         let step = GemmStep {
             from,
             to,
@@ -145,8 +170,9 @@ impl Lowering<'_> {
             positions: order.iter().map(position).collect(),
             targets: place(to.strides()),
             rests: rest.map(|rest| place(rest.strides())).unwrap_or_default(),
-            taps: taps.iter().map(|&(place, _)| place as u32).collect(),
-            weights: if node.half { Buffer::from_halves(&weights) } else { Buffer::from_values(&weights) },
+            weights: packed(node, gather.as_ref(), &weights, taps.len(), panel_width),
+            taps,
+            gather,
             half: node.half,
             rounds: node.rounds,
             bias: Buffer::from_values(&bias),

@@ -4,11 +4,16 @@ use network::Affine;
 
 use crate::buffer::Buffer;
 use crate::error::CompileError;
+use crate::gather::Gather;
 use crate::graph::{Conv, Kind, Node};
+use crate::kernel::amx::{GROUPS, ROWS};
 use crate::layout::{View, conv_output, padded, panel_vectors};
 use crate::lower::Lowering;
 use crate::pack::order;
 use crate::step::{Gemm8Step, Work};
+
+/// How many times as fast as vectors tiles are taken to be, where it is decided whether to wake a thread.
+pub(crate) const TILES_ARE_WORTH: u64 = 4;
 
 /// A group of four bytes that a product reads: where it begins, and which input each byte is, if any.
 type Tap = (usize, [Option<usize>; 4]);
@@ -75,10 +80,20 @@ impl Lowering<'_> {
         let vectors = panel_vectors(outputs, self.lanes);
         let width = vectors * self.lanes;
         let panels = padded(outputs, self.lanes) / width;
-        let mut weights = vec![0i8; panels * taps.len() * width * 4];
+        let places: Vec<u32> = taps.iter().map(|(place, _)| *place as u32).collect();
+        let positions = match &node.kind {
+            Kind::Conv(_) => conv_output(self.graph, node).iter().product(),
+            _ => ROWS,
+        };
+        // Sums that are left as they are, for a dynamic layer, come from vectors alone.
+        let by_tiles = self.tiles && !node.dynamic;
+        let gather = Some(Gather::bytes(&places))
+            .filter(|gather| by_tiles && gather.is_worth(places.len(), positions, panels * vectors));
+        let depth = gather.as_ref().map_or(places.len(), |gather| gather.depths() * GROUPS);
+        let mut weights = vec![0i8; panels * depth * width * 4];
         let mut sums = vec![0i64; panels * width];
-        let mut bytes = weights.iter_mut();
-        for panel in 0..panels {
+        for (panel, bytes) in weights.chunks_mut(depth * width * 4).enumerate() {
+            let mut bytes = bytes.iter_mut();
             for (_, elements) in &taps {
                 for (lane, sum) in sums[panel * width..][..width].iter_mut().enumerate() {
                     let output = panel * width + lane;
@@ -121,7 +136,9 @@ impl Lowering<'_> {
             positions: Vec::new(),
             targets: Vec::new(),
             rests: Vec::new(),
-            taps: taps.iter().map(|(place, _)| *place as u32).collect(),
+            taps: places,
+            gather,
+            depth,
             weights: Buffer::from_bytes(&weights),
             bias: start,
             scale,
@@ -141,6 +158,8 @@ impl Lowering<'_> {
         }
         let positions = if step.dense { 1 } else { step.positions.len() };
         let cost = (positions * step.taps.len() * panels * vectors) as u64;
+        // Tiles do a multiple of what vectors do; one sample of a dense layer has none.
+        let cost = if step.gather.is_some() && !step.dense { cost / TILES_ARE_WORTH } else { cost };
         Ok((Work::Gemm8(Box::new(step)), cost))
     }
 

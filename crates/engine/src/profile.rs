@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::isa::Isa;
-use crate::kernel::ceiling::{f32_ceiling, int8_ceiling};
+use crate::kernel::ceiling::{bf16_ceiling, f32_ceiling, int8_ceiling};
 use crate::program::{Program, StepInfo};
 
 /// What products are computed in.
@@ -36,8 +36,11 @@ impl Precision {
 /// The most multiply–accumulates per second of one thread, in thousands of millions, by precision.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ceilings {
-    /// In f32, and in bf16, which this engine multiplies as f32.
+    /// In f32.
     pub f32_gmacs: f64,
+    /// In bf16, where the tier has instructions for it; otherwise bf16 is multiplied as f32.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bf16_gmacs: Option<f64>,
     /// In int8.
     pub int8_gmacs: f64,
 }
@@ -49,15 +52,17 @@ impl Ceilings {
     /// When the processor lacks the tier.
     #[must_use]
     pub fn measure(isa: Isa) -> Self {
+        let bf16_gmacs = (isa >= Isa::Amx).then(|| rounded(bf16_ceiling(isa), 2));
         let [f32_gmacs, int8_gmacs] = [f32_ceiling(isa), int8_ceiling(isa)].map(|gmacs| rounded(gmacs, 2));
-        Self { f32_gmacs, int8_gmacs }
+        Self { f32_gmacs, bf16_gmacs, int8_gmacs }
     }
 
     /// That of a precision.
     #[must_use]
     pub fn of(&self, precision: Precision) -> f64 {
         match precision {
-            Precision::F32 | Precision::Bf16 => self.f32_gmacs,
+            Precision::F32 => self.f32_gmacs,
+            Precision::Bf16 => self.bf16_gmacs.unwrap_or(self.f32_gmacs),
             Precision::Int8 => self.int8_gmacs,
         }
     }
@@ -89,7 +94,7 @@ pub struct Profile {
 pub struct StepProfile {
     /// The layers that it computes; none where a value is only moved.
     pub layers: Vec<String>,
-    /// How: `direct`, `dense int8`, `winograd 4x4`, `pool`, ….
+    /// How: `direct`, `dense int8`, `direct tiles bf16`, `winograd 4x4`, `pool`, ….
     pub method: String,
     /// What its products are computed in; nothing where it has none.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -29,6 +29,8 @@ pub struct Options {
     /// Dense layers and convolutions of one group that are not int8 compute with weights and inputs rounded to
     /// bf16, sums in f32.
     pub bf16: bool,
+    /// Whether products may run by tiles; left out: where the tier has them. Tests may ask for tiles elsewhere.
+    pub(crate) tiles: Option<bool>,
     /// How many samples run through the whole program at once; left out: as many as suit the cache.
     pub(crate) block_rows: Option<usize>,
 }
@@ -175,7 +177,8 @@ impl Program {
             halves::apply(&mut graph);
         }
         let winograd = !options.direct && !options.bf16;
-        let lowered = lower::lower(network, &graph, isa.lanes(), winograd, options.block_rows)?;
+        let tiles = options.tiles.unwrap_or(isa >= Isa::Amx);
+        let lowered = lower::lower(network, &graph, isa.lanes(), winograd, tiles, options.block_rows)?;
         let port = |name: &String, value: usize| Port {
             name: name.clone(),
             values: graph.shapes[value].iter().product(),
@@ -416,15 +419,18 @@ fn method(work: &Work) -> String {
         Work::Copy { .. } | Work::Export { .. } => "copy".to_owned(),
         Work::Gemm(step) => {
             let name = if step.dense { "dense" } else { "direct" };
-            if step.half { format!("{name} bf16") } else { name.to_owned() }
+            let tiles = if step.gather.is_some() { " tiles" } else { "" };
+            if step.half { format!("{name}{tiles} bf16") } else { name.to_owned() }
         }
         Work::Quantize { .. } => "quantize".to_owned(),
         Work::QuantizeEach { .. } => "quantize each".to_owned(),
         Work::Round { .. } => "round".to_owned(),
-        Work::Gemm8(step) if step.dense => "dense int8".to_owned(),
-        Work::Gemm8(_) => "direct int8".to_owned(),
         Work::Dynamic(step) if step.gemm.dense => "dense dynamic int8".to_owned(),
         Work::Dynamic(_) => "direct dynamic int8".to_owned(),
+        Work::Gemm8(step) => {
+            let name = if step.dense { "dense" } else { "direct" };
+            format!("{name}{} int8", if step.gather.is_some() { " tiles" } else { "" })
+        }
         Work::Winograd(step) => format!("winograd {}x{}", step.outputs, step.outputs),
         Work::Window(step) => match step.kind {
             WindowKind::Max | WindowKind::Average => "pool".to_owned(),

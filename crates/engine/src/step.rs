@@ -3,6 +3,7 @@
 use network::Affine;
 
 use crate::buffer::Buffer;
+use crate::gather::Gather;
 use crate::kernel::Act;
 use crate::layout::View;
 
@@ -104,6 +105,8 @@ pub(crate) struct GemmStep {
     pub(crate) rests: Vec<u32>,
     pub(crate) taps: Vec<u32>,
     pub(crate) weights: Buffer,
+    /// By tiles: how inputs come into them; the weights are then pairs of bf16.
+    pub(crate) gather: Option<Gather>,
     /// Whether the weights are bf16.
     pub(crate) half: bool,
     /// Whether the results are rounded to bf16.
@@ -130,6 +133,10 @@ pub(crate) struct Gemm8Step {
     pub(crate) targets: Vec<u32>,
     pub(crate) rests: Vec<u32>,
     pub(crate) taps: Vec<u32>,
+    /// By tiles, where there are enough rows: how inputs come into them.
+    pub(crate) gather: Option<Gather>,
+    /// Groups of weights in a panel: as many as taps, or more, which are zeros.
+    pub(crate) depth: usize,
     /// Bytes.
     pub(crate) weights: Buffer,
     pub(crate) bias: Vec<i32>,

@@ -95,10 +95,11 @@ fn text(name: &str, profile: &Profile) -> String {
         format!("{:.1}", profile.macs() as f64 / profile.block_us() / 1e3),
     ]);
     let Profile { isa, processor, block_rows, compile_ms, ceilings, .. } = profile;
+    let bf16 = ceilings.bf16_gmacs.map_or_else(String::new, |most| format!(", {most:.1} in bf16"));
     format!(
         "{name} on one thread with {isa}: {processor}\n\n{table}\n\
          µs for one sample, alone and in a block of {block_rows}; GMAC/s in a block, beside what the processor \
-         can do\nat most: {:.1} in f32, {:.1} in int8. Winograd's algorithm needs fewer products than it stands \
+         can do\nat most: {:.1} in f32{bf16}, {:.1} in int8. Winograd's algorithm needs fewer products than it stands \
          for.\ncompiled in {compile_ms:.1} ms; {} of packed weights, {} of scratch per thread",
         ceilings.f32_gmacs,
         ceilings.int8_gmacs,

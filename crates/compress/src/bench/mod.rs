@@ -369,6 +369,7 @@ fn ceilings(isa: Isa, threads: usize) -> Ceilings {
         // A thread that the system did not give adds nothing.
         for other in others.into_iter().filter_map(|other| other.join().ok()) {
             sum.f32_gmacs += other.f32_gmacs;
+            sum.bf16_gmacs = sum.bf16_gmacs.zip(other.bf16_gmacs).map(|(sum, other)| sum + other);
             sum.int8_gmacs += other.int8_gmacs;
         }
         sum

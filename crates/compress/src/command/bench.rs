@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use clap::{Args, Subcommand, ValueEnum};
 use cli::{Common, ErrorExt as _, ExitStatus, Printer, Table};
 use compress::bench::{self, Bench, BenchError, Options, Peer, PeerError, Row};
+use engine::Ceilings;
 
 /// What can be measured.
 #[derive(Debug, Subcommand)]
@@ -182,12 +183,13 @@ fn machine(bench: &Bench, options: &Options) -> String {
         options.turns, bench.processor, bench.isa
     );
     for ceiling in &bench.ceilings {
+        let Ceilings { f32_gmacs, bf16_gmacs, int8_gmacs } = ceiling.ceilings;
+        // Without instructions of its own, bf16 is multiplied as f32.
+        let bf16 = bf16_gmacs.map_or_else(|| " (and bf16)".to_owned(), |most| format!(", {most:.1} in bf16"));
         text.push_str(&format!(
-            "\n{} thread{}: at most {:.1} GMAC/s in f32 (and bf16), {:.1} in int8",
+            "\n{} thread{}: at most {f32_gmacs:.1} GMAC/s in f32{bf16}, {int8_gmacs:.1} in int8",
             ceiling.threads,
             if ceiling.threads == 1 { "" } else { "s" },
-            ceiling.ceilings.f32_gmacs,
-            ceiling.ceilings.int8_gmacs
         ));
     }
     let read = |bandwidth: &bench::Bandwidth| {

@@ -4,10 +4,16 @@
 use network::Affine;
 
 use super::{Env, Share, planes};
+use crate::kernel::amx::Configured;
 use crate::kernel::copy::Steps;
 use crate::kernel::gemm8::{self, Gemm8, Target};
+use crate::kernel::tiled;
 use crate::layout::View;
 use crate::step::{CopyFrom, Gemm8Step};
+
+/// Fewer rows of a dense layer than this are multiplied in vectors: its weights are then read for too little
+/// work in tiles. The sums are the same either way.
+const FEW_ROWS: usize = 8;
 
 /// # Safety
 /// As [`super::run`].
@@ -102,11 +108,17 @@ pub(super) unsafe fn product(step: &Gemm8Step, env: &Env<'_>, share: Share) {
             None => std::ptr::null(),
         };
         let mut gemm = Gemm8 { rest: rest(0), ..gemm_of(step, env, source, target(0)) };
+        let is_few = step.dense && env.rows < FEW_ROWS;
+        let tiles = step.gather.as_ref().filter(|_| !is_few).map(|gather| (gather, Configured::new()));
+        let multiply = |gemm: &Gemm8<'_>| match &tiles {
+            Some((gather, tiles)) => tiled::tiled8(env.isa, gemm, gather, env.workspace, tiles),
+            None => gemm8::gemm8(env.isa, gemm),
+        };
         if step.dense {
             gemm.positions = &step.positions[..env.rows];
             let (first, last) = share.of(step.panels.div_ceil(2));
             gemm.panels = (2 * first, (2 * last).min(step.panels));
-            gemm8::gemm8(env.isa, &gemm);
+            multiply(&gemm);
             return;
         }
         let (first, last) = share.of(step.positions.len().div_ceil(16));
@@ -121,7 +133,7 @@ pub(super) unsafe fn product(step: &Gemm8Step, env: &Env<'_>, share: Share) {
             gemm.source = source.add(sample * step.from.sample);
             gemm.target = target(sample);
             gemm.rest = rest(sample);
-            gemm8::gemm8(env.isa, &gemm);
+            multiply(&gemm);
         }
     }
 }
@@ -144,6 +156,7 @@ pub(super) fn gemm_of<'a>(
         targets: &step.targets,
         rests: &step.rests,
         taps: &step.taps,
+        depth: step.depth,
         weights: step.weights.as_ptr().cast(),
         bias: step.bias.as_ptr(),
         scale: step.scale.as_ptr(),

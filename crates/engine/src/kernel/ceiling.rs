@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use super::amx::{self, GROUPS, Kind, ROWS};
 use super::simd::Simd;
 use super::simd8::{Simd8, tiers8};
 use super::tiers;
@@ -87,6 +88,9 @@ tiers8!(dot_loop = spin8(rounds: usize, result: *mut i32));
 #[must_use]
 pub fn int8_ceiling(isa: Isa) -> f64 {
     assert!(isa.is_available(), "the processor lacks the tier {isa}");
+    if isa >= Isa::Amx {
+        return tiles_ceiling(Kind::Bytes, 4);
+    }
     const ROUNDS: usize = 50_000;
     let lanes = isa.lanes();
     let mut best = f64::INFINITY;
@@ -99,6 +103,30 @@ pub fn int8_ceiling(isa: Isa) -> f64 {
         std::hint::black_box(result);
     }
     (ROUNDS * SUMS * lanes * 4) as f64 / best / 1e9
+}
+
+/// The same for products of bf16, where the tier has instructions for them; otherwise they are made as in f32, and
+/// this is [`f32_ceiling`].
+///
+/// # Panics
+/// When the processor lacks the tier.
+#[must_use]
+pub fn bf16_ceiling(isa: Isa) -> f64 {
+    assert!(isa.is_available(), "the processor lacks the tier {isa}");
+    if isa >= Isa::Amx { tiles_ceiling(Kind::Halves, 2) } else { f32_ceiling(isa) }
+}
+
+/// The most multiply–accumulates per second of one thread with tiles in registers, `group` inputs in a group.
+fn tiles_ceiling(kind: Kind, group: usize) -> f64 {
+    // Four products of tiles each: about 0.1 ms.
+    const ROUNDS: usize = 4_000;
+    let mut best = f64::INFINITY;
+    for _ in 0..200 {
+        let start = Instant::now();
+        amx::spin(kind, std::hint::black_box(ROUNDS));
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    (ROUNDS * 4 * ROWS * ROWS * GROUPS * group) as f64 / best / 1e9
 }
 
 /// # Safety

@@ -133,7 +133,7 @@ macro_rules! every {
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn finish<S: Simd, const P: usize, const G: usize, const NV: usize>(
+pub(super) unsafe fn finish<S: Simd, const P: usize, const G: usize, const NV: usize>(
     g: &Gemm<'_>,
     at: usize,
     panel: usize,

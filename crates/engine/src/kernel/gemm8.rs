@@ -39,7 +39,9 @@ pub(crate) struct Gemm8<'a> {
     pub(crate) rests: &'a [u32],
     /// The step to each group of four inputs.
     pub(crate) taps: &'a [u32],
-    /// Panels of `[taps][vectors · lanes][4]`.
+    /// Groups of weights in a panel: as many as taps, or more, which are zeros.
+    pub(crate) depth: usize,
+    /// Panels of `[depth][vectors · lanes][4]`.
     pub(crate) weights: *const i8,
     pub(crate) bias: *const i32,
     pub(crate) scale: *const f32,
@@ -63,7 +65,7 @@ unsafe fn tile<S: Simd8, const P: usize, const G: usize, const NV: usize, const 
     unsafe {
         let lanes = S::F::LANES;
         let width = NV * lanes;
-        let panel_size = g.taps.len() * width * 4;
+        let panel_size = g.depth * width * 4;
         let mut from = [g.source; P];
         for p in 0..P {
             from[p] = g.source.add(*g.positions.get_unchecked(at + p) as usize);
@@ -133,10 +135,12 @@ unsafe fn tile<S: Simd8, const P: usize, const G: usize, const NV: usize, const 
     }
 }
 
+/// What follows the sums: pooling, scales, addend, activation, store.
+///
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn finish<S: Simd8, const P: usize, const G: usize, const NV: usize>(
+pub(super) unsafe fn finish<S: Simd8, const P: usize, const G: usize, const NV: usize>(
     g: &Gemm8<'_>,
     at: usize,
     panel: usize,

@@ -4,6 +4,7 @@
 //! [`simd::Simd`] and compiled for each tier by `tiers!`, which makes a function that picks the tier at run
 //! time. Nothing here allocates.
 
+pub(crate) mod amx;
 pub(crate) mod ceiling;
 pub(crate) mod copy;
 pub(crate) mod each8;
@@ -14,6 +15,7 @@ pub(crate) mod map;
 pub(crate) mod math;
 pub(crate) mod simd;
 pub(crate) mod simd8;
+pub(crate) mod tiled;
 pub(crate) mod window;
 pub(crate) mod winograd;
 

@@ -361,7 +361,7 @@ macro_rules! tiers8 {
             unsafe {
                 match isa {
                     #[cfg(target_arch = "x86_64")]
-                    $crate::isa::Isa::Avx512Vnni => vnni($($argument),*),
+                    $crate::isa::Isa::Avx512Vnni | $crate::isa::Isa::Amx => vnni($($argument),*),
                     #[cfg(target_arch = "x86_64")]
                     $crate::isa::Isa::Avx512 => avx512($($argument),*),
                     #[cfg(target_arch = "x86_64")]

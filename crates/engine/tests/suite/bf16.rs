@@ -1,6 +1,6 @@
 //! bf16: weights and inputs of products rounded, sums in f32.
 
-use engine::{Options, Program};
+use engine::{Isa, Options, Program};
 use network::spec::{Conv2d, Dense, Empty, InputSpec, Layer, NetworkSpec, Op, Pair, Pool2d};
 use network::{Network, PRESETS, Weights, preset};
 use proptest::prelude::*;
@@ -99,7 +99,7 @@ proptest! {
             .chunks(size)
             .flat_map(|sample| run_in_bf16(&network, &weights, sample))
             .collect();
-        for isa in tiers() {
+        for isa in tiers().filter(|isa| *isa != Isa::Avx512Vnni) {
             let options = Options::default().with_isa(isa).with_bf16(true);
             let program = Program::compile(&network, &weights, options).unwrap();
             let found = run(&program, &batch, rows);
@@ -127,6 +127,12 @@ fn presets_stay_close_and_take_half_the_memory() {
         assert_close(&run(&program, &batch, 2), &expected, 10, 0.03, name);
         let share = program.weight_bytes() as f64 / exact.weight_bytes() as f64;
         assert!((0.49..0.6).contains(&share), "{name}: {share}");
-        assert!(program.steps().iter().any(|step| step.method == "dense bf16"), "{name}");
+        assert!(
+            program
+                .steps()
+                .iter()
+                .any(|step| step.method.starts_with("dense") && step.method.ends_with("bf16")),
+            "{name}"
+        );
     }
 }

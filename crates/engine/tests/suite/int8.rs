@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Affine, CompileError, Isa, Options, Plan, Program};
+use engine::{Affine, CompileError, Options, Plan, Program};
 use network::spec::{Conv2d, Dense, Empty, InputSpec, Layer, NetworkSpec, Op, Pair, Pool2d, Residual};
 use network::{Network, PRESETS, Weights, preset};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::{busy_weights, numbers, run};
+use crate::{busy_weights, numbers, run, tiers};
 
 /// The greatest and least value of everything that the f32 program gives, and every layer with weights.
 pub(crate) fn plan(network: &Network, weights: &Weights, batch: &[f32], rows: usize) -> Plan {
@@ -39,7 +39,7 @@ fn all_tiers_agree(network: &Network, rows: usize, tolerance: f32) {
     let plan = plan(network, &weights, &batch, rows);
     let exact = run(&Program::compile(network, &weights, Options::default()).unwrap(), &batch, rows);
     let mut first: Option<Vec<f32>> = None;
-    for &isa in Isa::ALL.iter().filter(|isa| isa.is_available()) {
+    for isa in tiers() {
         let options = Options::default().with_isa(isa);
         let program = Program::compile_int8(network, &weights, &plan, options).unwrap();
         let found = run(&program, &batch, rows);
@@ -156,6 +156,32 @@ proptest! {
     fn random_networks_give_the_same_bytes_on_every_tier(spec in spec(), rows in 1..10usize) {
         let Ok(network) = Network::new(spec) else { return Ok(()) };
         all_tiers_agree(&network, rows, 0.5);
+    }
+}
+
+/// Products deep and wide enough for tiles, of more rows than one of them holds.
+#[test]
+fn large_products_give_the_same_bytes_on_every_tier() {
+    for (json, rows) in [
+        (
+            r#"{"inputs": [{"name": "x", "shape": [3, 32, 32]}], "layers": [
+                {"type": "conv2d", "channels": 16, "kernel": 3, "padding": 1}, {"type": "relu"},
+                {"type": "residual", "body": [{"type": "conv2d", "channels": 16, "kernel": 3, "padding": 1}],
+                 "shortcut": []},
+                {"type": "relu"}, {"type": "conv2d", "channels": 70, "kernel": 3, "stride": 2},
+                {"type": "relu"}, {"type": "max_pool2d", "kernel": 2},
+                {"type": "conv2d", "channels": 33, "kernel": 3, "padding": 2, "dilation": 2},
+                {"type": "flatten"}, {"type": "dense", "units": 10}]}"#,
+            2,
+        ),
+        (
+            r#"{"inputs": [{"name": "x", "shape": [784]}], "layers": [{"type": "dense", "units": 300},
+                {"type": "relu"}, {"type": "dense", "units": 100}, {"type": "tanh"},
+                {"type": "dense", "units": 10}]}"#,
+            41,
+        ),
+    ] {
+        all_tiers_agree(&Network::new(serde_json::from_str(json).unwrap()).unwrap(), rows, 0.2);
     }
 }
 
