@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use artifact::{LineageStep, ModelRef};
 use clap::Args;
 use cli::{ErrorExt as _, ExitStatus, Interrupt, Printer, Table};
+use compress::compare::microseconds;
 use compress::finish::Candidate;
 use compress::page::{self, Entry, Page, Sensitivity};
 use compress::pipeline::{Attempt, Found, Observer, PipelineConfig, Target, Verdict, search};
@@ -171,9 +172,7 @@ fn table(found: &Found) -> Table {
         let cell = |of: &dyn Fn(&Side) -> String| side.map_or_else(String::new, of);
         let time = |place: usize| {
             cell(&|side| {
-                side.latency
-                    .get(place)
-                    .map_or_else(String::new, |latency| format!("{:.0} µs", latency.median_us))
+                side.latency.get(place).map_or_else(String::new, |latency| microseconds(latency.median_us))
             })
         };
         table.row([

@@ -14,8 +14,8 @@ use train::evaluate::{AlignError, EvaluateError, align, evaluate_outcomes};
 pub use self::latency::{BATCHES, Latency, latencies};
 pub use self::seen::seen_in_training;
 pub use self::table::{
-    Cell, IN_INT8, Row, change_text, difference_text, interval_text, metric_name, p_text, rows, sentence,
-    table,
+    Cell, IN_INT8, Row, change_text, difference_text, interval_text, metric_name, microseconds, p_text, rows,
+    sentence, table,
 };
 use crate::side::Side;
 use crate::significance::{PairTest, Term, holm, paired, resampled, terms};

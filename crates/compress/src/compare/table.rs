@@ -253,7 +253,9 @@ fn times(before: f64, after: f64, less: &str, more: &str) -> String {
     }
 }
 
-fn microseconds(value: f64) -> String {
+/// A time as a person reads it, with three digits that count.
+#[must_use]
+pub fn microseconds(value: f64) -> String {
     match value {
         value if value < 9.95 => format!("{value:.2} µs"),
         value if value < 99.5 => format!("{value:.1} µs"),
