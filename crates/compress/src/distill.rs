@@ -20,7 +20,8 @@ use crate::finetune::{
 pub struct DistillConfig {
     /// The version of this format: 1.
     pub version: u32,
-    /// The network that learns: a preset or layers.
+    /// The network that learns: a preset or layers; without either, the preset `mlp`. (It is not a default value, for a
+    /// file that gives layers would then have both.)
     pub student: NetworkConfig,
     /// How the teacher's answers enter the loss.
     pub teaching: TeachingConfig,
@@ -61,6 +62,9 @@ fn unit() -> f64 {
     1.0
 }
 
+/// The preset of the student where none is given.
+pub const STUDENT: &str = "mlp";
+
 /// The temperature where none is given.
 const TEMPERATURE: f64 = 4.0;
 
@@ -71,7 +75,7 @@ impl Default for DistillConfig {
         finetune.optimizer.learning_rate = 1e-3;
         Self {
             version: CONFIG_VERSION,
-            student: NetworkConfig { preset: Some("mlp".to_owned()), layers: None },
+            student: NetworkConfig::default(),
             teaching: TeachingConfig::default(),
             finetune,
             gate: GateConfig::default(),
@@ -127,8 +131,8 @@ impl DistillConfig {
         if self.version != CONFIG_VERSION {
             return Some(("version".to_owned(), "must be 1".to_owned()));
         }
-        if self.student.preset.is_some() == self.student.layers.is_some() {
-            return Some(("student".to_owned(), "must have either `preset` or `layers`".to_owned()));
+        if self.student.preset.is_some() && self.student.layers.is_some() {
+            return Some(("student".to_owned(), "must have `preset` or `layers`, not both".to_owned()));
         }
         let teaching = self.teaching.fault("teaching");
         teaching.or_else(|| nested("finetune", self.finetune.fault())).or_else(|| self.gate.fault())
@@ -230,7 +234,11 @@ pub(crate) fn taught(
 /// When its layers do not fit the input or the outputs.
 pub fn student(teacher: &Parts, config: &DistillConfig) -> Result<Parts, DistillError> {
     let outputs = teacher.postprocess.output_width();
-    let network = config.student.build(&teacher.preprocess.output_shape(), outputs)?;
+    let mut network = config.student.clone();
+    if network.is_empty() {
+        network.preset = Some(STUDENT.to_owned());
+    }
+    let network = network.build(&teacher.preprocess.output_shape(), outputs)?;
     let weights = model::initial_weights(&network, config.finetune.seed);
     Ok(Parts { network, weights, quantization: None, ..teacher.clone() })
 }

@@ -3,7 +3,7 @@
 use artifact::{LineageStep, ModelRef};
 use clap::Args;
 use cli::ExitStatus;
-use compress::distill::{DistillConfig, distill};
+use compress::distill::{DistillConfig, STUDENT, distill};
 use compress::finish::Candidate;
 use compress::judge::Judge;
 use compress::report::Findings;
@@ -64,7 +64,10 @@ pub(crate) fn run(arguments: &DistillArguments) -> anyhow::Result<ExitStatus> {
         return Ok(ExitStatus::Interrupted);
     }
     let judge = Judge::new(&teacher, &subject.data, config.finetune.seed)?;
-    let student = config.student.preset.as_deref().unwrap_or("given layers");
+    let student = match (&config.student.preset, &config.student.layers) {
+        (None, Some(_)) => "the layers of the configuration",
+        (preset, _) => preset.as_deref().unwrap_or(STUDENT),
+    };
     let candidate = Candidate {
         method: "distill",
         drop: judge.drop(&distilled.parts)?,

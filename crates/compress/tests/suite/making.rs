@@ -245,8 +245,12 @@ fn refusals_name_the_place_and_what_would_be_right() {
             &["the student cannot be built", "`lenet6`", "lenet-300-100, lenet5"],
         ),
         (
+            distill("digits@1", &["--set", "student.preset='mlp'", "--set", "student.layers=[]"]),
+            &["`student`", "`preset` or `layers`, not both"],
+        ),
+        (
             distill("digits@1", &["--set", "student.layers=[{ type = 'dense', units = 3 }]"]),
-            &["`student`", "either `preset` or `layers`"],
+            &["the student cannot be built", "10"],
         ),
         (distill("digits@1", &["--name", "Small Digits"]), &["--name", "`Small Digits`", "a-z"]),
         (distill("digits@1", &["--set", "teaching.alpha=2"]), &["`teaching.alpha`", "from 0 to 1"]),
