@@ -115,3 +115,26 @@ fn records_in_blocks_that_lie_are_refused() {
     let refusal = quantize_weights_only(&network, &plan.weight_only, &record).unwrap_err().to_string();
     assert!(refusal.starts_with("`bare.weight` is NaN at index 0"), "{refusal}");
 }
+
+/// What packages of format 1.2 say must mean the same for ever.
+#[test]
+fn a_plan_is_read_as_it_was_written() {
+    let text = r#"{
+        "layers": ["conv1", "fc"], "activations": {}, "dynamic": ["conv1", "fc"],
+        "weight_only": {"bare": {"bits": 4, "block": 32}, "grouped": {"bits": 8, "block": 16}}
+    }"#;
+    let mut plan =
+        Quantization { layers: ["conv1", "fc"].map(str::to_owned).to_vec(), ..Quantization::default() };
+    plan.dynamic.clone_from(&plan.layers);
+    only(&mut plan, "bare", 4, 32);
+    only(&mut plan, "grouped", 8, 16);
+    plan.check(&small()).unwrap();
+    assert_eq!(serde_json::from_str::<Quantization>(text).unwrap(), plan);
+    assert_eq!(
+        serde_json::to_value(&plan).unwrap(),
+        serde_json::from_str::<serde_json::Value>(text).unwrap()
+    );
+    // A program that does not know such a field refuses it, and this one refuses what it does not know.
+    let more = text.replace("\"bits\": 4", "\"bits\": 4, \"zero\": 1");
+    assert!(serde_json::from_str::<Quantization>(&more).is_err());
+}
