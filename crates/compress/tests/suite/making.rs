@@ -250,7 +250,7 @@ fn refusals_name_the_place_and_what_would_be_right() {
         ),
         (
             distill("digits@1", &["--set", "student.layers=[{ type = 'dense', units = 3 }]"]),
-            &["the student cannot be built", "10"],
+            &["the student cannot be built", "put a `flatten` layer before it"],
         ),
         (distill("digits@1", &["--name", "Small Digits"]), &["--name", "`Small Digits`", "a-z"]),
         (distill("digits@1", &["--set", "teaching.alpha=2"]), &["`teaching.alpha`", "from 0 to 1"]),

@@ -403,7 +403,7 @@ fn what_cannot_be_is_named() {
     assert_eq!(qat("ranges.momentum = 1.0"), "ranges.momentum");
     assert_eq!(qat("gate.max_drop = nan"), "gate.max_drop");
     let distill = |text: &str| toml::from_str::<DistillConfig>(text).unwrap().fault().unwrap().0;
-    assert_eq!(distill("student = {}"), "student");
+    assert_eq!(distill("student = { preset = 'mlp', layers = [] }"), "student");
     assert_eq!(distill("teaching.temperature = 0.0"), "teaching.temperature");
     let cluster = |text: &str| toml::from_str::<ClusterConfig>(text).unwrap().fault().unwrap().0;
     assert_eq!(cluster("clusters = 1"), "clusters");
