@@ -1,8 +1,8 @@
 //! The ranges of activations, from samples.
 //!
 //! Every value that a program shows is seen twice: once for its least and greatest number, once for how the numbers
-//! are distributed in between ([`Histogram`]). A [`Rule`] makes a range of that by itself; `auto` asks each rule and
-//! lets the network decide ([`choose`]).
+//! are distributed in between (`Histogram`). A [`Rule`] makes a range of that by itself; `auto` asks each rule and
+//! lets the network decide (`choose`).
 
 pub(crate) mod choose;
 mod histogram;
