@@ -7,7 +7,16 @@ use train::evaluate::{EvaluateError, Evaluation, evaluate};
 use crate::finish::drop_between;
 
 /// The most samples that choose.
-const SAMPLES: usize = 5_000;
+pub(crate) const SAMPLES: usize = 5_000;
+
+/// The split that chooses, by its name and with its samples. Without a validation split the training split does; the
+/// test split never does.
+pub(crate) fn choosing(data: &DataSet) -> (&'static str, &[usize]) {
+    match data.splits.validation.is_empty() {
+        false => ("validation", &data.splits.validation),
+        true => ("train", &data.splits.train),
+    }
+}
 
 /// Scores candidates on the samples that choose, beside their parent.
 #[derive(Clone, Debug)]
@@ -37,11 +46,7 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// When it cannot answer.
     pub fn new(parent: &Parts, data: &'a DataSet, seed: u64) -> Result<Self, JudgeError> {
-        // Without a validation split the training split chooses; the test split never does.
-        let (split, all) = match data.splits.validation.is_empty() {
-            false => ("validation", &data.splits.validation),
-            true => ("train", &data.splits.train),
-        };
+        let (split, all) = choosing(data);
         let indices = train::data::draw(all, SAMPLES, seed);
         let predictor = Predictor::from_parts(parent.clone(), DeviceSpec::Cpu)?;
         let before = evaluate(&predictor, data, split, &indices, &mut |_| ())?;

@@ -11,18 +11,20 @@ use network::fold::{FoldError, fold_batch_norm, with_biases};
 use network::quantization::{Calibration, CalibrationMethod, QuantizationError};
 use network::quantization::{dequantize, int8_outputs, quantize_weights};
 use network::spec::Op;
-use network::{Affine, Network, Quantization, RawInput, Tensor, Weights};
+use network::{Affine, Network, Quantization, Tensor, Weights};
 use predict::{DeviceSpec, Parts, PredictError, Predictor};
 use serde::{Deserialize, Serialize};
 use train::data::{DataError, DataSet};
 use train::fit::hold::{Mask, Sparsify};
 use train::fit::{Constraint, FitError, RangeRule, simulate};
 
+use crate::calibrate::sample::prepared;
 use crate::config::{CONFIG_VERSION, GateConfig};
 use crate::distill::{DistillError, TeachingConfig, nested, taught};
 use crate::finetune::{
     FakeQuantization, FinetuneConfig, FinetuneError, FinetuneHooks, Finetuned, Guidance, finetune,
 };
+use crate::judge;
 use crate::names::{UnknownLayer, matching_any};
 
 /// The most samples that training's arithmetic and the engine's are compared on.
@@ -229,9 +231,7 @@ pub fn qat(
     let weights = quantize_weights(&floats.network, &plan.layers, &floats.weights)?;
     let parts = Parts { weights, quantization: Some(plan), ..floats.clone() };
 
-    let watched =
-        if data.splits.validation.is_empty() { &data.splits.train } else { &data.splits.validation };
-    let watched = train::data::draw(watched, COMPARED, config.finetune.seed);
+    let watched = train::data::draw(judge::choosing(data).1, COMPARED, config.finetune.seed);
     let simulation = FakeQuantization { activations: tuned.activations.clone(), ..simulation };
     let agreement = agreement(&floats, &parts, &simulation, &rows(&floats, data, &watched)?)?;
     Ok(Aware { parts, floats, tuned, agreement })
@@ -279,15 +279,7 @@ fn zeros(weights: &Weights) -> Option<Arc<dyn Constraint>> {
 
 /// Prepared samples, row after row.
 fn rows(parts: &Parts, data: &DataSet, indices: &[usize]) -> Result<Vec<f32>, QatError> {
-    let predictor = Predictor::from_parts(parts.clone(), DeviceSpec::Cpu)?;
-    let mut rows = Vec::new();
-    for batch in indices.chunks(256) {
-        let inputs: Vec<RawInput> =
-            batch.iter().map(|&index| data.source.read(index)).collect::<Result<_, _>>()?;
-        let prepared = predictor.prepare(&inputs).map_err(PredictError::from)?;
-        rows.extend_from_slice(prepared.tensor.as_f32().unwrap_or_default());
-    }
-    Ok(rows)
+    prepared(&Predictor::from_parts(parts.clone(), DeviceSpec::Cpu)?, data, indices)
 }
 
 /// From the least to the greatest of every value.

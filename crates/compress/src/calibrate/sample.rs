@@ -2,9 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use train::data::{DataSet, draw};
+use network::RawInput;
+use predict::{PredictError, Predictor};
+use train::data::{DataError, DataSet, draw};
 
 use crate::quantize::QuantizeError;
+
+/// Samples as the network reads them, row after row.
+///
+/// # Errors
+/// When a sample cannot be read or prepared.
+pub(crate) fn prepared<E: From<DataError> + From<PredictError>>(
+    predictor: &Predictor,
+    data: &DataSet,
+    indices: &[usize],
+) -> Result<Vec<f32>, E> {
+    let mut rows = Vec::new();
+    for batch in indices.chunks(256) {
+        let inputs: Vec<RawInput> =
+            batch.iter().map(|&index| data.source.read(index)).collect::<Result<_, _>>()?;
+        let prepared = predictor.prepare(&inputs).map_err(PredictError::from)?;
+        rows.extend_from_slice(prepared.tensor.as_f32().unwrap_or_default());
+    }
+    Ok(rows)
+}
 
 /// Samples to calibrate with.
 #[derive(Clone, Debug, PartialEq)]

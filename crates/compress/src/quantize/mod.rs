@@ -14,20 +14,18 @@ mod work;
 use engine::{CompileError, RunError};
 use network::fold::{FoldError, fold_batch_norm, with_biases};
 use network::quantization::QuantizationError;
-use network::{RawInput, Weights, equalize};
+use network::{Weights, equalize};
 use predict::{DeviceSpec, Parts, PredictError, Predictor};
 use serde::Serialize;
 use train::data::{DataError, DataSet};
 use train::evaluate::{EvaluateError, evaluate};
 
 use self::work::Work;
-use crate::calibrate::sample::{Drawn, stratified};
+use crate::calibrate::sample::{Drawn, prepared, stratified};
 use crate::config::{Mode, QuantizeConfig};
 use crate::finish::drop_between;
+use crate::judge;
 use crate::names::UnknownLayer;
-
-/// The most validation samples that choose which layers stay floats.
-const CHOOSING_SAMPLES: usize = 5_000;
 
 /// A quantization that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -185,12 +183,8 @@ pub fn quantize(
     let floats = Predictor::from_parts(work.parts_of_floats(parts), DeviceSpec::Cpu)?;
     work.some_layer()?;
 
-    // Without a validation split the training split chooses; the test split never does.
-    let (part, choosing) = match data.splits.validation.is_empty() {
-        false => ("validation", &data.splits.validation),
-        true => ("train", &data.splits.train),
-    };
-    let choosing = train::data::draw(choosing, CHOOSING_SAMPLES, config.calibration.seed);
+    let (part, choosing) = judge::choosing(data);
+    let choosing = train::data::draw(choosing, judge::SAMPLES, config.calibration.seed);
     let Drawn { indices: mut drawn, warnings } =
         stratified(data, config.calibration.samples, config.calibration.seed)?;
     if drawn.is_empty() {
@@ -200,7 +194,7 @@ pub fn quantize(
         // Nothing is fitted to them: they only show what each layer costs.
         drawn = train::data::draw(&choosing, config.calibration.samples, config.calibration.seed);
     }
-    let rows = prepare(&floats, data, &drawn)?;
+    let rows = prepared::<QuantizeError>(&floats, data, &drawn)?;
     if config.mode == Mode::Static {
         stage(Stage::Calibrate { samples: drawn.len() });
         work.calibrate(&rows, drawn.len(), config, stage)?;
@@ -248,16 +242,4 @@ fn check_finite(weights: &Weights) -> Result<(), QuantizeError> {
         }
     }
     Ok(())
-}
-
-/// Prepared calibration samples, row after row.
-fn prepare(predictor: &Predictor, data: &DataSet, indices: &[usize]) -> Result<Vec<f32>, QuantizeError> {
-    let mut rows = Vec::new();
-    for batch in indices.chunks(256) {
-        let inputs: Vec<RawInput> =
-            batch.iter().map(|&index| data.source.read(index)).collect::<Result<_, _>>()?;
-        let prepared = predictor.prepare(&inputs).map_err(PredictError::from)?;
-        rows.extend_from_slice(prepared.tensor.as_f32().unwrap_or_default());
-    }
-    Ok(rows)
 }

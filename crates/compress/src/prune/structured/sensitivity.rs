@@ -9,6 +9,7 @@ use train::evaluate::evaluate;
 use super::allocate::Candidate;
 use super::{PruneError, Stage, StructuredConfig};
 use crate::finish::drop_between;
+use crate::judge;
 
 /// How the score falls as one group gets smaller and all others stay whole.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -66,11 +67,7 @@ pub(super) fn curves(
     config: &StructuredConfig,
     stage: &mut dyn FnMut(Stage<'_>),
 ) -> Result<Vec<Curve>, PruneError> {
-    // Without a validation split the training split is looked at; the test split never is.
-    let (part, indices) = match data.splits.validation.is_empty() {
-        false => ("validation", &data.splits.validation),
-        true => ("train", &data.splits.train),
-    };
+    let (part, indices) = judge::choosing(data);
     let indices = train::data::draw(indices, config.samples.sensitivity, config.seed);
     if indices.is_empty() {
         return Err(PruneError::NoSamples { split: "training", purpose: "draw sensitivity curves from" });
