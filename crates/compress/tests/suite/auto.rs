@@ -123,6 +123,46 @@ fn what_holds_no_budget_is_not_packed_and_that_is_said() {
     assert!(place.files() == before, "something was written");
 }
 
+/// Few samples choose, and many judge: the choice holds the budget on the first alone.
+#[test]
+fn a_choice_that_misses_on_the_test_data_is_not_packed() {
+    let place = Place::trained();
+    let config = "version = 1\nname = 'few'\n[data]\nsource = 'digits'\nsplit = { validation = 0.02, test = 0.5 }\n\
+                  [network]\npreset = 'lenet-300-100'\n[optimizer]\nkind = 'adamw'\nlearning_rate = 0.003\n\
+                  [schedule]\nkind = 'cosine'\n[train]\nseed = 1\ndevice = 'cpu'\nepochs = 4\nbatch_size = 32\n";
+    training::train(&training::request(config, &place.path(""), None), false).unwrap();
+    let before = place.files();
+    let command = ["auto", "few@1", "--target", "size", "--max-drop", "0.01"];
+    let knobs = [
+        "--set",
+        "shares=[]",
+        "--set",
+        "sparsities=[0.8]",
+        "--set",
+        "clusters=[16]",
+        "--set",
+        "finetune.epochs=5",
+    ];
+    let command = [&command[..], &QUICK, &knobs].concat();
+    let output = place.run(&command);
+    let (said, message) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{said}{message}");
+    let result = json(&output);
+    let drop = |split: &str| result[format!("drop_{split}")].as_f64().unwrap();
+    assert!(drop("choosing") <= 0.01 && drop("test") > 0.01, "{result}");
+    assert!(attempts(&result).iter().any(|(_, verdict)| *verdict == "kept"), "{result}");
+    assert_eq!(result["model"], Value::Null, "{result}");
+    let told = place.command(&command).output().unwrap();
+    assert_eq!(told.status.code(), Some(1));
+    let told = text(&told.stdout) + &text(&told.stderr);
+    println!("{told}");
+    assert!(
+        told.contains("test") && told.contains("not packed") || told.contains("nothing is packed"),
+        "{told}"
+    );
+    assert!(place.files() == before, "something was written");
+}
+
 /// A file that is small already is what must become smaller, not the floats in it.
 #[test]
 fn a_small_file_is_measured_as_it_lies_there() {
