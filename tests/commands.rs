@@ -258,6 +258,52 @@ fn data_is_inspected_and_fetched_from_a_folder() {
     assert!(error.to_lowercase().contains("sha-256"), "{error}");
 }
 
+/// The boards on digits, with few epochs: every seed trains, is made small or taught, and has its row.
+#[test]
+fn boards_repeat_an_experiment_over_seeds() {
+    let place = Place::new();
+    let folder = place.path("board");
+    let board = |arguments: &[&str]| run("xtask", &[&["--no-build", "bench"], arguments].concat());
+    let digits = ["data.source=digits", "data.split={ validation = 0.1, test = 0.2 }", "train.epochs=3"];
+    let mut small = vec!["small", "lenet-300-100", "--seeds", "2", "--folder", &folder];
+    small.extend(digits.iter().flat_map(|value| ["--train-set", *value]));
+    let training =
+        "finetune = { epochs = 3, batch_size = 32, optimizer = { kind = 'adam', learning_rate = 0.005 } }";
+    let steps = format!(
+        "steps=[{{ method = 'magnitude', sparsity = 0.8, {training} }}, {{ method = 'cluster', clusters = 16, {training} }}]"
+    );
+    small.extend(["--set", &steps, "--set", "gate.max_drop=100"]);
+    let told = board(&[&small[..], &["--json"]].concat()).ok().json();
+    let rows = told["seeds"].as_array().expect("a list");
+    assert_eq!((rows.len(), &told["network"]), (2, &json!("lenet-300-100")), "{told}");
+    for row in rows {
+        let number = |field: &str| row[field].as_f64().expect("a number");
+        // Not more than a few bits for each of 50,610 parameters, and classes are still told apart.
+        assert!(number("times_smaller") > 10.0 && number("error_after") < 30.0, "{row}");
+        let bytes = 4.0 * 50_610.0 / number("times_smaller");
+        assert!((bytes - number("bytes")).abs() < 1.0, "{row}");
+    }
+    assert_ne!(rows[0], rows[1], "each seed is an experiment of its own");
+    let mean = rows.iter().map(|row| row["bytes"].as_f64().unwrap_or_default()).sum::<f64>() / 2.0;
+    assert_eq!(told["mean"]["bytes"].as_f64(), Some(mean));
+    // Seeds that were trained are not trained again.
+    let again = board(&[&small[..], &["--quiet"]].concat()).ok().out;
+    assert!(again.contains("times smaller") && again.contains("mean"), "{again}");
+
+    let models = trained().path("models");
+    let distill = ["distill", "--teacher", "digits@1", "--models", &models, "--seeds", "2", "--json"];
+    let student = ["--set", "student.preset=mlp", "--set", "finetune.epochs=2"];
+    let told = board(&[&distill[..], &student].concat()).ok().json();
+    let rows = told["seeds"].as_array().expect("a list");
+    assert_eq!((rows.len(), &told["teacher"]), (2, &json!("digits@1")), "{told}");
+    let difference = |row: &serde_json::Value| {
+        row["alone"].as_f64().unwrap_or(f64::NAN) - row["taught"].as_f64().unwrap_or(f64::NAN)
+    };
+    let mean = rows.iter().map(difference).sum::<f64>() / 2.0;
+    assert!((mean - told["difference"]["mean"].as_f64().expect("a number")).abs() < 1e-9, "{told}");
+    assert!(told["difference"]["standard_error"].is_number(), "{told}");
+}
+
 #[test]
 fn a_network_is_printed_so_that_it_can_be_used() {
     let place = Place::new();

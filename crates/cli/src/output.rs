@@ -125,6 +125,24 @@ impl Printer {
         }
     }
 
+    /// Something worth a line of its own on stderr: an epoch has ended. `human` is for people, `event` with
+    /// `--json`; nothing with `--quiet`.
+    pub fn milestone<T: Serialize, D: Display>(&self, event: &T, human: impl FnOnce() -> D) {
+        match self.format {
+            _ if self.quiet => {}
+            Format::Human => self.stderr(&human().to_string()),
+            Format::Json => self.event(event),
+        }
+    }
+
+    pub(crate) fn event<T: Serialize>(&self, event: &T) {
+        // An event that has no JSON form must not stop the work that it tells of.
+        match json_line(event) {
+            Ok(line) => self.stderr(&line),
+            Err(error) => tracing::warn!(%error, "a progress event was not printed"),
+        }
+    }
+
     /// Warns on stderr, in every format; silent with `--quiet`.
     pub fn warn(&self, text: impl Display) {
         if !self.quiet {

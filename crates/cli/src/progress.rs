@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
-use crate::output::{Format, Printer, json_line};
+use crate::output::{Format, Printer};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,9 @@ impl Progress {
                 Format::Human => {
                     self.printer.stderr(&self.meter.line(&self.task, self.meter.started.elapsed()))
                 }
-                Format::Json => self.event(&self.meter.event(&self.task, self.meter.started.elapsed())),
+                Format::Json => {
+                    self.printer.event(&self.meter.event(&self.task, self.meter.started.elapsed()))
+                }
             }
         }
     }
@@ -153,21 +155,7 @@ impl Progress {
     /// Something worth a line of its own: an epoch has ended. `human` is printed above the bar or as a
     /// plain line, `event` with `--json`; nothing with `--quiet`.
     pub fn milestone<T: Serialize, D: Display>(&self, event: &T, human: impl FnOnce() -> D) {
-        if self.printer.quiet {
-            return;
-        }
-        match self.printer.format {
-            Format::Human => self.printer.stderr(&human().to_string()),
-            Format::Json => self.event(event),
-        }
-    }
-
-    fn event<T: Serialize>(&self, event: &T) {
-        // An event that has no JSON form must not stop the work that it tells of.
-        match json_line(event) {
-            Ok(line) => self.printer.stderr(&line),
-            Err(error) => tracing::warn!(%error, "a progress event was not printed"),
-        }
+        self.printer.milestone(event, human);
     }
 
     /// Units per second since this run began.

@@ -149,7 +149,7 @@ impl Default for QuantizeConfig {
             mode: Mode::default(),
             weights: Scales::default(),
             equalize: false,
-            bias_correction: false,
+            bias_correction: true,
             calibration: CalibrationConfig::default(),
             weight_only: WeightOnlyConfig::default(),
             layers: LayersConfig::default(),
@@ -160,7 +160,7 @@ impl Default for QuantizeConfig {
 
 impl Default for CalibrationConfig {
     fn default() -> Self {
-        Self { method: Method::Percentile, percentile: 99.99, samples: 512, seed: 1 }
+        Self { method: Method::Mse, percentile: 99.99, samples: 512, seed: 1 }
     }
 }
 

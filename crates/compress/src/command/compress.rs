@@ -151,16 +151,18 @@ struct Teller<'a> {
 
 impl Observer for Teller<'_> {
     fn begins(&mut self, what: &str) {
-        self.printer.status(format_args!("try    {what}"));
+        self.printer.milestone(&json!({ "event": "try", "what": what }), || format!("try    {what}"));
     }
 
     fn epoch(&mut self, record: &EpochRecord, epochs: usize, metric: Metric) {
-        self.printer.status(format_args!("       {}", record.line(epochs, metric)));
+        let line = || format!("       {}", record.line(epochs, metric));
+        self.printer.milestone(&record.event(epochs, metric), line);
     }
 
     fn done(&mut self, attempt: &Attempt) {
         let lost = attempt.drop.map_or_else(String::new, |drop| format!(" ({drop:+.2} lost on validation)"));
-        self.printer.status(format_args!("       {}{lost}", attempt.verdict.text()));
+        let event = json!({ "event": "tried", "attempt": attempt });
+        self.printer.milestone(&event, || format!("       {}{lost}", attempt.verdict.text()));
     }
 }
 

@@ -52,7 +52,7 @@ enum Method {
 const EXAMPLES: &str = "Examples:
   compress quantize digits@1
   compress quantize digits@production --config configs/compress/int8.toml --set gate.max_drop=0.1
-  compress quantize digits@1 --set 'calibration.method=\"auto\"' --set bias_correction=true
+  compress quantize digits@1 --set 'calibration.method=\"auto\"' --set equalize=true
   compress quantize digits@1 --config configs/compress/int4.toml
   compress quantize digits@1 --set 'layers.float=[\"conv1\"]' --no-pack
   compress quantize digits@1 --method qat --config configs/compress/qat.toml";

@@ -52,7 +52,9 @@ pub(crate) fn run(arguments: &RecipeArguments) -> anyhow::Result<ExitStatus> {
     let (mut steps, mut told) = (Vec::new(), Vec::new());
     let mut drop = 0.0;
     for step in &config.steps {
-        subject.printer.status(format_args!("{}: {}", step.method(), step.what()));
+        let what = step.what();
+        let event = json!({ "event": "step", "method": step.method(), "what": what });
+        subject.printer.milestone(&event, || format!("{}: {what}", step.method()));
         let done = tuning
             .run(step.epochs(), metric, |hooks| {
                 step.run(&parts, &parent, &subject.data, hooks).map_err(Box::new)
@@ -66,9 +68,11 @@ pub(crate) fn run(arguments: &RecipeArguments) -> anyhow::Result<ExitStatus> {
         drop = judge.drop(&parts)?;
         let bytes = file_bytes(&parts.weights, coded)?;
         let size = cli::bytes(bytes);
-        subject.printer.status(format_args!("{drop:+.2} lost on the {} split, {size}", judge.split));
-        steps.push(LineageStep { method: step.method().to_owned(), summary: step.what() });
-        told.push(json!({ "method": step.method(), "drop": drop, "record_bytes": bytes }));
+        let stage = json!({ "method": step.method(), "drop": drop, "record_bytes": bytes });
+        let event = json!({ "event": "stage", "stage": stage });
+        subject.printer.milestone(&event, || format!("{drop:+.2} lost on the {} split, {size}", judge.split));
+        steps.push(LineageStep { method: step.method().to_owned(), summary: what });
+        told.push(stage);
     }
     let candidate = Candidate {
         method: "recipe",

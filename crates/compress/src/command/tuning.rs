@@ -26,7 +26,9 @@ impl<'a> Tuning<'a> {
         metric: Metric,
         train: impl FnOnce(&mut FinetuneHooks<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut epoch = |record: &EpochRecord| self.printer.status(record.line(epochs, metric));
+        let mut epoch = |record: &EpochRecord| {
+            self.printer.milestone(&record.event(epochs, metric), || record.line(epochs, metric));
+        };
         train(&mut FinetuneHooks { epoch: &mut epoch, stop: self.interrupt.flag(), device: self.device })
     }
 

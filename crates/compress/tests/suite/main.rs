@@ -12,6 +12,7 @@ mod making;
 mod methods;
 mod packages;
 mod place;
+mod recipes;
 mod referees;
 // How ONNX Runtime is found and asked is the same for all that is compared with it.
 #[path = "../../../export/tests/suite/runtime.rs"]

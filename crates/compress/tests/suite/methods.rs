@@ -262,7 +262,7 @@ fn put(parts: &mut Parts, key: &str, change: impl Fn(&mut Vec<f32>)) {
 fn what_cannot_be_quantized_is_named() {
     let (parts, data) = trained(DIGITS);
     let usual = config(|_| ());
-    let dynamic = config(|config| config.mode = Mode::Dynamic);
+    let dynamic = config(|config| (config.mode, config.bias_correction) = (Mode::Dynamic, false));
 
     let mut broken = parts.clone();
     put(&mut broken, "conv2.weight", |values| values[3] = f32::NAN);
@@ -317,7 +317,8 @@ fn layers_go_back_to_floats_in_order_of_harm_until_the_gate_holds() {
     let (parts, data) = trained(PIXELS);
     // Half of the values outside the range: something must go.
     let coarse = |config: &mut QuantizeConfig| {
-        config.calibration.percentile = 80.0;
+        (config.calibration.method, config.calibration.percentile) = (Method::Percentile, 80.0);
+        config.bias_correction = false;
         config.gate.max_drop = 0.3;
     };
     let mut stages = Vec::new();

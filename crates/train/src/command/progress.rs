@@ -13,7 +13,6 @@ use burn::train::renderer::{
 };
 use clap::ValueEnum;
 use cli::{ErrorExt as _, Printer, Progress, Unit};
-use serde::Serialize;
 use train::config::Metric;
 use train::fit::{EpochRecord, Interrupter};
 
@@ -48,15 +47,6 @@ struct Facts {
     metric: Option<Metric>,
 }
 
-#[derive(Serialize)]
-struct EpochEvent<'a> {
-    event: &'static str,
-    epochs: usize,
-    metric: &'static str,
-    #[serde(flatten)]
-    record: &'a EpochRecord,
-}
-
 impl Display {
     pub(super) fn new(printer: &Printer, kind: ProgressKind) -> Arc<Self> {
         let (bar, facts) = (Mutex::new(None), Mutex::new(Facts::default()));
@@ -82,12 +72,12 @@ impl Display {
     pub(super) fn epoch(&self, record: &EpochRecord) {
         let facts = *lock(&self.facts);
         let Some(metric) = facts.metric else { return };
-        let event = EpochEvent { event: "epoch", epochs: facts.epochs, metric: metric.name(), record };
+        let event = record.event(facts.epochs, metric);
         let line = || record.line(facts.epochs, metric);
         match (self.kind, &*lock(&self.bar)) {
             (ProgressKind::None | ProgressKind::Tui, _) => {}
             (_, Some(bar)) => bar.milestone(&event, line),
-            (_, None) => self.printer.progress("train", Unit::Count("samples"), None).milestone(&event, line),
+            (_, None) => self.printer.milestone(&event, line),
         }
     }
 

@@ -33,7 +33,23 @@ pub struct EpochRecord {
     pub best: bool,
 }
 
+/// What `--json` says of an epoch.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct EpochEvent<'a> {
+    event: &'static str,
+    epochs: usize,
+    metric: &'static str,
+    #[serde(flatten)]
+    record: &'a EpochRecord,
+}
+
 impl EpochRecord {
+    /// The epoch of `epochs` as a program reads it.
+    #[must_use]
+    pub fn event(&self, epochs: usize, metric: Metric) -> EpochEvent<'_> {
+        EpochEvent { event: "epoch", epochs, metric: metric.name(), record: self }
+    }
+
     /// The epoch of `epochs` as a person reads it, such as
     /// `epoch  3/20  train loss 0.2134 accuracy 93.12 %  valid loss 0.1822 accuracy 95.14 %  12,300 samples/s  best`.
     #[must_use]

@@ -39,7 +39,7 @@ pub use self::backward::gradients_of;
 pub use self::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 pub use self::guidance::{Constraint, Distillation, Guidance, Hint, Teacher};
 pub use self::hints::with_outputs;
-pub use self::history::{EpochRecord, write_history};
+pub use self::history::{EpochEvent, EpochRecord, write_history};
 pub use self::objective::{Objective, balanced_weights};
 pub use self::quiet::Quiet;
 pub use self::simulate::{FakeQuantization, RangeRule, simulate};
