@@ -386,6 +386,10 @@ fn the_committed_files_are_the_defaults() {
     check("prune-magnitude", MagnitudeConfig::fault);
     check("qat", QatConfig::fault);
     check("cluster", ClusterConfig::fault);
+    // This one is an experiment, and sound.
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/compress/mnist-student.toml");
+    let student: DistillConfig = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!((student.fault(), student.student.preset.as_deref()), (None, Some("mlp")));
 }
 
 #[test]
