@@ -295,6 +295,7 @@ fn rounded(rate: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json_line;
 
     fn meter(unit: Unit, total: Option<u64>, begun_with: u64, done: u64) -> Meter {
         Meter { unit, total, begun_with, done: done.into(), started: Instant::now() }
