@@ -75,20 +75,31 @@ fn a_small_file_within_the_budget_is_packed_with_its_story() {
     assert!(place.registry().verify().unwrap().is_sound());
 }
 
+/// What is faster is for the clock of this machine to say; the rest follows from it.
 #[test]
-fn a_fast_model_within_the_budget_is_packed() {
+fn what_the_clock_prefers_is_packed() {
     let place = Place::trained();
     let command = ["auto", "digits@1", "--target", "latency", "--max-drop", "5", "--set", "shares=[0.5]"];
-    let result = place.made(&[&command[..], &QUICK].concat());
-    assert_eq!(result["model"], "digits@2", "{result}");
+    let output = place.run(&[&command[..], &QUICK].concat());
+    let result = json(&output);
     let attempts = attempts(&result);
     println!("{attempts:?}");
-    assert!(attempts.contains(&("channels removed: 50 % of the MACs left", "kept")), "{attempts:?}");
-    assert!(attempts.iter().any(|(what, _)| what.contains("int8")), "{attempts:?}");
-    assert_eq!(result["steps"].as_array().unwrap().len(), attempts.iter().filter(|a| a.1 == "kept").count());
+    let (cut, verdict) = attempts[0];
+    assert_eq!(cut, "channels removed: 50 % of the MACs left");
+    assert!(["kept", "no_gain"].contains(&verdict), "it holds the budget: {attempts:?}");
+    assert!(attempts[1].0.contains("int8"), "{attempts:?}");
+    let kept: Vec<&str> = attempts.iter().filter(|(_, is)| *is == "kept").map(|(what, _)| *what).collect();
+    if kept.is_empty() {
+        assert_eq!((output.status.code(), &result["model"]), (Some(1), &Value::Null), "{result}");
+        return;
+    }
+    assert_eq!((output.status.code(), &result["model"]), (Some(0), &"digits@2".into()), "{result}");
+    let steps: Vec<&str> =
+        result["steps"].as_array().unwrap().iter().map(|step| step["summary"].as_str().unwrap()).collect();
+    assert_eq!(steps, kept);
     assert!(result["drop_test"].as_f64().unwrap() <= 5.0, "{}", result["drop_test"]);
     let [before, after] = ["before", "after"].map(|side| result[side]["macs"].as_f64().unwrap());
-    assert!(after <= 0.5 * before, "{before} became {after}");
+    assert_eq!(after <= 0.5 * before, verdict == "kept", "{before} became {after}");
     assert!(!result["sensitivity"].as_array().unwrap().is_empty());
 }
 
