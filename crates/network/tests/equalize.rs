@@ -51,8 +51,9 @@ fn same(network: &Network, before: &Weights, after: &Weights, seed: u64) {
     let sample = sample(network, seed);
     let [a, b] = [before, after].map(|weights| reference::run(network, weights, &sample));
     let most = a.iter().fold(1e-6f64, |most, value| most.max(value.abs()));
+    // The weights are rounded to 32 bits once more, and the sums inside may be much larger than what comes out.
     for (a, b) in a.iter().zip(&b) {
-        assert!((a - b).abs() <= 1e-5 * most, "{a} became {b}");
+        assert!((a - b).abs() <= 2e-4 * most, "{a} became {b}");
     }
 }
 
