@@ -59,7 +59,7 @@ pub(crate) struct CompressArguments {
 }
 
 const EXAMPLES: &str = "Examples:
-  cargo xtask compress digits@1 --max-drop 0.5
+  cargo xtask compress digits@1 --max-drop 2
   cargo xtask compress mnist-lenet5@1 --max-drop 0.2 --target size --time 30m --report report.html";
 
 /// Variables of the environment that begin so set values of the configuration.
