@@ -1,7 +1,7 @@
 //! Logging: tracing events to stderr, as text or JSON.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum;
 use indicatif::MultiProgress;
@@ -23,6 +23,35 @@ pub enum LogFormat {
     Json,
 }
 
+/// How much is logged, from nothing to everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the levels say it")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Changes the filter of the logging that [`start`] set up.
+static CHANGE: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+
+/// Changes how much this process logs from now on. It does nothing where another subscriber than ours was set up.
+pub fn set_log_level(level: LogLevel) {
+    let Some(change) = CHANGE.get() else { return };
+    let filter = match level {
+        LogLevel::Off => EnvFilter::new("off"),
+        LogLevel::Error => levelled(Level::ERROR, false),
+        LogLevel::Warn => levelled(Level::WARN, false),
+        LogLevel::Info => levelled(Level::INFO, false),
+        LogLevel::Debug => levelled(Level::DEBUG, false),
+        LogLevel::Trace => levelled(Level::TRACE, true),
+    };
+    change(filter);
+}
+
 /// The filter: `-v` and `-q` where they are given, then `RUST_LOG`, then the command's default.
 fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> Result<EnvFilter, String> {
     let level = match (quiet, verbose) {
@@ -39,9 +68,14 @@ fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> R
         (_, 2) => Level::DEBUG,
         _ => Level::TRACE,
     };
+    Ok(levelled(level, verbose >= 3))
+}
+
+/// Everything up to a level, and with `chatty` everything of the libraries too.
+fn levelled(level: Level, chatty: bool) -> EnvFilter {
     let mut filter = EnvFilter::default().add_directive(level.into());
     // The libraries below a GPU write tens of thousands of lines about a single model.
-    if verbose < 3 {
+    if !chatty {
         for library in CHATTY {
             let directive = format!("{library}={}", level.min(Level::WARN));
             if let Ok(directive) = directive.parse() {
@@ -49,7 +83,7 @@ fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> R
             }
         }
     }
-    Ok(filter)
+    filter
 }
 
 /// Libraries whose information and debugging lines are their authors' own: seen with `-vvv` or `RUST_LOG` alone.
@@ -63,13 +97,22 @@ pub(crate) fn start(common: &Common, default: Level, printer: &Printer) {
             EnvFilter::default().add_directive(default.into())
         });
     let writer = Writer { bars: printer.bars.clone() };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_filter_reloading();
     // A subscriber that is there already (a test's) keeps its place.
     let _ = match common.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true);
+            let handle = builder.reload_handle();
+            // A filter can be changed unless the subscriber is gone, and then nothing is logged anyway.
+            let _ = CHANGE.set(Box::new(move |filter| drop(handle.reload(filter))));
+            builder.try_init()
+        }
         LogFormat::Text => {
             // A person at a terminal knows what time it is; a log file does not.
             let builder = builder.with_ansi(style::stderr_has_color()).with_target(common.verbose > 1);
+            let handle = builder.reload_handle();
+            let _ = CHANGE.set(Box::new(move |filter| drop(handle.reload(filter))));
             if std::io::stderr().is_terminal() {
                 builder.without_time().try_init()
             } else {

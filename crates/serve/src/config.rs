@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
 
+use crate::front::Paths;
+
 /// The settings: flag > environment > file > default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,6 +17,12 @@ pub struct Config {
     pub host: String,
     /// The port to listen on; 0 takes a free one.
     pub port: u16,
+    /// The gRPC side.
+    pub grpc: Grpc,
+    /// Further paths, for platforms that choose them.
+    pub paths: Paths,
+    /// Whether clients may load and unload models and change what is logged and traced.
+    pub allow_changes: bool,
     /// The model that `/predict` asks: `name`, `name@version` or `name@alias`. Needed with several models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_model: Option<String>,
@@ -36,6 +44,16 @@ pub struct Config {
     pub limits: Limits,
     /// How the server stops.
     pub drain: Drain,
+}
+
+/// The gRPC side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grpc {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// The port to listen on, at the same address as HTTP; 0 takes a free one.
+    pub port: u16,
 }
 
 /// What one request may cost.
@@ -72,6 +90,9 @@ impl Default for Config {
             models: PathBuf::from("artifacts/models"),
             host: "127.0.0.1".to_owned(),
             port: 8080,
+            grpc: Grpc::default(),
+            paths: Paths::default(),
+            allow_changes: false,
             default_model: None,
             device: "cpu".to_owned(),
             precision: "f32".to_owned(),
@@ -81,6 +102,12 @@ impl Default for Config {
             limits: Limits::default(),
             drain: Drain::default(),
         }
+    }
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self { enabled: true, port: 9000 }
     }
 }
 
@@ -111,7 +138,15 @@ impl Config {
         let Limits { max_bytes_in_flight, max_connections, .. } = self.limits;
         let sizes = &self.batch_sizes;
         let possible = sizes.iter().all(|size| (1..=MAX_PASS_ROWS).contains(size));
+        let path = |path: &Option<String>| path.as_ref().is_none_or(|path| path_works(path));
         let faults = [
+            (!path(&self.paths.health), "paths.health", PATH),
+            (!path(&self.paths.predict), "paths.predict", PATH),
+            (
+                self.grpc.enabled && self.grpc.port != 0 && self.grpc.port == self.port,
+                "grpc.port",
+                "must not be that of HTTP",
+            ),
             (self.threads > 1024, "threads", "must be at most 1024"),
             (!possible, "batch_sizes", "must hold numbers from 1 to 256"),
             (!sizes.is_sorted_by(|a, b| a < b), "batch_sizes", "must be ascending, each number once"),
@@ -146,6 +181,14 @@ impl Config {
     }
 }
 
+const PATH: &str = "must begin with a slash and hold letters, digits and any of `/-_.:~`";
+
+/// A path as it stands in a request, without what a pattern of a route could mean.
+fn path_works(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.:~".contains(&byte);
+    path.starts_with('/') && path.len() <= 256 && path.bytes().all(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +207,20 @@ mod tests {
         assert_eq!(config.fault().unwrap().0, "limits.max_body_bytes");
         let config = Config { kernel_cache: Some(PathBuf::new()), ..Config::default() };
         assert_eq!(config.fault().unwrap().0, "kernel_cache");
+    }
+
+    #[test]
+    fn paths_are_plain_and_ports_differ() {
+        let fault = |health: &str, grpc: u16| {
+            let paths = Paths { health: Some(health.to_owned()), predict: None };
+            let grpc = Grpc { port: grpc, ..Grpc::default() };
+            Config { paths, grpc, ..Config::default() }.fault().map(|(key, _)| key)
+        };
+        assert_eq!(fault("/v1/endpoints/1:health", 9000), None);
+        for wrong in ["", "health", "/{name}", "/a b", "/a?b"] {
+            assert_eq!(fault(wrong, 9000), Some("paths.health"), "{wrong}");
+        }
+        assert_eq!(fault("/h", 8080), Some("grpc.port"));
     }
 
     #[test]

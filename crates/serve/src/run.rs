@@ -1,6 +1,7 @@
 //! The life of the server: listen, load, serve, drain.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::app;
 use crate::config::Config;
+use crate::grpc::{self, server::Running};
 use crate::load::{self, LoadError, Options};
 use crate::pool::Pool;
 use crate::state::State;
@@ -23,13 +25,24 @@ pub enum RunError {
     Load(#[from] LoadError),
     #[error("cannot listen on {host}:{port}")]
     Listen { host: String, port: u16, source: std::io::Error },
+    #[error("cannot listen on {host}:{port} for gRPC")]
+    ListenGrpc { host: String, port: u16, source: std::io::Error },
     #[error("the system gives no threads or signals")]
     System(#[source] std::io::Error),
     #[error("the server failed")]
     Serve(#[source] std::io::Error),
 }
 
-/// Serves until a signal, then drains. `started` is told the address once the models are ready.
+/// Where the server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// HTTP.
+    pub http: SocketAddr,
+    /// gRPC, if there is one.
+    pub grpc: Option<SocketAddr>,
+}
+
+/// Serves until a signal, then drains. `started` is told the addresses once the models are ready.
 ///
 /// The caller has sized rayon's pool to `threads` already.
 ///
@@ -41,7 +54,7 @@ pub async fn run(
     default: Option<ModelRef>,
     options: Options,
     threads: usize,
-    started: impl FnOnce(SocketAddr) + Send + 'static,
+    started: impl FnOnce(Addresses) + Send + 'static,
 ) -> Result<(), RunError> {
     let pool = Pool::new(threads, config.limits.queue).map_err(RunError::System)?;
     let state = web::Data::new(State::new(pool, config.limits));
@@ -59,6 +72,7 @@ pub async fn run(
         .bind((config.host.as_str(), config.port))
         .map_err(listen)?;
     let address = server.addrs().first().copied();
+    let grpc = listen_grpc(config, &state)?;
     let server = server.run();
     let handle = server.handle();
     let serving = rt::spawn(server);
@@ -79,8 +93,8 @@ pub async fn run(
                 handle.stop(false).await;
                 return Err(error.into());
             }
-            if let Some(address) = address {
-                started(address);
+            if let Some(http) = address {
+                started(Addresses { http, grpc: grpc.as_ref().map(Running::address) });
             }
             None
         }
@@ -94,7 +108,13 @@ pub async fn run(
     tracing::info!(signal, "draining: not ready any more, requests under way finish");
     let drain = async {
         rt::time::sleep(Duration::from_millis(config.drain.delay_ms)).await;
-        handle.stop(true).await;
+        let timeout = Duration::from_secs(config.drain.timeout_s);
+        let grpc = async {
+            if let Some(grpc) = grpc {
+                grpc.stop(timeout).await;
+            }
+        };
+        tokio::join!(handle.stop(true), grpc);
     };
     // A second signal means now.
     tokio::select! {
@@ -107,6 +127,17 @@ pub async fn run(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the socket of gRPC and serves it; it is not ready before the models are, as HTTP is not.
+fn listen_grpc(config: &Config, state: &web::Data<State>) -> Result<Option<Running>, RunError> {
+    if !config.grpc.enabled {
+        return Ok(None);
+    }
+    let (host, port) = (config.host.clone(), config.grpc.port);
+    let listen = TcpListener::bind((host.as_str(), port))
+        .and_then(|listener| grpc::server::start(Arc::clone(state), listener));
+    listen.map(Some).map_err(|source| RunError::ListenGrpc { host, port, source })
 }
 
 /// The signals that ask a server to stop.

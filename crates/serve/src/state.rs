@@ -13,6 +13,7 @@ use predict::Predictor;
 use crate::body::InFlight;
 use crate::config::Limits;
 use crate::error::{Result, ServeError, shown, suggestion};
+use crate::front::Front;
 use crate::health::Health;
 use crate::pool::Pool;
 
@@ -29,6 +30,8 @@ pub struct State {
     pub in_flight: Arc<InFlight>,
     /// Whether the models still compute.
     pub health: Arc<Health>,
+    /// What clients may see and change of the server itself.
+    pub front: Front,
 }
 
 /// How far the server has come; it decides readiness.
@@ -90,6 +93,12 @@ impl State {
         let phase = AtomicU8::new(Phase::Loading as u8);
         let in_flight = InFlight::new(limits.max_bytes_in_flight);
         Self { catalog: RwLock::default(), phase, pool, limits, in_flight, health: Arc::default() }
+    }
+
+    /// The same, with what clients may change.
+    #[must_use]
+    pub fn with_front(self, front: Front) -> Self {
+        Self { front, ..self }
     }
 
     /// The models as they are now.

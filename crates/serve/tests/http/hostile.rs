@@ -30,7 +30,7 @@ async fn shapes_that_overflow_and_json_that_is_deep() {
         Refusal(shape("[340282366920938463463374607431768211456]"), 400, ""),
         Refusal(shape("[1e400]"), 400, ""),
         Refusal(shape(&format!("[{}1]", "1,".repeat(100_000))), 400, "100001 dimensions; at most 16"),
-        Refusal(Ask::json(PREDICT, deep(120)), 400, "nests deeper than 64 levels"),
+        Refusal(Ask::json(PREDICT, deep(120)), 400, "nests deeper than 100 levels"),
         Refusal(Ask::json(PREDICT, deep(50)), 400, "`input`"),
         Refusal(Ask::json(PREDICT, "[".repeat(250_000)), 400, "nests deeper"),
         Refusal(Ask::json(INFER, "[".repeat(250_000)), 400, "nests deeper"),

@@ -1,0 +1,216 @@
+//! What HTTP and gRPC have in common: finding a version, having it answer, and what clients may change.
+//!
+//! A request is decoded and its answer is made here, between the transports, which only know their own messages, and
+//! the scheduler, which only knows tensors. What is small is decoded where it arrives, since handing it to another
+//! thread would cost more; what is large goes to the pool, so that the network threads stay free.
+
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
+
+use artifact::Selector;
+use network::{NamedTensor, Signature};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Kind, Result, ServeError};
+use crate::oip::infer::{self, Plan, Taker};
+use crate::oip::types::{InferRequest, InferResponse, Schedule};
+use crate::served::{Call, Served, Timing};
+use crate::settings::Settings;
+use crate::state::{self, State};
+
+/// How many bytes of tensors are read or written in the time of one byte of text.
+const BINARY: usize = 16;
+
+/// What a body costs to read or write, in bytes of text ([`Pool::run_sized`](crate::pool::Pool::run_sized)).
+#[must_use]
+pub fn cost(text: usize, binary: usize) -> usize {
+    text.saturating_add(binary / BINARY)
+}
+
+/// What loads and unloads models at a client's word.
+pub trait Control: Send + Sync + Debug {
+    /// Loads a model, or loads it again, and returns when it serves. It blocks.
+    ///
+    /// # Errors
+    /// 404 when the repository has no such model, 400 with the reason when it cannot be loaded.
+    fn load(&self, name: &str) -> Result<()>;
+
+    /// Unloads a model, and returns when it takes no requests any more. It blocks.
+    ///
+    /// # Errors
+    /// 404 when there is no such model.
+    fn unload(&self, name: &str) -> Result<()>;
+}
+
+/// What is the server's own rather than a model's: settings that clients may see and change, and what else they may
+/// do.
+#[derive(Debug, Default)]
+pub struct Front {
+    /// What is logged and traced.
+    pub settings: Settings,
+    /// Whether clients may change settings, load and unload.
+    pub allow_changes: bool,
+    /// Further paths that a platform asks for: the one that tells readiness, and the one that predicts.
+    pub paths: Paths,
+    control: OnceLock<Arc<dyn Control>>,
+}
+
+/// Paths that a platform chooses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Paths {
+    /// As `/ping`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// As `/invocations`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predict: Option<String>,
+}
+
+impl Front {
+    /// With changes allowed or not.
+    #[must_use]
+    pub fn new(allow_changes: bool, paths: Paths) -> Self {
+        Self { allow_changes, paths, ..Self::default() }
+    }
+
+    /// Says what loads and unloads models; the first that says so stays.
+    pub fn control_by(&self, control: Arc<dyn Control>) {
+        // A second one would be a mistake of the program, and the first works.
+        let _ = self.control.set(control);
+    }
+
+    /// Refuses a change unless changes are allowed.
+    ///
+    /// # Errors
+    /// 403 with what allows them.
+    pub fn check_changes(&self) -> Result<()> {
+        if self.allow_changes {
+            return Ok(());
+        }
+        Err(ServeError::new(
+            Kind::Forbidden,
+            "this server takes no changes from clients; its setting `allow_changes` lets it",
+        ))
+    }
+
+    /// What loads and unloads, where changes are allowed.
+    fn control(&self) -> Result<Arc<dyn Control>> {
+        self.check_changes()?;
+        let control = self.control.get().cloned();
+        control.ok_or_else(|| ServeError::new(Kind::Unsupported, "this server loads its models by itself alone"))
+    }
+}
+
+/// Which way a model is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// In.
+    Load,
+    /// Out.
+    Unload,
+}
+
+/// Loads or unloads a model.
+///
+/// # Errors
+/// 403 unless changes are allowed, otherwise those of [`Control`].
+pub async fn change(state: &State, change: Change, name: String) -> Result<()> {
+    let control = state.front.control()?;
+    // It takes as long as a model takes, so it has a thread of its own.
+    let work = move || match change {
+        Change::Load => control.load(&name),
+        Change::Unload => control.unload(&name),
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(ServeError::internal(error)))
+}
+
+/// The version that is meant: by number or alias, or the one that answers when none is named.
+///
+/// # Errors
+/// 404 when there is no such model, version or alias; 503 when it is not loaded (yet).
+pub fn find(state: &State, name: &str, version: Option<&str>) -> Result<Arc<Served>> {
+    let version = version.filter(|version| !version.is_empty());
+    let selector = version.map_or(Selector::Default, state::selector);
+    state.catalog().find(name, &selector).cloned()
+}
+
+/// Whether a version answers.
+///
+/// # Errors
+/// 503 with the reason when it does not.
+pub fn check_ready(state: &State, served: &Served) -> Result<()> {
+    let fault = served.predictor().and_then(|predictor| state.health.fault(predictor));
+    fault.map_or(Ok(()), |reason| Err(ServeError::unavailable(reason)))
+}
+
+/// Has a version answer one request. `decode` reads it, given what the model takes, at the cost of so many bytes of
+/// text.
+///
+/// # Errors
+/// Those of decoding, 400 for what does not fit the model, and those of [`Served::ask`].
+pub async fn infer(
+    state: &State,
+    served: &Arc<Served>,
+    cost: usize,
+    decode: impl FnOnce(&Signature) -> Result<InferRequest> + Send + 'static,
+) -> Result<InferResponse> {
+    let max_rows = state.limits.max_rows;
+    let read = {
+        let served = Arc::clone(served);
+        move || read(&served, max_rows, decode)
+    };
+    let Read { inputs, plan, schedule, id } = state.pool.run_sized(cost, read).await?.value;
+    let traced = state.front.settings.is_traced(served.name());
+    let call = Call {
+        inputs,
+        priority: u32::try_from(schedule.priority).unwrap_or(u32::MAX),
+        timeout: schedule.timeout,
+        id: id.clone(),
+    };
+    let answer = served.ask(call).await?;
+    if traced {
+        trace(served, id.as_deref(), &answer.timing);
+    }
+    let labels = served.predictor().map(|predictor| predictor.postprocess().labels.as_slice());
+    plan.respond(served.name(), &served.version().to_string(), answer.outputs, labels.unwrap_or_default())
+}
+
+struct Read {
+    inputs: Vec<NamedTensor>,
+    plan: Plan,
+    schedule: Schedule,
+    id: Option<String>,
+}
+
+fn read(
+    served: &Served,
+    max_rows: usize,
+    decode: impl FnOnce(&Signature) -> Result<InferRequest>,
+) -> Result<Read> {
+    let signature = served.signature();
+    let mut request = decode(signature)?;
+    let schedule = std::mem::take(&mut request.schedule);
+    let id = request.id.clone();
+    let batches = served.executor().max_rows() > 0;
+    let taker = Taker { name: served.name(), signature, batches, max_rows };
+    let (inputs, plan) = infer::check(taker, request)?;
+    Ok(Read { inputs, plan, schedule, id })
+}
+
+/// One line for one request, in microseconds.
+fn trace(served: &Served, id: Option<&str>, timing: &Timing) {
+    let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    tracing::info!(
+        target: "serve::trace",
+        model = served.name(),
+        version = served.version(),
+        id,
+        queue_us = micros(timing.queue),
+        compute_input_us = micros(timing.compute_input),
+        compute_infer_us = micros(timing.compute_infer),
+        compute_output_us = micros(timing.compute_output),
+        batch_rows = timing.batch_rows,
+        "trace"
+    );
+}
