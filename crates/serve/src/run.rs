@@ -12,6 +12,7 @@ use crate::app;
 use crate::config::Config;
 use crate::load::{self, LoadError, Options};
 use crate::pool::Pool;
+use crate::scheduler::Scheduler;
 use crate::state::State;
 
 /// Why the server did not start or did not go on.
@@ -44,7 +45,9 @@ pub async fn run(
     started: impl FnOnce(SocketAddr) + Send + 'static,
 ) -> Result<(), RunError> {
     let pool = Pool::new(threads, config.limits.queue).map_err(RunError::System)?;
-    let state = web::Data::new(State::new(pool, config.limits));
+    let gpu = options.placement.device.is_gpu();
+    let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
+    let state = web::Data::new(State::new(pool, scheduler, config.limits));
     load::discover(&state, &registry, default)?;
 
     let listen = |source| RunError::Listen { host: config.host.clone(), port: config.port, source };

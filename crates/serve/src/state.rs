@@ -8,21 +8,24 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
-use predict::Predictor;
 
 use crate::body::InFlight;
 use crate::config::Limits;
 use crate::error::{Result, ServeError, shown, suggestion};
 use crate::health::Health;
 use crate::pool::Pool;
+use crate::scheduler::Scheduler;
+use crate::served::Served;
 
 /// Shared by every request.
 #[derive(Debug)]
 pub struct State {
     catalog: RwLock<Arc<Catalog>>,
     phase: AtomicU8,
-    /// Where computing happens.
+    /// Where requests are read and prepared.
     pub pool: Pool,
+    /// Where models compute.
+    pub scheduler: Scheduler,
     /// What a request may cost.
     pub limits: Limits,
     /// Bytes of bodies that are in memory now.
@@ -66,7 +69,7 @@ pub enum Version {
     /// Found, not loaded yet.
     Loading,
     /// Loaded, its self-check passed.
-    Ready(Arc<Predictor>),
+    Ready(Arc<Served>),
     /// Not served; the log says why.
     Failed,
 }
@@ -86,10 +89,10 @@ impl Version {
 impl State {
     /// A server that has not looked for models yet.
     #[must_use]
-    pub fn new(pool: Pool, limits: Limits) -> Self {
+    pub fn new(pool: Pool, scheduler: Scheduler, limits: Limits) -> Self {
         let phase = AtomicU8::new(Phase::Loading as u8);
         let in_flight = InFlight::new(limits.max_bytes_in_flight);
-        Self { catalog: RwLock::default(), phase, pool, limits, in_flight, health: Arc::default() }
+        Self { catalog: RwLock::default(), phase, pool, scheduler, limits, in_flight, health: Arc::default() }
     }
 
     /// The models as they are now.
@@ -163,11 +166,11 @@ impl Catalog {
     ///
     /// # Errors
     /// 404 when there is no such model, version or alias; 503 when it is not loaded (yet).
-    pub fn find(&self, name: &str, selector: &Selector) -> Result<&Arc<Predictor>> {
+    pub fn find(&self, name: &str, selector: &Selector) -> Result<&Arc<Served>> {
         let model = self.model(name)?;
         let number = model.number(name, selector)?;
         match model.versions.get(&number) {
-            Some(Version::Ready(predictor)) => Ok(predictor),
+            Some(Version::Ready(served)) => Ok(served),
             Some(Version::Loading) => Err(ServeError::unavailable(format_args!(
                 "version {number} of {} is still being loaded; try again in a second",
                 shown(name)
@@ -184,7 +187,7 @@ impl Catalog {
     ///
     /// # Errors
     /// 400 with the list when there are several.
-    pub fn find_default(&self) -> Result<&Arc<Predictor>> {
+    pub fn find_default(&self) -> Result<&Arc<Served>> {
         if let Some(default) = &self.default {
             return self.find(&default.name, &default.selector);
         }
