@@ -31,7 +31,11 @@ pub fn new(
         ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
     });
     let chosen = table::chosen(&state);
-    App::new().app_data(state).app_data(unreadable).wrap(from_fn(guard)).configure(|app| configure(app, chosen))
+    App::new()
+        .app_data(state)
+        .app_data(unreadable)
+        .wrap(from_fn(guard))
+        .configure(|app| configure(app, chosen))
 }
 
 /// Registers every route of the table, and those that a platform chose.
@@ -51,9 +55,9 @@ fn configure(app: &mut web::ServiceConfig, chosen: Vec<(String, Endpoint)>) {
             (true, false) => "GET, HEAD",
             (false, _) => "POST",
         };
-        let resource = endpoints.iter().fold(web::resource(path.as_str()), |resource, endpoint| {
-            resource.route((endpoint.route)())
-        });
+        let resource = endpoints
+            .iter()
+            .fold(web::resource(path.as_str()), |resource, endpoint| resource.route((endpoint.route)()));
         let refuse = move |request: HttpRequest| wrong_method(request, allow);
         app.service(resource.default_service(web::to(refuse)));
     }

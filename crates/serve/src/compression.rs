@@ -129,7 +129,9 @@ pub fn unpack_zstd(packed: &[u8], limit: usize) -> Result<Vec<u8>, UnpackError> 
     while !source.is_empty() {
         match decoder.init(&mut source) {
             Ok(()) => {}
-            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                length, ..
+            })) => {
                 let length = usize::try_from(length).map_err(|_| UnpackError::Damaged)?;
                 source = source.get(length..).ok_or(UnpackError::Damaged)?;
                 continue;

@@ -1,11 +1,13 @@
 //! Every setting of the server, with its default. `configs/serve.toml` shows them all.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
 
 use crate::front::Paths;
+use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
 
 /// The settings: flag > environment > file > default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,10 +42,26 @@ pub struct Config {
     pub batch_sizes: Vec<usize>,
     /// Threads that compute; 0 takes one per processor.
     pub threads: usize,
+    /// Batches that are computed at a time; 0 chooses by the threads and the device.
+    pub compute_workers: usize,
+    /// Bytes of answers that are kept to answer the same inputs again; 0 keeps none.
+    pub response_cache_bytes: usize,
     /// What a request may cost.
     pub limits: Limits,
+    /// How requests are batched and queued.
+    pub scheduler: QueueSettings,
     /// How the server stops.
     pub drain: Drain,
+    /// What differs for single models, by name.
+    pub model: BTreeMap<String, ModelConfig>,
+}
+
+/// What differs for one model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// How its requests are batched and queued.
+    pub scheduler: QueueOverrides,
 }
 
 /// The gRPC side.
@@ -64,7 +82,7 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// Inputs in one request.
     pub max_rows: usize,
-    /// Requests that may wait for a thread; the next is answered 503.
+    /// Requests that may wait for a thread that prepares them; the next is answered 503.
     pub queue: usize,
     /// Seconds within which a body must have arrived.
     pub body_timeout_s: u64,
@@ -99,8 +117,12 @@ impl Default for Config {
             kernel_cache: None,
             batch_sizes: Vec::new(),
             threads: 0,
+            compute_workers: 0,
+            response_cache_bytes: 0,
             limits: Limits::default(),
+            scheduler: QueueSettings::default(),
             drain: Drain::default(),
+            model: BTreeMap::new(),
         }
     }
 }
@@ -131,6 +153,20 @@ impl Default for Drain {
 }
 
 impl Config {
+    /// What the scheduler is told on so many threads.
+    #[must_use]
+    pub fn scheduling(&self, threads: usize, gpu: bool) -> SchedulerOptions {
+        let workers =
+            if self.compute_workers == 0 { default_workers(threads, gpu) } else { self.compute_workers };
+        let own = |(name, model): (&String, &ModelConfig)| (name.clone(), model.scheduler.clone());
+        SchedulerOptions {
+            workers,
+            queue: self.scheduler.clone(),
+            models: self.model.iter().map(own).collect(),
+            cache_bytes: self.response_cache_bytes,
+        }
+    }
+
     /// The first setting that has the right type and cannot work all the same: its key, and what would.
     #[must_use]
     pub fn fault(&self) -> Option<(&'static str, &'static str)> {

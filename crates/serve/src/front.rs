@@ -98,7 +98,8 @@ impl Front {
     fn control(&self) -> Result<Arc<dyn Control>> {
         self.check_changes()?;
         let control = self.control.get().cloned();
-        control.ok_or_else(|| ServeError::new(Kind::Unsupported, "this server loads its models by itself alone"))
+        control
+            .ok_or_else(|| ServeError::new(Kind::Unsupported, "this server loads its models by itself alone"))
     }
 }
 

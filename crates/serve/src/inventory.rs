@@ -65,7 +65,9 @@ pub fn config(served: &Served) -> ModelConfig {
             name: spec.name.clone(),
             data_type: data_type(spec.dtype),
             // Where there are batches, this has no dimension for them.
-            dims: TensorMetadata::from(spec).shape.split_off(usize::from(max_batch_size > 0).min(spec.dims.len())),
+            dims: TensorMetadata::from(spec)
+                .shape
+                .split_off(usize::from(max_batch_size > 0).min(spec.dims.len())),
         };
         specs.iter().map(tensor).collect()
     };

@@ -13,6 +13,7 @@ use model::device::panic_message;
 use predict::{DeviceError, Kernels, Placement, PredictError, Predictor, WarmUp};
 
 use crate::error::suggestion;
+use crate::served::Served;
 use crate::state::{Model, State, Version};
 
 /// How models are opened.
@@ -92,22 +93,22 @@ pub fn load(state: &State, registry: &Registry, options: &Options) -> Result<(),
         .models
         .iter()
         .flat_map(|(name, model)| model.versions.keys().map(move |number| (name, *number)));
-    let (mut count, mut last_loaded, mut device) = (0usize, None, None);
+    let (mut count, mut last_loaded, mut device) = (0usize, None::<Arc<Served>>, None);
     for (name, number) in all {
         count += 1;
         let version = match open(registry, name, number, options) {
             Ok((predictor, warm)) => {
                 report(&predictor, &warm);
-                let predictor = Arc::new(predictor);
-                last_loaded = Some(Arc::clone(&predictor));
-                Version::Ready(predictor)
+                let served = Served::predictor_of(predictor, &state.scheduler, &state.health);
+                last_loaded = Some(Arc::clone(&served));
+                Version::Ready(served)
             }
             Err(error) => {
                 tracing::error!(model = %name, version = number, error = %chain(error.as_ref()), "not served");
                 if let Some((error, failed)) = gpu_failure(&error) {
                     device = Some(failed.clone());
                     // It may have taken along those that were loaded before.
-                    if let Some(earlier) = &last_loaded {
+                    if let Some(earlier) = last_loaded.as_ref().and_then(|served| served.predictor()) {
                         state.health.note(earlier, Some(error), || earlier.self_check().map(drop));
                     }
                 }

@@ -96,7 +96,9 @@ fn parameter(segment: &str) -> Option<Value> {
         _ => "The file's name",
     };
     let schema = json!({ "type": "string", "minLength": 1 });
-    Some(json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema }))
+    Some(
+        json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema }),
+    )
 }
 
 /// The refusals that a route has by what it takes.
@@ -144,7 +146,9 @@ fn content(shape: Shape, answer: bool) -> Option<Value> {
         Shape::Tensors(name) if answer => {
             Some(json!({ "application/json": schema(name), "application/octet-stream": bytes }))
         }
-        Shape::Tensors(name) => Some(json!({ "application/json": schema(name), "application/octet-stream": bytes })),
+        Shape::Tensors(name) => {
+            Some(json!({ "application/json": schema(name), "application/octet-stream": bytes }))
+        }
         Shape::Inputs => Some(json!({
             "application/json": schema("Inputs"),
             "image/png": bytes,
@@ -177,16 +181,21 @@ fn schemas() -> Value {
         "enum": ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16",
                  "FP32", "FP64", "BYTES"],
     });
-    let object = |required: &[&str], properties: Value| {
-        json!({ "type": "object", "required": required, "properties": properties })
-    };
-    let flag = |name: &str| object(&[name], json!({ name: { "type": "boolean" }, "error": { "type": "string" } }));
+    let object = |required: &[&str], properties: Value| json!({ "type": "object", "required": required, "properties": properties });
+    let flag =
+        |name: &str| object(&[name], json!({ name: { "type": "boolean" }, "error": { "type": "string" } }));
     let any = json!({});
     let written = [
         ("Error", object(&["error"], json!({ "error": { "type": "string" } }))),
         ("Live", flag("live")),
         ("Ready", flag("ready")),
-        ("ModelReady", object(&["name", "ready"], json!({ "name": { "type": "string" }, "ready": { "type": "boolean" } }))),
+        (
+            "ModelReady",
+            object(
+                &["name", "ready"],
+                json!({ "name": { "type": "string" }, "ready": { "type": "boolean" } }),
+            ),
+        ),
         ("Parameters", parameters),
         (
             "InferRequest",
@@ -261,14 +270,35 @@ fn schemas() -> Value {
                 }),
             ),
         ),
-        ("Models", object(&["models"], json!({ "models": { "type": "array", "items": { "type": "object" } } }))),
-        ("Model", object(&["name", "versions"], json!({ "name": { "type": "string" }, "versions": { "type": "array" } }))),
-        ("Version", object(&["name", "version"], json!({ "name": { "type": "string" }, "version": { "type": "integer" } }))),
+        (
+            "Models",
+            object(&["models"], json!({ "models": { "type": "array", "items": { "type": "object" } } })),
+        ),
+        (
+            "Model",
+            object(
+                &["name", "versions"],
+                json!({ "name": { "type": "string" }, "versions": { "type": "array" } }),
+            ),
+        ),
+        (
+            "Version",
+            object(
+                &["name", "version"],
+                json!({ "name": { "type": "string" }, "version": { "type": "integer" } }),
+            ),
+        ),
         ("IndexRequest", json!({ "type": "object", "properties": { "ready": { "type": "boolean" } } })),
         ("Index", json!({ "type": "array", "items": { "$ref": "#/components/schemas/IndexEntry" } })),
         ("ChangeRequest", json!({ "type": "object", "properties": { "parameters": { "type": "object" } } })),
         ("Settings", json!({ "type": "object" })),
-        ("OpenApi", object(&["openapi", "paths"], json!({ "openapi": { "type": "string" }, "paths": { "type": "object" } }))),
+        (
+            "OpenApi",
+            object(
+                &["openapi", "paths"],
+                json!({ "openapi": { "type": "string" }, "paths": { "type": "object" } }),
+            ),
+        ),
     ];
     for (name, schema) in written {
         schemas[name] = schema;

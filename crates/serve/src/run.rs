@@ -11,9 +11,11 @@ use tokio::sync::oneshot;
 
 use crate::app;
 use crate::config::Config;
+use crate::front::Front;
 use crate::grpc::{self, server::Running};
 use crate::load::{self, LoadError, Options};
 use crate::pool::Pool;
+use crate::scheduler::Scheduler;
 use crate::state::State;
 
 /// Why the server did not start or did not go on.
@@ -57,7 +59,10 @@ pub async fn run(
     started: impl FnOnce(Addresses) + Send + 'static,
 ) -> Result<(), RunError> {
     let pool = Pool::new(threads, config.limits.queue).map_err(RunError::System)?;
-    let state = web::Data::new(State::new(pool, config.limits));
+    let gpu = options.placement.device.is_gpu();
+    let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
+    let front = Front::new(config.allow_changes, config.paths.clone());
+    let state = web::Data::new(State::new(pool, scheduler, config.limits).with_front(front));
     load::discover(&state, &registry, default)?;
 
     let listen = |source| RunError::Listen { host: config.host.clone(), port: config.port, source };

@@ -55,7 +55,12 @@ impl Default for Trace {
 impl Default for Settings {
     fn default() -> Self {
         let log = Log { info: true, warning: true, error: true, verbose: 0 };
-        Self { log: Mutex::new(log), trace: Mutex::default(), traces: AtomicBool::new(false), seen: AtomicU64::new(0) }
+        Self {
+            log: Mutex::new(log),
+            trace: Mutex::default(),
+            traces: AtomicBool::new(false),
+            seen: AtomicU64::new(0),
+        }
     }
 }
 
@@ -155,13 +160,16 @@ impl Settings {
         for (key, value) in changes {
             // Clients write numbers as numbers, as strings, or as lists of one string.
             let value = match value {
-                Value::Array(list) if key != "trace_level" && list.len() == 1 => list.first().unwrap_or(value),
+                Value::Array(list) if key != "trace_level" && list.len() == 1 => {
+                    list.first().unwrap_or(value)
+                }
                 value => value,
             };
             let number = || {
-                value.as_i64().or_else(|| value.as_str()?.trim().parse().ok()).ok_or_else(|| {
-                    refuse(key, value, "a whole number")
-                })
+                value
+                    .as_i64()
+                    .or_else(|| value.as_str()?.trim().parse().ok())
+                    .ok_or_else(|| refuse(key, value, "a whole number"))
             };
             match key.as_str() {
                 "trace_level" if value.is_null() => next.on = base.on,

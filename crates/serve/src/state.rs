@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
-use predict::Predictor;
 
 use crate::body::InFlight;
 use crate::config::Limits;
@@ -16,14 +15,18 @@ use crate::error::{Result, ServeError, shown, suggestion};
 use crate::front::Front;
 use crate::health::Health;
 use crate::pool::Pool;
+use crate::scheduler::Scheduler;
+use crate::served::Served;
 
 /// Shared by every request.
 #[derive(Debug)]
 pub struct State {
     catalog: RwLock<Arc<Catalog>>,
     phase: AtomicU8,
-    /// Where computing happens.
+    /// Where requests are read and prepared.
     pub pool: Pool,
+    /// Where models compute.
+    pub scheduler: Scheduler,
     /// What a request may cost.
     pub limits: Limits,
     /// Bytes of bodies that are in memory now.
@@ -69,7 +72,7 @@ pub enum Version {
     /// Found, not loaded yet.
     Loading,
     /// Loaded, its self-check passed.
-    Ready(Arc<Predictor>),
+    Ready(Arc<Served>),
     /// Not served; the log says why.
     Failed,
 }
@@ -89,10 +92,11 @@ impl Version {
 impl State {
     /// A server that has not looked for models yet.
     #[must_use]
-    pub fn new(pool: Pool, limits: Limits) -> Self {
+    pub fn new(pool: Pool, scheduler: Scheduler, limits: Limits) -> Self {
         let phase = AtomicU8::new(Phase::Loading as u8);
         let in_flight = InFlight::new(limits.max_bytes_in_flight);
-        Self { catalog: RwLock::default(), phase, pool, limits, in_flight, health: Arc::default() }
+        let (catalog, health, front) = (RwLock::default(), Arc::default(), Front::default());
+        Self { catalog, phase, pool, scheduler, limits, in_flight, health, front }
     }
 
     /// The same, with what clients may change.
@@ -172,11 +176,11 @@ impl Catalog {
     ///
     /// # Errors
     /// 404 when there is no such model, version or alias; 503 when it is not loaded (yet).
-    pub fn find(&self, name: &str, selector: &Selector) -> Result<&Arc<Predictor>> {
+    pub fn find(&self, name: &str, selector: &Selector) -> Result<&Arc<Served>> {
         let model = self.model(name)?;
         let number = model.number(name, selector)?;
         match model.versions.get(&number) {
-            Some(Version::Ready(predictor)) => Ok(predictor),
+            Some(Version::Ready(served)) => Ok(served),
             Some(Version::Loading) => Err(ServeError::unavailable(format_args!(
                 "version {number} of {} is still being loaded; try again in a second",
                 shown(name)
@@ -193,7 +197,7 @@ impl Catalog {
     ///
     /// # Errors
     /// 400 with the list when there are several.
-    pub fn find_default(&self) -> Result<&Arc<Predictor>> {
+    pub fn find_default(&self) -> Result<&Arc<Served>> {
         if let Some(default) = &self.default {
             return self.find(&default.name, &default.selector);
         }

@@ -128,7 +128,7 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            if path.file_name().is_some_and(|name| name != "target") {
+            if path.file_name().is_some_and(|name| name != "target" && name != "generated") {
                 collect(&path, files);
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {

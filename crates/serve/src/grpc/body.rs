@@ -49,7 +49,9 @@ impl HttpBody for Bounded {
                 if let Some(deadline) = &mut self.deadline
                     && deadline.as_mut().poll(context).is_ready()
                 {
-                    return Poll::Ready(Some(Err(Status::deadline_exceeded("the message did not arrive in time"))));
+                    return Poll::Ready(Some(Err(Status::deadline_exceeded(
+                        "the message did not arrive in time",
+                    ))));
                 }
                 Poll::Pending
             }

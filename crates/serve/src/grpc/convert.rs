@@ -33,7 +33,8 @@ pub fn decode(message: ModelInferRequest) -> Result<InferRequest> {
     let given = values(parameters);
     parameters::check(&given, "the request")?;
     let mut raw = raw.into_iter();
-    let inputs = inputs.into_iter().map(|tensor| input(tensor, raw.next().as_deref())).collect::<Result<_>>()?;
+    let inputs =
+        inputs.into_iter().map(|tensor| input(tensor, raw.next().as_deref())).collect::<Result<_>>()?;
     let outputs = outputs
         .into_iter()
         .map(|output| request::requested(output.name, values(output.parameters), true))
@@ -63,8 +64,9 @@ fn input(tensor: InferInputTensor, raw: Option<&[u8]>) -> Result<NamedTensor> {
     let shape = shape
         .into_iter()
         .map(|size| {
-            usize::try_from(size)
-                .map_err(|_| refuse(format!("{size} in its shape is no size; sizes are whole numbers from 0 on")))
+            usize::try_from(size).map_err(|_| {
+                refuse(format!("{size} in its shape is no size; sizes are whole numbers from 0 on"))
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     let tensor = match (raw, contents) {
@@ -73,14 +75,20 @@ fn input(tensor: InferInputTensor, raw: Option<&[u8]>) -> Result<NamedTensor> {
         (Some(bytes), Some(contents)) if contents == InferTensorContents::default() => {
             binary::read(dtype, &shape, bytes)
         }
-        (Some(_), Some(_)) => Err("it has both `contents` and `raw_input_contents`; give one of them".to_owned()),
+        (Some(_), Some(_)) => {
+            Err("it has both `contents` and `raw_input_contents`; give one of them".to_owned())
+        }
         (None, contents) => typed(dtype, &shape, contents.unwrap_or_default()),
     };
     Ok(NamedTensor { tensor: tensor.map_err(refuse)?, name })
 }
 
 /// Typed contents: a list for each width of numbers.
-fn typed(dtype: DType, shape: &[usize], contents: InferTensorContents) -> std::result::Result<Tensor, String> {
+fn typed(
+    dtype: DType,
+    shape: &[usize],
+    contents: InferTensorContents,
+) -> std::result::Result<Tensor, String> {
     let count = binary::count(shape)?;
     let InferTensorContents {
         bool_contents,
@@ -137,8 +145,12 @@ fn typed(dtype: DType, shape: &[usize], contents: InferTensorContents) -> std::r
     Tensor::new(shape.to_vec(), elements).map_err(|error| error.to_string())
 }
 
-fn narrow<T: TryFrom<W>, W: Copy + std::fmt::Display>(wide: &[W], dtype: DType) -> std::result::Result<Vec<T>, String> {
-    let read = |&value: &W| T::try_from(value).map_err(|_| format!("{value} is outside the range of {dtype}"));
+fn narrow<T: TryFrom<W>, W: Copy + std::fmt::Display>(
+    wide: &[W],
+    dtype: DType,
+) -> std::result::Result<Vec<T>, String> {
+    let read =
+        |&value: &W| T::try_from(value).map_err(|_| format!("{value} is outside the range of {dtype}"));
     wide.iter().map(read).collect()
 }
 
@@ -149,7 +161,9 @@ fn values(parameters: BTreeMap<String, InferParameter>) -> Map<String, Value> {
         Some(ParameterChoice::BoolParam(value)) => Value::Bool(value),
         Some(ParameterChoice::Int64Param(value)) => Value::Number(value.into()),
         Some(ParameterChoice::Uint64Param(value)) => Value::Number(value.into()),
-        Some(ParameterChoice::DoubleParam(value)) => Number::from_f64(value).map_or(Value::Null, Value::Number),
+        Some(ParameterChoice::DoubleParam(value)) => {
+            Number::from_f64(value).map_or(Value::Null, Value::Number)
+        }
         Some(ParameterChoice::StringParam(value)) => Value::String(value),
         None => Value::Null,
     };

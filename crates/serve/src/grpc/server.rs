@@ -14,8 +14,8 @@ use futures_util::FutureExt as _;
 use model::device::panic_message;
 use tokio::sync::oneshot;
 use tonic::codegen::{CompressionEncoding, Service, http};
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Status, body::Body};
 use tonic_health::pb::health_server::HealthServer;
 
@@ -63,11 +63,17 @@ pub fn start(state: Arc<State>, listener: TcpListener) -> std::io::Result<Runnin
             .send_compressed(CompressionEncoding::Deflate),
         health: HealthServer::new(HealthCheck::new(Arc::clone(&state))).max_decoding_message_size(1 << 16),
         v1: reflection().build_v1().map_err(std::io::Error::other)?.max_decoding_message_size(1 << 16),
-        v1alpha: reflection().build_v1alpha().map_err(std::io::Error::other)?.max_decoding_message_size(1 << 16),
+        v1alpha: reflection()
+            .build_v1alpha()
+            .map_err(std::io::Error::other)?
+            .max_decoding_message_size(1 << 16),
         state,
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).thread_name("grpc").enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("grpc")
+        .enable_all()
+        .build()?;
     let incoming = {
         let _inside = runtime.enter();
         TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true))

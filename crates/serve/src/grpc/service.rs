@@ -19,9 +19,9 @@ use super::inference::{
     ModelStatistics, ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
     RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest, RepositoryModelLoadResponse,
     RepositoryModelUnloadRequest, RepositoryModelUnloadResponse, ServerLiveRequest, ServerLiveResponse,
-    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse, StatisticDuration,
-    TraceSettingRequest, TraceSettingResponse, log_settings_request, log_settings_response,
-    trace_setting_response,
+    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    StatisticDuration, TraceSettingRequest, TraceSettingResponse, log_settings_request,
+    log_settings_response, trace_setting_response,
 };
 use crate::error::{Kind, ServeError};
 use crate::front::{self, Change};
@@ -113,7 +113,8 @@ impl GrpcInferenceService for Inference {
         Ok(Response::new(self.infer(request.into_inner()).await?))
     }
 
-    type ModelStreamInferStream = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
+    type ModelStreamInferStream =
+        Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
 
     async fn model_stream_infer(
         &self,
@@ -304,9 +305,9 @@ impl GrpcInferenceService for Inference {
         }
         let told = |value: &Value| match value {
             Value::Bool(value) => Told::BoolParam(*value),
-            Value::Number(number) => {
-                Told::Uint32Param(number.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(u32::MAX))
-            }
+            Value::Number(number) => Told::Uint32Param(
+                number.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(u32::MAX),
+            ),
             other => Told::StringParam(other.as_str().unwrap_or("").to_owned()),
         };
         let now = front.settings.log();

@@ -30,7 +30,8 @@ pub fn read(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor, Strin
     if let Some(size) = element_size(dtype) {
         let needed = count.checked_mul(size);
         if needed != Some(bytes.len()) {
-            let needed = needed.map_or_else(|| "more than can be counted".to_owned(), |size| size.to_string());
+            let needed =
+                needed.map_or_else(|| "more than can be counted".to_owned(), |size| size.to_string());
             return Err(format!(
                 "its shape {shape:?} of {dtype} needs {needed} bytes, but there are {}",
                 bytes.len()

@@ -118,18 +118,18 @@ impl Plan {
         mut given: Vec<NamedTensor>,
         labels: &[String],
     ) -> Result<InferResponse> {
-        let outputs = self
-            .outputs
-            .into_iter()
-            .map(|RequestedOutput { name, binary, classes, .. }| {
-                let index = given.iter().position(|output| output.name == name).ok_or_else(|| {
-                    ServeError::internal(format_args!("the model gave no output `{name}`"))
-                })?;
-                let tensor = given.swap_remove(index);
-                let tensor = if classes == 0 { tensor } else { classify(&tensor, classes, labels)? };
-                Ok(Output { tensor, binary })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let outputs =
+            self.outputs
+                .into_iter()
+                .map(|RequestedOutput { name, binary, classes, .. }| {
+                    let index = given.iter().position(|output| output.name == name).ok_or_else(|| {
+                        ServeError::internal(format_args!("the model gave no output `{name}`"))
+                    })?;
+                    let tensor = given.swap_remove(index);
+                    let tensor = if classes == 0 { tensor } else { classify(&tensor, classes, labels)? };
+                    Ok(Output { tensor, binary })
+                })
+                .collect::<Result<Vec<_>>>()?;
         Ok(InferResponse {
             model_name: model.to_owned(),
             model_version: version.to_owned(),
@@ -145,7 +145,8 @@ impl Plan {
 fn classify(output: &NamedTensor, count: usize, labels: &[String]) -> Result<NamedTensor> {
     let shape = output.tensor.shape();
     let (Some(values), [rows, rest @ ..]) = (output.tensor.as_f32(), shape) else {
-        let message = format!("output {} has no FP32 numbers in rows to choose classes from", shown(&output.name));
+        let message =
+            format!("output {} has no FP32 numbers in rows to choose classes from", shown(&output.name));
         return Err(ServeError::new(Kind::Invalid, message));
     };
     let width = rest.iter().product::<usize>().max(1);
@@ -166,7 +167,7 @@ fn classify(output: &NamedTensor, count: usize, labels: &[String]) -> Result<Nam
 
 #[cfg(test)]
 mod tests {
-    use network::{Dim, DType, TensorSpec};
+    use network::{DType, Dim, TensorSpec};
 
     use super::*;
 
@@ -210,7 +211,8 @@ mod tests {
             let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
             let tensor = classify(&output, count, &labels).unwrap().tensor;
             let Elements::Bytes(texts) = tensor.elements() else { panic!("no text") };
-            let texts: Vec<String> = texts.iter().map(|text| String::from_utf8(text.clone()).unwrap()).collect();
+            let texts: Vec<String> =
+                texts.iter().map(|text| String::from_utf8(text.clone()).unwrap()).collect();
             (tensor.shape().to_vec(), texts.join(" "))
         };
         let expected = "0.700000:1:b 0.200000:2:c 5.000000:0:a 5.000000:1:b".to_owned();

@@ -34,7 +34,10 @@ pub fn check(parameters: &Map<String, Value>, place: &str) -> Result<()> {
 
 fn wrong(name: &str, value: &Value, place: &str, expected: &str) -> ServeError {
     let kind = json::kind_of(value);
-    ServeError::invalid(format_args!("parameter {} of {place} must be {expected}, but is {kind}", shown(name)))
+    ServeError::invalid(format_args!(
+        "parameter {} of {place} must be {expected}, but is {kind}",
+        shown(name)
+    ))
 }
 
 /// A parameter that is true or false.
@@ -112,7 +115,8 @@ mod tests {
 
     #[test]
     fn what_schedules_is_read_and_the_rest_is_a_hint() {
-        let given = json!({ "priority": 2, "timeout": 1500, "sequence_id": 7, "sequence_start": true, "x": "y" });
+        let given =
+            json!({ "priority": 2, "timeout": 1500, "sequence_id": 7, "sequence_start": true, "x": "y" });
         let read = schedule(&map(given)).unwrap();
         let expected = Schedule {
             priority: 2,

@@ -192,7 +192,9 @@ fn input(input: Input<'_>, rest: &mut Option<&[u8]>) -> Result<NamedTensor> {
     let tensor = match (parameters::size(&given, &place)?, input.data) {
         (None, Some(data)) => data::tensor(dtype, &shape, data),
         (None, None) => return Err(refuse("`data` is missing")),
-        (Some(_), Some(_)) => return Err(refuse("it has both `data` and `binary_data_size`; give one of them")),
+        (Some(_), Some(_)) => {
+            return Err(refuse("it has both `data` and `binary_data_size`; give one of them"));
+        }
         (Some(size), None) => {
             let Some(bytes) = *rest else {
                 return Err(refuse(
@@ -202,7 +204,9 @@ fn input(input: Input<'_>, rest: &mut Option<&[u8]>) -> Result<NamedTensor> {
             };
             let Some((bytes, after)) = bytes.split_at_checked(size) else {
                 let left = bytes.len();
-                return Err(refuse(&format!("`binary_data_size` is {size}, but the body has {left} bytes left")));
+                return Err(refuse(&format!(
+                    "`binary_data_size` is {size}, but the body has {left} bytes left"
+                )));
             };
             *rest = Some(after);
             binary::read(dtype, &shape, bytes)
@@ -303,83 +307,4 @@ fn unknown_field(body: &[u8]) -> Option<ServeError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_what_the_protocol_says() {
-        let request = decode_json(
-            br#"{"id": "42", "parameters": {"priority": 1}, "outputs": [{"name": "logits"}],
-                 "inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [[1, 2]]}]}"#,
-        )
-        .unwrap();
-        assert_eq!(request.id.as_deref(), Some("42"));
-        assert_eq!(request.inputs[0].tensor.as_f32(), Some(&[1.0, 2.0][..]));
-        assert_eq!(request.outputs.unwrap()[0].name, "logits");
-    }
-
-    #[test]
-    fn refusals_say_what_was_expected() {
-        let with_input = |fields: &str| format!(r#"{{"inputs": [{{{fields}}}]}}"#);
-        let cases = [
-            ("[]".to_owned(), Kind::Invalid, "invalid"),
-            ("{}".to_owned(), Kind::Invalid, "missing field `inputs`"),
-            (r#"{"inputs": []}"#.to_owned(), Kind::Invalid, "`inputs` is empty"),
-            (
-                r#"{"input": []}"#.to_owned(),
-                Kind::Invalid,
-                "unknown field `input` in the request; did you mean `inputs`",
-            ),
-            (
-                r#"{"id": 1, "inputs": []}"#.to_owned(),
-                Kind::Invalid,
-                "`id` must be a string, but is a number",
-            ),
-            (
-                with_input(r#""name":"x","shape":[1],"dtype":"FP32","data":[1]"#),
-                Kind::Invalid,
-                "did you mean `datatype`",
-            ),
-            (
-                with_input(r#""name":"x","shape":[-1],"datatype":"FP32","data":[1]"#),
-                Kind::Invalid,
-                "whole numbers from 0 on",
-            ),
-            (
-                with_input(r#""name":"x","shape":[1e3],"datatype":"FP32","data":[1]"#),
-                Kind::Invalid,
-                "1000.0 in its shape is no size",
-            ),
-            (
-                with_input(
-                    r#""name":"x","shape":[99999999999999999999999999999],"datatype":"FP32","data":[1]"#,
-                ),
-                Kind::Invalid,
-                "",
-            ),
-            (
-                with_input(r#""name":"x","shape":[1],"datatype":"FP33","data":[1]"#),
-                Kind::Invalid,
-                "no datatype `FP33`",
-            ),
-            (with_input(r#""name":"x","shape":[1],"datatype":"FP32""#), Kind::Invalid, "`data` is missing"),
-            (
-                with_input(r#""name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}"#),
-                Kind::Unsupported,
-                "binary",
-            ),
-            (
-                with_input(r#""name":"x","shape":[1],"datatype":"FP32","parameters":{"a":[1]},"data":[1]"#),
-                Kind::Invalid,
-                "must be a string",
-            ),
-            (r#"{"inputs": [{"name": "#.to_owned(), Kind::Invalid, "not valid JSON"),
-            ("[".repeat(120), Kind::Invalid, "nests deeper"),
-        ];
-        for (body, kind, part) in cases {
-            let error = decode_json(body.as_bytes()).unwrap_err();
-            assert!(error.to_string().contains(part), "{body}: {error}");
-            assert_eq!(error.kind(), kind, "{body}: {error}");
-        }
-    }
-}
+mod tests;

@@ -5,8 +5,8 @@
 
 use half::f16;
 use network::{Elements, NamedTensor};
-use serde::ser::{SerializeSeq as _, Serializer};
 use serde::Serialize;
+use serde::ser::{SerializeSeq as _, Serializer};
 use serde_json::Value;
 
 use super::binary;

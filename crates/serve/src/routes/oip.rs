@@ -88,8 +88,9 @@ pub async fn infer(
     let content_type = request.content_type().to_ascii_lowercase();
     if !matches!(content_type.as_str(), "application/json" | "application/octet-stream" | "") {
         let found = shown(&content_type);
-        let message =
-            format!("content type {found} is not read here; expected application/json or application/octet-stream");
+        let message = format!(
+            "content type {found} is not read here; expected application/json or application/octet-stream"
+        );
         return Err(ServeError::new(Kind::MediaType, message));
     }
     answer(&request, body, &state, &served, form(&request)?).await

@@ -63,13 +63,18 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// The paths of the files.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    ASSETS.iter().map(|asset| asset.path)
+}
+
 /// Answers one of the files by its path.
 ///
 /// # Errors
 /// 404 when there is no such file.
 pub async fn serve(request: HttpRequest) -> Result<HttpResponse> {
     let Some(asset) = ASSETS.iter().find(|asset| asset.path == request.path()) else {
-        return Err(ServeError::not_found(format_args!("there is no file {}", shown(request.path()))));
+        return Err(ServeError::not_found(format_args!("there is no route {}", shown(request.path()))));
     };
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, asset.content_type))

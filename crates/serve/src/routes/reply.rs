@@ -21,7 +21,12 @@ pub fn accepted(request: &HttpRequest) -> Option<Coding> {
 ///
 /// # Errors
 /// 503 when the pool is full.
-pub async fn packed(state: &State, coding: Option<Coding>, response: HttpResponse, body: Vec<u8>) -> Result<HttpResponse> {
+pub async fn packed(
+    state: &State,
+    coding: Option<Coding>,
+    response: HttpResponse,
+    body: Vec<u8>,
+) -> Result<HttpResponse> {
     let mut response = response;
     let coding = coding.filter(|_| body.len() >= SHORTEST);
     let body = match coding {

@@ -31,7 +31,11 @@ pub fn check_repository(name: &str) -> Result<()> {
 }
 
 /// `POST /v2/repository/index`, with `{"ready": true}` for what answers alone.
-pub async fn index(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> Result<HttpResponse> {
+pub async fn index(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse> {
     let fields = object(&request, payload, &state).await?;
     json::known_fields(fields.keys().map(String::as_str), &["ready"], "the request")?;
     let ready = match fields.get("ready") {

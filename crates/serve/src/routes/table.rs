@@ -61,7 +61,13 @@ where
     web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler)
 }
 
-const fn get(path: &'static str, tag: &'static str, summary: &'static str, gives: Shape, route: fn() -> Route) -> Endpoint {
+const fn get(
+    path: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    gives: Shape,
+    route: fn() -> Route,
+) -> Endpoint {
     Endpoint { method: Method::Get, path, tag, summary, takes: Shape::Nothing, gives, route }
 }
 
@@ -93,40 +99,75 @@ pub const ENDPOINTS: &[Endpoint] = &[
     }),
     get("/models", RAW, "Every model with its versions and aliases", Json("Models"), || read(models::list)),
     get("/models/{name}", RAW, "One model in full", Json("Model"), || read(models::show)),
-    post("/models/{name}/predict", RAW, "Asks the version in production, else the newest", Inputs, Json("Predictions"), || {
-        web::post().to(predict::model)
-    }),
+    post(
+        "/models/{name}/predict",
+        RAW,
+        "Asks the version in production, else the newest",
+        Inputs,
+        Json("Predictions"),
+        || web::post().to(predict::model),
+    ),
     get("/models/{name}/versions/{version}", RAW, "One version in full", Json("Version"), || {
         read(models::show_version)
     }),
-    post("/models/{name}/versions/{version}/predict", RAW, "Asks a version by number or alias", Inputs, Json("Predictions"), || {
-        web::post().to(predict::version)
+    post(
+        "/models/{name}/versions/{version}/predict",
+        RAW,
+        "Asks a version by number or alias",
+        Inputs,
+        Json("Predictions"),
+        || web::post().to(predict::version),
+    ),
+    get("/v2", OIP, "Name, version and extensions of the server", Json("ServerMetadata"), || {
+        read(oip::server)
     }),
-    get("/v2", OIP, "Name, version and extensions of the server", Json("ServerMetadata"), || read(oip::server)),
     get("/v2/health/live", OIP, "Whether the process answers", Json("Live"), || read(oip::live)),
     get("/v2/health/ready", OIP, "Whether the models are ready", Json("Ready"), || read(oip::ready)),
-    get("/v2/models/stats", OIP, "What every model has done", Json("Statistics"), || read(oip::all_statistics)),
+    get("/v2/models/stats", OIP, "What every model has done", Json("Statistics"), || {
+        read(oip::all_statistics)
+    }),
     get("/v2/models/{name}", OIP, "Inputs, outputs and versions of a model", Json("ModelMetadata"), || {
         read(oip::model)
     }),
-    get("/v2/models/{name}/ready", OIP, "Whether a model answers", Json("ModelReady"), || read(oip::model_ready)),
-    get("/v2/models/{name}/config", OIP, "How a model is batched", Json("ModelConfig"), || read(oip::config)),
-    get("/v2/models/{name}/stats", OIP, "What a model has done", Json("Statistics"), || read(oip::statistics)),
-    post("/v2/models/{name}/infer", OIP, "Inference with prepared tensors", Tensors("InferRequest"), Tensors("InferResponse"), || {
-        web::post().to(oip::infer)
+    get("/v2/models/{name}/ready", OIP, "Whether a model answers", Json("ModelReady"), || {
+        read(oip::model_ready)
     }),
+    get("/v2/models/{name}/config", OIP, "How a model is batched", Json("ModelConfig"), || read(oip::config)),
+    get("/v2/models/{name}/stats", OIP, "What a model has done", Json("Statistics"), || {
+        read(oip::statistics)
+    }),
+    post(
+        "/v2/models/{name}/infer",
+        OIP,
+        "Inference with prepared tensors",
+        Tensors("InferRequest"),
+        Tensors("InferResponse"),
+        || web::post().to(oip::infer),
+    ),
     get("/v2/models/{name}/versions/{version}", OIP, "The same of a version", Json("ModelMetadata"), || {
         read(oip::model)
     }),
-    get("/v2/models/{name}/versions/{version}/ready", OIP, "Whether a version answers", Json("ModelReady"), || {
-        read(oip::model_ready)
-    }),
-    get("/v2/models/{name}/versions/{version}/config", OIP, "How a version is batched", Json("ModelConfig"), || {
-        read(oip::config)
-    }),
-    get("/v2/models/{name}/versions/{version}/stats", OIP, "What a version has done", Json("Statistics"), || {
-        read(oip::statistics)
-    }),
+    get(
+        "/v2/models/{name}/versions/{version}/ready",
+        OIP,
+        "Whether a version answers",
+        Json("ModelReady"),
+        || read(oip::model_ready),
+    ),
+    get(
+        "/v2/models/{name}/versions/{version}/config",
+        OIP,
+        "How a version is batched",
+        Json("ModelConfig"),
+        || read(oip::config),
+    ),
+    get(
+        "/v2/models/{name}/versions/{version}/stats",
+        OIP,
+        "What a version has done",
+        Json("Statistics"),
+        || read(oip::statistics),
+    ),
     post(
         "/v2/models/{name}/versions/{version}/infer",
         OIP,
@@ -135,15 +176,30 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Tensors("InferResponse"),
         || web::post().to(oip::infer),
     ),
-    post("/v2/repository/index", REPOSITORY, "The models and their states", Json("IndexRequest"), Json("Index"), || {
-        web::post().to(repository::index)
-    }),
-    post("/v2/repository/models/{name}/load", REPOSITORY, "Loads a model, or loads it again", Json("ChangeRequest"), Nothing, || {
-        web::post().to(repository::load)
-    }),
-    post("/v2/repository/models/{name}/unload", REPOSITORY, "Unloads a model", Json("ChangeRequest"), Nothing, || {
-        web::post().to(repository::unload)
-    }),
+    post(
+        "/v2/repository/index",
+        REPOSITORY,
+        "The models and their states",
+        Json("IndexRequest"),
+        Json("Index"),
+        || web::post().to(repository::index),
+    ),
+    post(
+        "/v2/repository/models/{name}/load",
+        REPOSITORY,
+        "Loads a model, or loads it again",
+        Json("ChangeRequest"),
+        Nothing,
+        || web::post().to(repository::load),
+    ),
+    post(
+        "/v2/repository/models/{name}/unload",
+        REPOSITORY,
+        "Unloads a model",
+        Json("ChangeRequest"),
+        Nothing,
+        || web::post().to(repository::unload),
+    ),
     get("/v2/logging", SETTINGS, "What is logged", Json("Settings"), || read(repository::log)),
     post("/v2/logging", SETTINGS, "Changes what is logged", Json("Settings"), Json("Settings"), || {
         web::post().to(repository::change_log)
@@ -155,9 +211,14 @@ pub const ENDPOINTS: &[Endpoint] = &[
     get("/v2/models/{name}/trace/setting", SETTINGS, "What of a model is traced", Json("Settings"), || {
         read(repository::trace)
     }),
-    post("/v2/models/{name}/trace/setting", SETTINGS, "Changes what of a model is traced", Json("Settings"), Json("Settings"), || {
-        web::post().to(repository::change_trace)
-    }),
+    post(
+        "/v2/models/{name}/trace/setting",
+        SETTINGS,
+        "Changes what of a model is traced",
+        Json("Settings"),
+        Json("Settings"),
+        || web::post().to(repository::change_trace),
+    ),
     get("/healthz", PLATFORMS, "Kubernetes: whether the process answers", Json("Live"), || read(oip::live)),
     get("/readyz", PLATFORMS, "Kubernetes: whether the models are ready", Json("Ready"), || read(oip::ready)),
     get("/ping", PLATFORMS, "SageMaker: whether the models are ready", Json("Ready"), || read(oip::ready)),

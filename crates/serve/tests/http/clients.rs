@@ -41,7 +41,9 @@ impl Toys {
             return Err(ServeError::not_found(format_args!("there is no model `{name}`")));
         }
         let state = self.0.upgrade().unwrap();
-        state.update(|catalog| drop(catalog.models.entry(name.to_owned()).or_default().versions.insert(1, version)));
+        state.update(|catalog| {
+            drop(catalog.models.entry(name.to_owned()).or_default().versions.insert(1, version))
+        });
         Ok(())
     }
 }

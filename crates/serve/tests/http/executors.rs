@@ -59,7 +59,10 @@ impl Executor for Toy {
 
 fn spec(name: &str, dtype: DType, dims: &[Option<usize>]) -> TensorSpec {
     let dim = |(index, size): (usize, &Option<usize>)| {
-        size.map_or_else(|| Dim::Named(if index == 0 { "batch".to_owned() } else { format!("d{index}") }), Dim::Fixed)
+        size.map_or_else(
+            || Dim::Named(if index == 0 { "batch".to_owned() } else { format!("d{index}") }),
+            Dim::Fixed,
+        )
     };
     TensorSpec { name: name.to_owned(), dtype, dims: dims.iter().enumerate().map(dim).collect() }
 }
@@ -107,10 +110,7 @@ pub(crate) fn concatenate() -> Arc<dyn Executor> {
         dims: vec![Dim::Named(format!("length of {name}"))],
     };
     Arc::new(Toy {
-        signature: Signature {
-            inputs: vec![spec("INPUT0"), spec("INPUT1")],
-            outputs: vec![spec("OUTPUT0")],
-        },
+        signature: Signature { inputs: vec![spec("INPUT0"), spec("INPUT1")], outputs: vec![spec("OUTPUT0")] },
         max_rows: 0,
         run: |inputs| {
             let [a, b] = pair(inputs)?;
@@ -147,7 +147,10 @@ fn numbers(tensor: &Tensor) -> Result<Vec<i64>, ExecuteError> {
     let width = tensor.shape().last().copied().unwrap_or(1).max(1);
     let read = |(index, text): (usize, &Vec<u8>)| {
         let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-        number.ok_or_else(|| ExecuteError::Row { row: index / width, reason: "a string that is no number".to_owned() })
+        number.ok_or_else(|| ExecuteError::Row {
+            row: index / width,
+            reason: "a string that is no number".to_owned(),
+        })
     };
     texts.iter().enumerate().map(read).collect()
 }

@@ -38,7 +38,7 @@ async fn shapes_that_overflow_and_json_that_is_deep() {
         Refusal(
             Ask::json(PREDICT, format!("{{\"inputs\": [{}0]}}", "{\"a\":0},".repeat(100_000))),
             413,
-            "more than 1025 objects",
+            "more than 1026 objects",
         ),
         Refusal(
             Ask::json(INFER, format!("{{\"inputs\": [{}0]}}", "{\"a\":0},".repeat(100_000))),

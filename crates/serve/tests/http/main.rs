@@ -2,11 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
 
+mod binary;
+mod changes;
+mod clients;
 mod command;
 mod devices;
+mod executors;
+mod generated;
 mod hostile;
 mod models;
 mod oip;
+mod platforms;
 mod predict;
 mod registry;
+mod rpc;
 mod server;
+mod wire;

@@ -15,7 +15,8 @@ fn tensor() -> impl Strategy<Value = Tensor> {
     (prop::sample::select(DTYPES.to_vec()), prop::collection::vec(0usize..4, 0..4), any::<u64>()).prop_map(
         |(dtype, shape, seed)| {
             let count = shape.iter().product();
-            let bits = |index: usize| (seed ^ index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+            let bits =
+                |index: usize| (seed ^ index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
             let all = (0..count).map(bits);
             let elements = match dtype {
                 DType::Bool => Elements::Bool(all.map(|bits| bits & 1 == 1).collect()),
@@ -31,7 +32,9 @@ fn tensor() -> impl Strategy<Value = Tensor> {
                 DType::Bf16 => Elements::Bf16(all.map(|bits| bits as u16).collect()),
                 DType::F32 => Elements::F32(all.map(|bits| f32::from_bits(bits as u32)).collect()),
                 DType::F64 => Elements::F64(all.map(f64::from_bits).collect()),
-                _ => Elements::Bytes(all.map(|bits| bits.to_le_bytes()[..bits as usize % 9].to_vec()).collect()),
+                _ => Elements::Bytes(
+                    all.map(|bits| bits.to_le_bytes()[..bits as usize % 9].to_vec()).collect(),
+                ),
             };
             Tensor::new(shape, elements).unwrap()
         },
