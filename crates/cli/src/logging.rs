@@ -89,6 +89,20 @@ fn levelled(level: Level, chatty: bool) -> EnvFilter {
 /// Libraries whose information and debugging lines are their authors' own: seen with `-vvv` or `RUST_LOG` alone.
 const CHATTY: [&str; 6] = ["naga", "wgpu_core", "wgpu_hal", "cubecl_core", "cubecl_runtime", "cubecl_wgpu"];
 
+/// Begins to log, with a filter that can be changed. A macro, since each form of a line is a type of its own.
+macro_rules! begin {
+    ($builder:expr) => {{
+        let builder = $builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        let began = builder.try_init();
+        if began.is_ok() {
+            // A filter can be changed unless the subscriber is gone, and then nothing is logged anyway.
+            let _ = CHANGE.set(Box::new(move |filter| drop(handle.reload(filter))));
+        }
+        began
+    }};
+}
+
 pub(crate) fn start(common: &Common, default: Level, printer: &Printer) {
     let rust_log = std::env::var("RUST_LOG").ok();
     let filter =
@@ -97,27 +111,14 @@ pub(crate) fn start(common: &Common, default: Level, printer: &Printer) {
             EnvFilter::default().add_directive(default.into())
         });
     let writer = Writer { bars: printer.bars.clone() };
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_filter_reloading();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A subscriber that is there already (a test's) keeps its place.
     let _ = match common.log_format {
-        LogFormat::Json => {
-            let builder = builder.json().flatten_event(true);
-            let handle = builder.reload_handle();
-            // A filter can be changed unless the subscriber is gone, and then nothing is logged anyway.
-            let _ = CHANGE.set(Box::new(move |filter| drop(handle.reload(filter))));
-            builder.try_init()
-        }
+        LogFormat::Json => begin!(builder.json().flatten_event(true)),
         LogFormat::Text => {
             // A person at a terminal knows what time it is; a log file does not.
             let builder = builder.with_ansi(style::stderr_has_color()).with_target(common.verbose > 1);
-            let handle = builder.reload_handle();
-            let _ = CHANGE.set(Box::new(move |filter| drop(handle.reload(filter))));
-            if std::io::stderr().is_terminal() {
-                builder.without_time().try_init()
-            } else {
-                builder.try_init()
-            }
+            if std::io::stderr().is_terminal() { begin!(builder.without_time()) } else { begin!(builder) }
         }
     };
 }

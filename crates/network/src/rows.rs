@@ -32,7 +32,7 @@ macro_rules! each_type {
     };
 }
 
-each_type!(Bool, U8, U16, U32, U64, I8, I16, I32, I64, F32, F64, Bytes);
+each_type!(Bool, U8, U16, U32, U64, I8, I16, I32, I64, F16, Bf16, F32, F64, Bytes);
 
 impl Tensor {
     /// The size of the first dimension, the rows of a batch; 1 without dimensions.

@@ -1,6 +1,6 @@
 //! The routes of the Open Inference Protocol, below `/v2`: server, models, inference.
 
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::HeaderValue;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::state::State;
 use crate::{front, inventory};
 
 /// The header that says where the JSON ends and the tensors begin.
-pub const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+pub const JSON_LENGTH: &str = "inference-header-content-length";
 
 /// `GET /v2`.
 pub async fn server() -> HttpResponse {

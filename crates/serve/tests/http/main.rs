@@ -8,7 +8,6 @@ mod clients;
 mod command;
 mod devices;
 mod executors;
-mod generated;
 mod hostile;
 mod models;
 mod oip;
