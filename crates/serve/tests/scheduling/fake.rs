@@ -17,8 +17,7 @@ pub(crate) struct Echo {
     max_rows: usize,
     /// The first number of each row, call by call.
     calls: Mutex<Vec<Vec<i64>>>,
-    /// How long a call takes.
-    pub(crate) pause: Duration,
+    pause: Duration,
     shut: AtomicBool,
     gate: Mutex<Gate>,
     moved: Condvar,
@@ -66,6 +65,11 @@ impl Echo {
             gate: Mutex::default(),
             moved: Condvar::new(),
         }
+    }
+
+    /// Every call takes so long.
+    pub(crate) fn pausing(self, pause: Duration) -> Self {
+        Self { pause, ..self }
     }
 
     /// From now on calls wait inside until they are let through.
