@@ -8,12 +8,14 @@ use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 
 use artifact::Selector;
+use futures_util::future::BoxFuture;
 use network::{NamedTensor, Signature};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Kind, Result, ServeError};
-use crate::oip::infer::{self, Plan, Taker};
+use crate::oip::infer::{self, Plan};
 use crate::oip::types::{InferRequest, InferResponse, Schedule};
+use crate::payload::too_many;
 use crate::served::{Call, Served, Timing};
 use crate::settings::Settings;
 use crate::state::{self, State};
@@ -29,17 +31,12 @@ pub fn cost(text: usize, binary: usize) -> usize {
 
 /// What loads and unloads models at a client's word.
 pub trait Control: Send + Sync + Debug {
-    /// Loads a model, or loads it again, and returns when it serves. It blocks.
-    ///
-    /// # Errors
-    /// 404 when the repository has no such model, 400 with the reason when it cannot be loaded.
-    fn load(&self, name: &str) -> Result<()>;
+    /// Loads a model, or loads it again; the future ends when it serves, with 404 when the repository has no such model
+    /// and 400 with the reason when it cannot be loaded.
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>>;
 
-    /// Unloads a model, and returns when it takes no requests any more. It blocks.
-    ///
-    /// # Errors
-    /// 404 when there is no such model.
-    fn unload(&self, name: &str) -> Result<()>;
+    /// Unloads a model; the future ends when it takes no requests any more, with 404 when there is no such model.
+    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>>;
 }
 
 /// What is the server's own rather than a model's: settings that clients may see and change, and what else they may
@@ -118,12 +115,10 @@ pub enum Change {
 /// 403 unless changes are allowed, otherwise those of [`Control`].
 pub async fn change(state: &State, change: Change, name: String) -> Result<()> {
     let control = state.front.control()?;
-    // It takes as long as a model takes, so it has a thread of its own.
-    let work = move || match change {
-        Change::Load => control.load(&name),
-        Change::Unload => control.unload(&name),
-    };
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(ServeError::internal(error)))
+    match change {
+        Change::Load => control.load(&name).await,
+        Change::Unload => control.unload(&name).await,
+    }
 }
 
 /// The version that is meant: by number or alias, or the one that answers when none is named.
@@ -193,9 +188,12 @@ fn read(
     let mut request = decode(signature)?;
     let schedule = std::mem::take(&mut request.schedule);
     let id = request.id.clone();
-    let batches = served.executor().max_rows() > 0;
-    let taker = Taker { name: served.name(), signature, batches, max_rows };
-    let (inputs, plan) = infer::check(taker, request)?;
+    let (inputs, plan) = infer::check(served.name(), signature, request)?;
+    match served.rows(&inputs).map_err(ServeError::invalid)? {
+        0 => return Err(ServeError::invalid("the batch is empty; expected at least one row")),
+        rows if rows > max_rows => return Err(too_many(rows, max_rows)),
+        _ => {}
+    }
     Ok(Read { inputs, plan, schedule, id })
 }
 

@@ -59,7 +59,9 @@ pub fn metadata(state: &State, served: &Served) -> Result<ModelMetadata> {
 #[must_use]
 pub fn config(served: &Served) -> ModelConfig {
     let signature = served.signature();
-    let max_batch_size = served.executor().max_rows() as u64;
+    // 0 is no batch dimension; otherwise the settings of the model may bound what the executor takes.
+    let batches = served.executor().max_rows() > 0;
+    let max_batch_size = if batches { served.batch_rows() as u64 } else { 0 };
     let tensors = |specs: &[TensorSpec]| {
         let tensor = |spec: &TensorSpec| ConfigTensor {
             name: spec.name.clone(),
@@ -149,7 +151,7 @@ fn counted(served: &Served) -> ModelStatistics {
         name: served.name().to_owned(),
         version: served.version().to_string(),
         last_inference: last.unwrap_or(0),
-        inference_count: stats.rows.load(Relaxed),
+        inference_count: stats.inferences.load(Relaxed),
         execution_count: stats.batches.load(Relaxed),
         inference_stats: InferenceStatistics {
             success: total(stats.success.total()),

@@ -4,36 +4,20 @@ use network::{Elements, NamedTensor, Signature, Tensor};
 
 use super::types::{InferRequest, InferResponse, Output, RequestedOutput};
 use crate::error::{Kind, Result, ServeError, shown, suggestion};
-use crate::payload::too_many;
 
 /// What of a checked request is needed once the model has answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Rows of the batch; 1 for a model that takes no batches.
-    pub rows: usize,
     id: Option<String>,
     outputs: Vec<RequestedOutput>,
 }
 
-/// What a model takes.
-#[derive(Clone, Copy, Debug)]
-pub struct Taker<'a> {
-    /// Its name, which a body may repeat.
-    pub name: &'a str,
-    /// Its inputs and outputs.
-    pub signature: &'a Signature,
-    /// Whether the first dimension is a batch.
-    pub batches: bool,
-    /// Most rows of one request.
-    pub max_rows: usize,
-}
-
-/// Checks a request against the model that it is for, and returns its inputs with what the answer will need.
+/// Checks what a request asks for against the model that it is for, and returns its inputs, which are not checked yet,
+/// with what the answer will need.
 ///
 /// # Errors
-/// 400 when the inputs or the outputs asked for do not fit the model, 413 for more rows than allowed.
-pub fn check(model: Taker<'_>, request: InferRequest) -> Result<(Vec<NamedTensor>, Plan)> {
-    let Taker { name, signature, batches, max_rows } = model;
+/// 400 when the body names another model, or an output that the model does not give.
+pub fn check(name: &str, signature: &Signature, request: InferRequest) -> Result<(Vec<NamedTensor>, Plan)> {
     if let Some(other) = request.model_name.as_deref().filter(|other| *other != name) {
         return Err(ServeError::invalid(format_args!(
             "`model_name` is {}, but the route names {}",
@@ -42,40 +26,7 @@ pub fn check(model: Taker<'_>, request: InferRequest) -> Result<(Vec<NamedTensor
         )));
     }
     let outputs = select(signature, request.outputs, request.binary_output)?;
-    let rows = if batches {
-        signature.check_inputs(&request.inputs).map_err(ServeError::invalid)?
-    } else {
-        check_unbatched(signature, &request.inputs)?;
-        1
-    };
-    if rows > max_rows {
-        return Err(too_many(rows, max_rows));
-    }
-    if rows == 0 {
-        return Err(ServeError::invalid("the batch is empty; expected at least one row"));
-    }
-    Ok((request.inputs, Plan { rows, id: request.id, outputs }))
-}
-
-/// Without a batch the first dimensions of several inputs have nothing to do with each other, so each input is
-/// checked as if it were the only one.
-fn check_unbatched(signature: &Signature, inputs: &[NamedTensor]) -> Result<()> {
-    let named = |name: &str| inputs.iter().filter(|input| input.name == name).collect::<Vec<_>>();
-    for spec in &signature.inputs {
-        match named(&spec.name).as_slice() {
-            [input] => spec.check(&input.tensor).map_err(ServeError::invalid)?,
-            [] => {
-                let name = shown(&spec.name);
-                return Err(ServeError::invalid(format_args!("input {name} is missing; it must be {spec}")));
-            }
-            _ => return Err(ServeError::invalid(format_args!("input {} is given twice", shown(&spec.name)))),
-        }
-    }
-    let known = |name: &str| signature.inputs.iter().any(|spec| spec.name == name);
-    match inputs.iter().find(|input| !known(&input.name)) {
-        Some(input) => Err(ServeError::invalid(format_args!("there is no input {}", shown(&input.name)))),
-        None => Ok(()),
-    }
+    Ok((request.inputs, Plan { id: request.id, outputs }))
 }
 
 /// The outputs to return, in order.
@@ -167,41 +118,7 @@ fn classify(output: &NamedTensor, count: usize, labels: &[String]) -> Result<Nam
 
 #[cfg(test)]
 mod tests {
-    use network::{DType, Dim, TensorSpec};
-
     use super::*;
-
-    fn signature(inputs: &[&str]) -> Signature {
-        let spec = |name: &&str| TensorSpec {
-            name: (*name).to_owned(),
-            dtype: DType::F32,
-            dims: vec![Dim::Named("n".to_owned())],
-        };
-        Signature { inputs: inputs.iter().map(spec).collect(), outputs: [&"y"].map(spec).to_vec() }
-    }
-
-    fn tensor(name: &str, values: &[f32]) -> NamedTensor {
-        let tensor = Tensor::from_f32(vec![values.len()], values.to_vec()).unwrap();
-        NamedTensor { name: name.to_owned(), tensor }
-    }
-
-    #[test]
-    fn without_batches_inputs_have_sizes_of_their_own() {
-        let signature = signature(&["a", "b"]);
-        let taker = |batches| Taker { name: "m", signature: &signature, batches, max_rows: 9 };
-        let request = |inputs: &[NamedTensor]| InferRequest { inputs: inputs.to_vec(), ..Default::default() };
-        let uneven = [tensor("b", &[1.0]), tensor("a", &[1.0, 2.0])];
-        assert!(check(taker(true), request(&uneven)).is_err());
-        assert_eq!(check(taker(false), request(&uneven)).unwrap().1.rows, 1);
-        for (inputs, part) in [
-            (&uneven[..1], "input `a` is missing"),
-            (&[uneven[0].clone(), uneven[1].clone(), tensor("c", &[])][..], "no input `c`"),
-            (&[uneven[0].clone(), uneven[1].clone(), uneven[0].clone()][..], "given twice"),
-        ] {
-            let error = check(taker(false), request(inputs)).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
-        }
-    }
 
     #[test]
     fn classes_are_the_largest_values_with_their_labels() {

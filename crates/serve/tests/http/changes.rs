@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use actix_web::web::Data;
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use serve::config::Limits;
 use serve::error::{Result, ServeError};
@@ -26,12 +27,12 @@ impl Told {
 }
 
 impl Control for Told {
-    fn load(&self, name: &str) -> Result<()> {
-        self.note("load", name)
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.note("load", name) })
     }
 
-    fn unload(&self, name: &str) -> Result<()> {
-        self.note("unload", name)
+    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.note("unload", name) })
     }
 }
 

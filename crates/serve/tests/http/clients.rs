@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use actix_web::HttpServer;
 use actix_web::web::Data;
+use futures_util::future::BoxFuture;
 use serve::error::{Result, ServeError};
 use serve::executor::Executor;
 use serve::front::{Control, Front, Paths};
@@ -49,14 +50,15 @@ impl Toys {
 }
 
 impl Control for Toys {
-    fn load(&self, name: &str) -> Result<()> {
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
         let state = self.0.upgrade().unwrap();
         let executor = executors::identity(network::DType::F32);
-        self.set(name, Version::Ready(Served::new(name, 1, executor, &state.scheduler, &state.health)))
+        let served = Served::new(name, 1, executor, &state.scheduler, &state.health);
+        Box::pin(async move { self.set(name, Version::Ready(served)) })
     }
 
-    fn unload(&self, name: &str) -> Result<()> {
-        self.set(name, Version::Failed)
+    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.set(name, Version::Failed) })
     }
 }
 
