@@ -67,6 +67,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     }
     let words: Vec<&str> = path.split(['/', '{', '}', '.']).filter(|word| !word.is_empty()).collect();
     let verb = if *method == Method::Get { "get" } else { "post" };
+    let name = [&[verb], words.as_slice()].concat().join("_");
     let mut responses = Map::new();
     responses.insert("200".to_owned(), success(*gives));
     for (status, what) in refusals(endpoint) {
@@ -74,7 +75,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     }
     responses.insert("default".to_owned(), refusal("The server cannot answer"));
     let mut operation = json!({
-        "operationId": [&[verb], words.as_slice()].concat().join("_"),
+        "operationId": name,
         "tags": [tag],
         "summary": summary,
         "parameters": parameters,

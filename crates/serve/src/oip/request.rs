@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::types::{InferRequest, RequestedOutput};
 use super::{binary, data, parameters};
-use crate::error::{Kind, Result, ServeError, shown};
+use crate::error::{Result, ServeError, shown};
 use crate::json;
 
 /// Most inputs or outputs that one request may name; no model comes near.

@@ -157,8 +157,8 @@ fn numbers(tensor: &Tensor) -> Result<Vec<i64>, ExecuteError> {
 
 fn outputs(like: &Tensor, sum: Elements, difference: Elements) -> Result<Vec<NamedTensor>, ExecuteError> {
     let named = |name: &str, elements| {
-        let tensor = Tensor::new(like.shape().to_vec(), elements).map_err(|_| unfit())?;
-        Ok(NamedTensor { name: name.to_owned(), tensor })
+        let tensor = Tensor::new(like.shape().to_vec(), elements).map_err(|_| unfit());
+        tensor.map(|tensor| NamedTensor { name: name.to_owned(), tensor })
     };
     Ok(vec![named("OUTPUT0", sum)?, named("OUTPUT1", difference)?])
 }

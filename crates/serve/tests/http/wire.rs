@@ -123,9 +123,9 @@ proptest! {
         let json = json.saturating_add_signed(shift);
         for form in [Form::Binary { json }, Form::Json, Form::Raw] {
             if let Ok(read) = request::decode(&body, form, &signature(DType::F32)) {
-                prop_assert!(read.inputs.iter().all(|input| {
-                    network::element_count(input.tensor.shape()) == Some(input.tensor.elements().len())
-                }));
+                for NamedTensor { tensor, .. } in &read.inputs {
+                    prop_assert_eq!(network::element_count(tensor.shape()), Some(tensor.elements().len()));
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use network::TensorSpec;
 
 use super::*;
+use crate::error::Kind;
 
 fn decode_json(body: &[u8]) -> Result<InferRequest> {
     decode(body, Form::Json, &Signature { inputs: vec![], outputs: vec![] })
