@@ -1,9 +1,13 @@
 //! Every setting of the server, with its default. `configs/serve.toml` shows them all.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
+
+use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
+use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
 
 /// The settings: flag > environment > file > default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,10 +36,31 @@ pub struct Config {
     pub batch_sizes: Vec<usize>,
     /// Threads that compute; 0 takes one per processor.
     pub threads: usize,
+    /// Batches that are computed at a time; 0 chooses by the threads and the device.
+    pub compute_workers: usize,
+    /// Bytes of answers that are kept to answer the same inputs again; 0 keeps none.
+    pub response_cache_bytes: usize,
     /// What a request may cost.
     pub limits: Limits,
+    /// How requests are batched and queued.
+    pub scheduler: QueueSettings,
     /// How the server stops.
     pub drain: Drain,
+    /// How the directory of models becomes what is served.
+    pub repository: RepositoryConfig,
+    /// What differs for single models, by name.
+    pub model: BTreeMap<String, ModelConfig>,
+}
+
+/// What differs for one model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// How its requests are batched and queued.
+    pub scheduler: QueueOverrides,
+    /// Which of its versions are served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Policy>,
 }
 
 /// What one request may cost.
@@ -46,7 +71,7 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// Inputs in one request.
     pub max_rows: usize,
-    /// Requests that may wait for a thread; the next is answered 503.
+    /// Requests that may wait for a thread that prepares them; the next is answered 503.
     pub queue: usize,
     /// Seconds within which a body must have arrived.
     pub body_timeout_s: u64,
@@ -78,8 +103,13 @@ impl Default for Config {
             kernel_cache: None,
             batch_sizes: Vec::new(),
             threads: 0,
+            compute_workers: 0,
+            response_cache_bytes: 0,
             limits: Limits::default(),
+            scheduler: QueueSettings::default(),
             drain: Drain::default(),
+            repository: RepositoryConfig::default(),
+            model: BTreeMap::new(),
         }
     }
 }
@@ -104,6 +134,37 @@ impl Default for Drain {
 }
 
 impl Config {
+    /// What the scheduler is told on so many threads.
+    #[must_use]
+    pub fn scheduling(&self, threads: usize, gpu: bool) -> SchedulerOptions {
+        let workers =
+            if self.compute_workers == 0 { default_workers(threads, gpu) } else { self.compute_workers };
+        let own = |(name, model): (&String, &ModelConfig)| (name.clone(), model.scheduler.clone());
+        SchedulerOptions {
+            workers,
+            queue: self.scheduler.clone(),
+            models: self.model.iter().map(own).collect(),
+            cache_bytes: self.response_cache_bytes,
+        }
+    }
+
+    /// What the repository is told.
+    #[must_use]
+    pub fn repository_settings(&self) -> Settings {
+        let own = |(name, model): (&String, &ModelConfig)| Some((name.clone(), model.versions.clone()?));
+        Settings { general: self.repository.clone(), versions: self.model.iter().filter_map(own).collect() }
+    }
+
+    /// This configuration with those parts of `next` that take effect without a restart.
+    #[must_use]
+    pub fn reloaded(&self, next: &Self) -> Self {
+        let mut config = Self { repository: next.repository.clone(), model: next.model.clone(), ..self.clone() };
+        for (name, model) in &mut config.model {
+            model.scheduler = self.model.get(name).map(|model| model.scheduler.clone()).unwrap_or_default();
+        }
+        config
+    }
+
     /// The first setting that has the right type and cannot work all the same: its key, and what would.
     #[must_use]
     pub fn fault(&self) -> Option<(&'static str, &'static str)> {
@@ -139,6 +200,16 @@ impl Config {
                 "must be at least `limits.max_body_bytes`",
             ),
             (!(1..=1 << 16).contains(&max_connections), "limits.max_connections", "must be from 1 to 65536"),
+            (
+                !(10..=3_600_000).contains(&self.repository.poll_ms),
+                "repository.poll_ms",
+                "must be from 10 to 3600000",
+            ),
+            (
+                self.repository.mode == Mode::Watch && self.repository.startup != ["*"],
+                "repository.startup",
+                "has no effect in the mode `watch`, which serves whatever is there",
+            ),
             (self.drain.delay_ms > 600_000, "drain.delay_ms", "must be at most 600000"),
             (self.drain.timeout_s > 3600, "drain.timeout_s", "must be at most 3600"),
         ];

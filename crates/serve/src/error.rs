@@ -34,6 +34,8 @@ pub enum Kind {
     Unsupported,
     /// 503: not now; the client may try again.
     Unavailable,
+    /// 504: the request's time was up before it was computed.
+    Deadline,
 }
 
 impl Kind {
@@ -50,6 +52,7 @@ impl Kind {
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 }

@@ -80,7 +80,7 @@ fn main() -> std::process::ExitCode {
         for entry in resolved.non_defaults() {
             tracing::debug!(key = entry.key, value = entry.value, origin = %entry.origin, "setting");
         }
-        serve(resolved, printer)
+        serve(resolved, args, printer)
     })
 }
 
@@ -114,7 +114,7 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
     }
 }
 
-fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<ExitStatus> {
+fn serve(resolved: Resolved<Config>, args: Args, printer: cli::Printer) -> anyhow::Result<ExitStatus> {
     let config = &resolved.config;
     let default = match &config.default_model {
         None => None,
@@ -144,7 +144,8 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
             tracing::warn!(%error, "the address could not be printed");
         }
     };
-    let running = run(config, registry, default, options, threads, started);
+    let reread = move || resolve(&args).map(|resolved| resolved.config).map_err(|error| format!("{error:#}"));
+    let running = run(config, registry, default, options, threads, reread, started);
     let result = actix_web::rt::System::new().block_on(running);
     match result {
         Ok(()) => Ok(ExitStatus::Success),

@@ -12,6 +12,8 @@ use crate::app;
 use crate::config::Config;
 use crate::load::{self, LoadError, Options};
 use crate::pool::Pool;
+use crate::repository::Repository;
+use crate::scheduler::Scheduler;
 use crate::state::State;
 
 /// Why the server did not start or did not go on.
@@ -29,7 +31,8 @@ pub enum RunError {
     Serve(#[source] std::io::Error),
 }
 
-/// Serves until a signal, then drains. `started` is told the address once the models are ready.
+/// Serves until a signal, then drains. `started` is told the address once the models are ready; `reread` reads the
+/// settings again, on SIGHUP.
 ///
 /// The caller has sized rayon's pool to `threads` already.
 ///
@@ -41,11 +44,19 @@ pub async fn run(
     default: Option<ModelRef>,
     options: Options,
     threads: usize,
+    reread: impl Fn() -> Result<Config, String>,
     started: impl FnOnce(SocketAddr) + Send + 'static,
 ) -> Result<(), RunError> {
     let pool = Pool::new(threads, config.limits.queue).map_err(RunError::System)?;
-    let state = web::Data::new(State::new(pool, config.limits));
-    load::discover(&state, &registry, default)?;
+    let gpu = options.placement.device.is_gpu();
+    let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
+    let state = web::Data::new(State::new(pool, scheduler, config.limits));
+    match load::discover(&state, &registry, default) {
+        Err(error @ (LoadError::Empty { .. } | LoadError::Default { .. })) if config.repository.allow_empty => {
+            tracing::warn!(%error, "not ready until there is something to serve");
+        }
+        other => other?,
+    }
 
     let listen = |source| RunError::Listen { host: config.host.clone(), port: config.port, source };
     let shared = state.clone();
@@ -65,30 +76,33 @@ pub async fn run(
 
     let mut signals = Signals::listen().map_err(RunError::System)?;
     // A thread of its own, which nobody waits for: a signal ends the server while models load, too.
-    let (report, loaded) = oneshot::channel();
-    let loader = state.clone().into_inner();
-    std::thread::Builder::new()
-        .name("loader".to_owned())
-        .spawn(move || report.send(load::load(&loader, &registry, &options)))
-        .map_err(RunError::System)?;
-    let early = tokio::select! {
-        signal = signals.next() => Some(signal),
-        result = loaded => {
-            let result = result.map_err(|error| RunError::System(std::io::Error::other(error)))?;
-            if let Err(error) = result {
-                handle.stop(false).await;
-                return Err(error.into());
+    let (report, mut loaded) = oneshot::channel();
+    let report = |result| drop(report.send(result));
+    let settings = config.repository_settings();
+    let shared = state.clone().into_inner();
+    let repository =
+        Repository::start(shared, registry, options, settings, report).map_err(RunError::System)?;
+    let mut started = Some(started);
+    let mut current = config.clone();
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Asked::Stop(signal) => break signal,
+                Asked::Reload => current = reload(current, &reread, &repository),
+            },
+            result = &mut loaded, if started.is_some() => {
+                let result = result.map_err(|error| RunError::System(std::io::Error::other(error)))?;
+                if let Err(error) = result {
+                    handle.stop(false).await;
+                    return Err(error.into());
+                }
+                if let (Some(started), Some(address)) = (started.take(), address) {
+                    started(address);
+                }
             }
-            if let Some(address) = address {
-                started(address);
-            }
-            None
         }
     };
-    let signal = match early {
-        Some(signal) => signal,
-        None => signals.next().await,
-    };
+    repository.stop();
 
     state.drain();
     tracing::info!(signal, "draining: not ready any more, requests under way finish");
@@ -99,7 +113,7 @@ pub async fn run(
     // A second signal means now.
     tokio::select! {
         () = drain => {}
-        _ = signals.next() => handle.stop(false).await,
+        () = signals.stop_again() => handle.stop(false).await,
     }
     match serving.await {
         Ok(result) => result.map_err(RunError::Serve)?,
@@ -109,22 +123,66 @@ pub async fn run(
     Ok(())
 }
 
-/// The signals that ask a server to stop.
+/// Takes what can be taken of changed settings; returns those that hold now.
+fn reload(current: Config, reread: impl Fn() -> Result<Config, String>, repository: &Repository) -> Config {
+    let next = match reread() {
+        Ok(next) => next,
+        Err(error) => {
+            tracing::error!(error, "SIGHUP: the settings cannot be used; those before stay");
+            return current;
+        }
+    };
+    let taken = current.reloaded(&next);
+    if taken != next {
+        tracing::warn!("SIGHUP: some of the changed settings need a restart; those of models and traffic do not");
+    }
+    match repository.configure(taken.repository_settings()) {
+        Ok(()) => {
+            tracing::info!("SIGHUP: the settings of models have been read again");
+            taken
+        }
+        Err(error) => {
+            tracing::error!(%error, "SIGHUP: the settings could not be handed on; those before stay");
+            current
+        }
+    }
+}
+
+/// The signals that a server listens to.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// To stop; the name of the signal.
+    Stop(&'static str),
+    /// To read the settings again.
+    Reload,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    /// Waits for one and names it.
-    async fn next(&mut self) -> &'static str {
+    /// Waits for one.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.hangup.recv() => Asked::Reload,
         }
+    }
+
+    /// Waits for one that asks to stop.
+    async fn stop_again(&mut self) {
+        while matches!(self.next().await, Asked::Reload) {}
     }
 }

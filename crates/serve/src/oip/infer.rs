@@ -1,31 +1,25 @@
 //! Answers inference requests: prepared tensors in, raw outputs out. Knows no transport.
 
+use std::time::Duration;
+
 use network::NamedTensor;
 use network::Signature;
-use predict::{PredictError, Predictor};
+use serde_json::{Map, Value};
 
 use super::types::{
     InferRequest, InferResponse, ModelMetadata, ModelParameters, RequestedOutput, TensorMetadata,
 };
 use crate::error::{Result, ServeError, shown, suggestion};
-use crate::health::Health;
 use crate::payload::too_many;
+use crate::served::{Call, Served};
 
-/// What runs the models, as the metadata names it.
-const PLATFORM: &str = "brazier_burnpack";
-
-/// Runs one request through a model.
+/// Has one request answered.
 ///
 /// # Errors
 /// 400 when the inputs or the outputs asked for do not fit the model, or values are too large for its precision,
-/// 413 for more rows than allowed.
-pub fn run(
-    predictor: &Predictor,
-    request: InferRequest,
-    max_rows: usize,
-    health: &Health,
-) -> Result<InferResponse> {
-    let name = predictor.name();
+/// 413 for more rows than allowed, and what [`Served::ask`] refuses.
+pub async fn run(served: &Served, request: InferRequest, max_rows: usize) -> Result<InferResponse> {
+    let name = served.name();
     if let Some(other) = request.model_name.as_deref().filter(|other| *other != name) {
         return Err(ServeError::invalid(format_args!(
             "`model_name` is {}, but the route names {}",
@@ -33,7 +27,7 @@ pub fn run(
             shown(name)
         )));
     }
-    let signature = predictor.signature();
+    let signature = served.signature();
     let wanted = select(signature, request.outputs.as_deref())?;
     let rows = signature.check_inputs(&request.inputs).map_err(ServeError::invalid)?;
     if rows > max_rows {
@@ -42,11 +36,8 @@ pub fn run(
     if rows == 0 {
         return Err(ServeError::invalid("the batch is empty; expected at least one row"));
     }
-    let mut outputs = health.infer(predictor, &request.inputs).map_err(|error| match error {
-        // What overflows in 16 bits depends on the values that were sent; a model that always does is not served.
-        PredictError::Overflow { .. } => ServeError::invalid(error),
-        error => ServeError::internal(error),
-    })?;
+    let call = Call { inputs: request.inputs, id: request.id.clone(), ..schedule(&request.parameters)? };
+    let mut outputs = served.ask(call).await?.outputs;
     let outputs = wanted
         .iter()
         .map(|name| {
@@ -58,10 +49,29 @@ pub fn run(
         .collect::<Result<Vec<NamedTensor>>>()?;
     Ok(InferResponse {
         model_name: name.to_owned(),
-        model_version: predictor.version(),
+        model_version: served.version(),
         id: request.id,
         outputs,
     })
+}
+
+/// Reads the parameters of the schedule policy: `priority`, and `timeout` in microseconds.
+fn schedule(parameters: &Map<String, Value>) -> Result<Call> {
+    let number = |name: &str| {
+        let number = match parameters.get(name) {
+            None => Some(0),
+            // tritonclient sends both as numbers, other clients as texts.
+            Some(Value::String(text)) => text.parse::<u64>().ok(),
+            Some(value) => value.as_u64(),
+        };
+        number.ok_or_else(|| {
+            ServeError::invalid(format_args!("parameter `{name}` must be a whole number from 0 on"))
+        })
+    };
+    let priority = u32::try_from(number("priority")?).unwrap_or(u32::MAX);
+    let timeout = number("timeout")?;
+    let timeout = (timeout > 0).then(|| Duration::from_micros(timeout));
+    Ok(Call { priority, timeout, ..Call::default() })
 }
 
 /// The names of the outputs to return, in order.
@@ -91,14 +101,18 @@ fn select(signature: &Signature, requested: Option<&[RequestedOutput]>) -> Resul
 
 /// The protocol's description of a model.
 #[must_use]
-pub fn metadata(predictor: &Predictor, versions: Vec<String>) -> ModelMetadata {
-    let signature = predictor.signature();
+pub fn metadata(served: &Served, versions: Vec<String>) -> ModelMetadata {
+    let signature = served.signature();
+    let parameters = served.predictor().map(|predictor| ModelParameters {
+        device: predictor.device(),
+        precision: predictor.precision_name(),
+    });
     ModelMetadata {
-        name: predictor.name().to_owned(),
+        name: served.name().to_owned(),
         versions,
-        platform: PLATFORM,
+        platform: served.platform().to_owned(),
         inputs: signature.inputs.iter().map(TensorMetadata::from).collect(),
         outputs: signature.outputs.iter().map(TensorMetadata::from).collect(),
-        parameters: ModelParameters { device: predictor.device(), precision: predictor.precision_name() },
+        parameters,
     }
 }

@@ -62,13 +62,15 @@ pub struct ModelMetadata {
     /// The versions that can be asked for, ascending.
     pub versions: Vec<String>,
     /// What runs it: the framework and the format of its weights.
-    pub platform: &'static str,
+    pub platform: String,
     /// What it takes.
     pub inputs: Vec<TensorMetadata>,
     /// What it returns.
     pub outputs: Vec<TensorMetadata>,
     /// Where and how this server runs it. The protocol has no field for that; MLServer names its own like this.
-    pub parameters: ModelParameters,
+    /// Only for what is a single model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<ModelParameters>,
 }
 
 /// Where and how a model runs.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use artifact::Selector;
-use predict::Predictor;
 use serde_json::json;
 
 use crate::body;
 use crate::error::{Kind, Result, ServeError, shown};
 use crate::oip::types::ServerMetadata;
 use crate::oip::{infer, json as wire};
+use crate::served::Served;
 use crate::state::{self, State};
 
 /// `GET /v2`.
@@ -36,7 +36,7 @@ pub async fn ready(state: web::Data<State>) -> HttpResponse {
     }
 }
 
-fn find(state: &State, path: &web::Path<Route>) -> Result<Arc<Predictor>> {
+fn find(state: &State, path: &web::Path<Route>) -> Result<Arc<Served>> {
     let selector = path.version.as_deref().map_or(Selector::Default, state::selector);
     state.catalog().find(&path.name, &selector).cloned()
 }
@@ -50,16 +50,16 @@ pub struct Route {
 
 /// `GET /v2/models/{name}[/versions/{version}]`.
 pub async fn model(state: web::Data<State>, path: web::Path<Route>) -> Result<HttpResponse> {
-    let predictor = find(&state, &path)?;
+    let served = find(&state, &path)?;
     let versions = state.catalog().model(&path.name)?.versions.keys().map(u64::to_string).collect();
-    Ok(HttpResponse::Ok().json(infer::metadata(&predictor, versions)))
+    Ok(HttpResponse::Ok().json(infer::metadata(&served, versions)))
 }
 
 /// `GET /v2/models/{name}[/versions/{version}]/ready`.
 pub async fn model_ready(state: web::Data<State>, path: web::Path<Route>) -> Result<HttpResponse> {
-    let predictor = find(&state, &path)?;
-    match state.health.fault(&predictor) {
-        None => Ok(HttpResponse::Ok().json(json!({ "name": predictor.name(), "ready": true }))),
+    let served = find(&state, &path)?;
+    match served.predictor().and_then(|predictor| state.health.fault(predictor)) {
+        None => Ok(HttpResponse::Ok().json(json!({ "name": served.name(), "ready": true }))),
         Some(reason) => Err(ServeError::unavailable(reason)),
     }
 }
@@ -71,7 +71,7 @@ pub async fn infer(
     state: web::Data<State>,
     path: web::Path<Route>,
 ) -> Result<HttpResponse> {
-    let predictor = find(&state, &path)?;
+    let served = find(&state, &path)?;
     if request.headers().contains_key("Inference-Header-Content-Length") {
         return Err(ServeError::new(
             Kind::Unsupported,
@@ -87,14 +87,17 @@ pub async fn infer(
         return Err(ServeError::new(Kind::MediaType, message));
     }
     let body = body::read(&request, body, &state).await?;
-    let (max_rows, health) = (state.limits.max_rows, Arc::clone(&state.health));
-    let done = state
+    let request = state
         .pool
-        .run(move || {
+        .run_sized(body.len(), move || {
             let request = wire::decode(&body)?;
             drop(body);
-            wire::encode(&infer::run(&predictor, request, max_rows, &health)?)
+            Ok(request)
         })
         .await?;
+    let response = infer::run(&served, request.value, state.limits.max_rows).await?;
+    let values: usize = response.outputs.iter().map(|output| output.tensor.elements().len()).sum();
+    // A number takes some ten characters.
+    let done = state.pool.run_sized(values.saturating_mul(10), move || wire::encode(&response)).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(done.value))
 }

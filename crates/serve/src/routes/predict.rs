@@ -7,12 +7,12 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use artifact::Selector;
 use futures_util::stream;
-use predict::Predictor;
 
 use crate::answer::{self, Timing};
 use crate::body;
 use crate::error::{Result, ServeError, shown};
 use crate::payload::{self, File, Payload};
+use crate::served::Served;
 use crate::state::{self, State};
 
 /// Asks the default model.
@@ -21,8 +21,8 @@ pub async fn default(
     body: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
-    let predictor = state.catalog().find_default().cloned()?;
-    predict(&request, body, &state, predictor).await
+    let served = state.catalog().find_default().cloned()?;
+    predict(&request, body, &state, served).await
 }
 
 /// Asks the version of a model that its alias `production` names, else the newest.
@@ -32,8 +32,8 @@ pub async fn model(
     state: web::Data<State>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let predictor = state.catalog().find(&name, &Selector::Default).cloned()?;
-    predict(&request, body, &state, predictor).await
+    let served = state.catalog().find(&name, &Selector::Default).cloned()?;
+    predict(&request, body, &state, served).await
 }
 
 /// Asks a version by its number or an alias.
@@ -44,15 +44,15 @@ pub async fn version(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse> {
     let (name, version) = path.into_inner();
-    let predictor = state.catalog().find(&name, &state::selector(&version)).cloned()?;
-    predict(&request, body, &state, predictor).await
+    let served = state.catalog().find(&name, &state::selector(&version)).cloned()?;
+    predict(&request, body, &state, served).await
 }
 
 async fn predict(
     request: &HttpRequest,
     body: web::Payload,
     state: &State,
-    predictor: Arc<Predictor>,
+    served: Arc<Served>,
 ) -> Result<HttpResponse> {
     let top = top(request.query_string())?;
     let content_type = request.content_type().to_ascii_lowercase();
@@ -66,23 +66,32 @@ async fn predict(
     } else {
         payload::classify(&content_type, body.bytes())?
     };
-    let (max_rows, health) = (state.limits.max_rows, Arc::clone(&state.health));
+    let (max_rows, size) = (state.limits.max_rows, body.len());
+    let predictor = Arc::clone(served.raw()?);
     let done = state
         .pool
-        .run(move || {
+        .run_sized(size, move || {
             let start = Instant::now();
             let inputs = payload.inputs(predictor.preprocess(), max_rows)?;
-            let mut timing = Timing { prepare: start.elapsed(), ..Timing::default() };
             drop(body);
-            let predictions = answer::predict(&predictor, &inputs, &health, &mut timing)?;
-            Ok((answer::write(&predictor, &predictions, inputs.list, top)?, timing))
+            Ok((inputs, start.elapsed()))
         })
         .await?;
-    let (json, timing) = done.value;
+    let (inputs, prepare) = done.value;
+    let list = inputs.list;
+    let mut timing = Timing { queue: done.queued, prepare, ..Timing::default() };
+    let predictions = answer::predict(&served, inputs, &state.pool, size, &mut timing).await?;
+    let values: usize = predictions.len().saturating_mul(served.raw()?.postprocess().labels.len());
+    // A name and a number for each label.
+    let json = state
+        .pool
+        .run_sized(values.saturating_mul(20), move || answer::write(&served, &predictions, list, top))
+        .await?
+        .value;
     let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
     let server_timing = format!(
         "queue;dur={:.3}, prepare;dur={:.3}, infer;dur={:.3}",
-        milliseconds(done.queued),
+        milliseconds(timing.queue),
         milliseconds(timing.prepare),
         milliseconds(timing.infer)
     );

@@ -9,4 +9,5 @@ mod models;
 mod oip;
 mod predict;
 mod registry;
+mod repository;
 mod server;

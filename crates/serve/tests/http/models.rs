@@ -8,7 +8,7 @@ use serve::pool::Pool;
 use serve::state::{Phase, State};
 
 use crate::registry::{Models, digits, prices};
-use crate::server::{Ask, Refusal, ask, check_refusals, state, three_models};
+use crate::server::{Ask, Refusal, ask, check_refusals, scheduler, state, three_models};
 
 #[actix_web::test]
 async fn listing_and_descriptions() {
@@ -130,7 +130,8 @@ async fn a_damaged_version_is_skipped_and_the_others_serve() {
 #[actix_web::test]
 async fn readiness_follows_loading_and_draining() {
     let models = three_models();
-    let state = actix_web::web::Data::new(State::new(Pool::new(1, 1).unwrap(), Limits::default()));
+    let state =
+        actix_web::web::Data::new(State::new(Pool::new(1, 1).unwrap(), scheduler(), Limits::default()));
     assert_eq!(ask(&state, Ask::get("/v2/health/ready")).await.status, 503);
     load::discover(&state, &models.open(), None).unwrap();
     let early = ask(&state, Ask::json("/models/prices/predict", json!({ "input": [1, 2, 3] }))).await;
@@ -150,7 +151,7 @@ async fn readiness_follows_loading_and_draining() {
 
 #[actix_web::test]
 async fn a_registry_without_models_is_an_error() {
-    let new = || State::new(Pool::new(1, 1).unwrap(), Limits::default());
+    let new = || State::new(Pool::new(1, 1).unwrap(), scheduler(), Limits::default());
     let models = Models::new();
     assert!(matches!(load::discover(&new(), &models.open(), None), Err(LoadError::Empty { .. })));
     models.publish("prices", &prices(), 1);
