@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use model::device::panic_message;
 
 use crate::error::{Result, ServeError, shown};
-use crate::routes::{models, oip, playground, predict};
+use crate::routes::{models, oip, playground, predict, traffic};
 use crate::state::State;
 
 /// The application over its shared state.
@@ -60,6 +60,10 @@ fn configure(app: &mut web::ServiceConfig) {
         get(app, &format!("{model}/ready"), read(oip::model_ready));
         post(app, &format!("{model}/infer"), web::post().to(oip::infer));
     }
+    let refuse = |request: HttpRequest| wrong_method(request, "GET, HEAD, POST");
+    let directed = web::resource("/v2/repository/models/{name}/traffic");
+    let directed = directed.route(read(traffic::show)).route(web::post().to(traffic::change));
+    app.service(directed.default_service(web::to(refuse)));
     app.default_service(web::to(no_route));
 }
 

@@ -7,6 +7,7 @@ use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
 
 use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
+use crate::traffic::Plan;
 use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
 
 /// The settings: flag > environment > file > default.
@@ -61,6 +62,9 @@ pub struct ModelConfig {
     /// Which of its versions are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub versions: Option<Policy>,
+    /// How requests that name no version are split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Plan>,
 }
 
 /// What one request may cost.
@@ -153,6 +157,20 @@ impl Config {
     pub fn repository_settings(&self) -> Settings {
         let own = |(name, model): (&String, &ModelConfig)| Some((name.clone(), model.versions.clone()?));
         Settings { general: self.repository.clone(), versions: self.model.iter().filter_map(own).collect() }
+    }
+
+    /// How the traffic of models is directed, by name.
+    #[must_use]
+    pub fn traffic(&self) -> BTreeMap<String, Plan> {
+        self.model.iter().filter_map(|(name, model)| Some((name.clone(), model.traffic.clone()?))).collect()
+    }
+
+    /// What of the traffic of a model cannot work: its key and why.
+    #[must_use]
+    pub fn traffic_fault(&self) -> Option<(String, String)> {
+        self.model.iter().find_map(|(name, model)| {
+            Some((format!("model.{name}.traffic"), model.traffic.as_ref()?.check().err()?))
+        })
     }
 
     /// This configuration with those parts of `next` that take effect without a restart.

@@ -18,6 +18,8 @@ use serde_json::{Map, Value};
 pub enum Kind {
     /// 400: the request can never succeed as it is.
     Invalid,
+    /// 403: not on this server.
+    Forbidden,
     /// 404: no such route, model or version.
     NotFound,
     /// 405: the route exists, the method does not.
@@ -44,6 +46,7 @@ impl Kind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,

@@ -25,3 +25,4 @@ pub mod scheduler;
 pub mod served;
 pub mod state;
 pub mod stats;
+pub mod traffic;

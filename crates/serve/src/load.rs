@@ -134,7 +134,7 @@ pub(crate) fn open_on_a_thread(
 }
 
 /// Puts this thread behind all others.
-fn give_way() {
+pub(crate) fn give_way() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(19) {
         // Then loading takes its share of the processors.

@@ -11,7 +11,7 @@ use cli::config::{Layers, Resolved};
 use cli::{ErrorExt as _, ExitStatus};
 use serve::config::Config;
 use serve::load::LoadError;
-use serve::run::{RunError, run};
+use serve::run::{Outside, RunError, run};
 
 /// Serves every model of a registry over HTTP, with a playground at `/`.
 ///
@@ -110,7 +110,10 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
     let resolved = layers.resolve::<Config>()?;
     match resolved.config.fault() {
         Some((key, message)) => Err(resolved.refuse(key, message).into()),
-        None => Ok(resolved),
+        None => match resolved.config.traffic_fault() {
+            Some((key, message)) => Err(resolved.refuse(&key, message).into()),
+            None => Ok(resolved),
+        },
     }
 }
 
@@ -145,7 +148,8 @@ fn serve(resolved: Resolved<Config>, args: Args, printer: cli::Printer) -> anyho
         }
     };
     let reread = move || resolve(&args).map(|resolved| resolved.config).map_err(|error| format!("{error:#}"));
-    let running = run(config, registry, default, options, threads, reread, started);
+    let outside = Outside { started, reread, clock: cli::clock::now };
+    let running = run(config, registry, default, options, threads, outside);
     let result = actix_web::rt::System::new().block_on(running);
     match result {
         Ok(()) => Ok(ExitStatus::Success),

@@ -15,6 +15,7 @@ use crate::pool::Pool;
 use crate::repository::Repository;
 use crate::scheduler::Scheduler;
 use crate::state::State;
+use crate::traffic::{Clock, Traffic};
 
 /// Why the server did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +32,18 @@ pub enum RunError {
     Serve(#[source] std::io::Error),
 }
 
-/// Serves until a signal, then drains. `started` is told the address once the models are ready; `reread` reads the
-/// settings again, on SIGHUP.
+/// What the server needs of the program around it.
+#[derive(Debug)]
+pub struct Outside<S, R> {
+    /// Is told the address once the models are ready.
+    pub started: S,
+    /// Reads the settings again, on SIGHUP.
+    pub reread: R,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+/// Serves until a signal, then drains.
 ///
 /// The caller has sized rayon's pool to `threads` already.
 ///
@@ -44,8 +55,7 @@ pub async fn run(
     default: Option<ModelRef>,
     options: Options,
     threads: usize,
-    reread: impl Fn() -> Result<Config, String>,
-    started: impl FnOnce(SocketAddr) + Send + 'static,
+    outside: Outside<impl FnOnce(SocketAddr), impl Fn() -> Result<Config, String>>,
 ) -> Result<(), RunError> {
     let pool = Pool::new(threads, config.limits.queue).map_err(RunError::System)?;
     let gpu = options.placement.device.is_gpu();
@@ -78,8 +88,11 @@ pub async fn run(
     // A thread of its own, which nobody waits for: a signal ends the server while models load, too.
     let (report, mut loaded) = oneshot::channel();
     let report = |result| drop(report.send(result));
+    let Outside { started, reread, clock } = outside;
     let settings = config.repository_settings();
     let shared = state.clone().into_inner();
+    state.allow_changes(settings.general.allow_changes);
+    let traffic = Traffic::start(&shared, registry.clone(), config.traffic(), clock).map_err(RunError::System)?;
     let repository =
         Repository::start(shared, registry, options, settings, report).map_err(RunError::System)?;
     let mut started = Some(started);
@@ -88,7 +101,7 @@ pub async fn run(
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Stop(signal) => break signal,
-                Asked::Reload => current = reload(current, &reread, &repository),
+                Asked::Reload => current = reload(current, &reread, &repository, &traffic, &state),
             },
             result = &mut loaded, if started.is_some() => {
                 let result = result.map_err(|error| RunError::System(std::io::Error::other(error)))?;
@@ -103,6 +116,7 @@ pub async fn run(
         }
     };
     repository.stop();
+    traffic.stop();
 
     state.drain();
     tracing::info!(signal, "draining: not ready any more, requests under way finish");
@@ -124,7 +138,13 @@ pub async fn run(
 }
 
 /// Takes what can be taken of changed settings; returns those that hold now.
-fn reload(current: Config, reread: impl Fn() -> Result<Config, String>, repository: &Repository) -> Config {
+fn reload(
+    current: Config,
+    reread: impl Fn() -> Result<Config, String>,
+    repository: &Repository,
+    traffic: &Traffic,
+    state: &State,
+) -> Config {
     let next = match reread() {
         Ok(next) => next,
         Err(error) => {
@@ -138,6 +158,8 @@ fn reload(current: Config, reread: impl Fn() -> Result<Config, String>, reposito
     }
     match repository.configure(taken.repository_settings()) {
         Ok(()) => {
+            state.allow_changes(taken.repository.allow_changes);
+            traffic.configure(state, taken.traffic());
             tracing::info!("SIGHUP: the settings of models have been read again");
             taken
         }

@@ -4,7 +4,7 @@
 //! begun keeps the model it found, whatever happens to the catalog meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
@@ -17,6 +17,7 @@ use crate::pool::Pool;
 use crate::repository::Repository;
 use crate::scheduler::Scheduler;
 use crate::served::Served;
+use crate::traffic::{Caller, Live, Traffic};
 
 /// Shared by every request.
 #[derive(Debug)]
@@ -26,6 +27,9 @@ pub struct State {
     changing: Mutex<()>,
     phase: AtomicU8,
     repository: OnceLock<Repository>,
+    traffic: OnceLock<Arc<Traffic>>,
+    /// Whether requests may change what is served.
+    changes: AtomicBool,
     /// Where requests are read and prepared.
     pub pool: Pool,
     /// Where models compute.
@@ -67,6 +71,8 @@ pub struct Model {
     pub aliases: BTreeMap<String, u64>,
     /// What there is to say of a version, by number: why it is not served, or why what replaced it on the disk is not.
     pub reasons: BTreeMap<u64, String>,
+    /// How requests that name no version are split, where that was said.
+    pub traffic: Option<Arc<Live>>,
 }
 
 /// One version and what became of it.
@@ -126,6 +132,8 @@ impl State {
             changing: Mutex::default(),
             phase,
             repository: OnceLock::new(),
+            traffic: OnceLock::new(),
+            changes: AtomicBool::new(false),
             pool,
             scheduler,
             limits,
@@ -164,6 +172,29 @@ impl State {
     pub fn set_repository(&self, repository: Repository) {
         // A second one would be the caller's mistake, and the first goes on.
         let _ = self.repository.set(repository);
+    }
+
+    /// What directs the traffic, once it has been started.
+    #[must_use]
+    pub fn traffic(&self) -> Option<&Arc<Traffic>> {
+        self.traffic.get()
+    }
+
+    /// From now on `traffic` directs; the first one stays.
+    pub fn set_traffic(&self, traffic: Arc<Traffic>) {
+        // A second one would be the caller's mistake, and the first goes on.
+        let _ = self.traffic.set(traffic);
+    }
+
+    /// Whether requests may load and unload models and change their traffic.
+    #[must_use]
+    pub fn changes_allowed(&self) -> bool {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Lets requests change what is served, or not.
+    pub fn allow_changes(&self, allowed: bool) {
+        self.changes.store(allowed, Ordering::Release);
     }
 
     /// How far the server has come.
@@ -239,6 +270,37 @@ impl Catalog {
                 shown(name)
             ))),
             None => Err(model.no_version(name, &number.to_string())),
+        }
+    }
+
+    /// As [`Catalog::find`], for a request that is to be answered: where it leaves the version to the server, the traffic
+    /// of the model decides. A version that is not ready gets none; the default answers instead.
+    ///
+    /// # Errors
+    /// As [`Catalog::find`].
+    pub fn route(&self, name: &str, selector: &Selector, caller: Caller<'_>) -> Result<&Arc<Served>> {
+        let model = self.model(name)?;
+        let picked = model.traffic.as_ref().filter(|_| *selector == Selector::Default);
+        let picked = picked.and_then(|live| live.pick(name, caller));
+        match picked.and_then(|number| model.versions.get(&number)?.served()) {
+            Some(served) => Ok(served),
+            None => self.find(name, selector),
+        }
+    }
+
+    /// As [`Catalog::find_default`], for a request that is to be answered.
+    ///
+    /// # Errors
+    /// As [`Catalog::find_default`].
+    pub fn route_default(&self, caller: Caller<'_>) -> Result<&Arc<Served>> {
+        let default = match (&self.default, self.models.keys().next()) {
+            (Some(default), _) => Some((&default.name, &default.selector)),
+            (None, Some(name)) if self.models.len() == 1 => Some((name, &Selector::Default)),
+            _ => None,
+        };
+        match default {
+            Some((name, selector)) => self.route(name, selector, caller),
+            None => self.find_default(),
         }
     }
 

@@ -103,6 +103,12 @@ impl Repository {
         answer.await.map_err(|_| stopped())
     }
 
+    /// Looks at the directory soon; nobody waits for it.
+    pub fn nudge(&self) {
+        // Where there is no room, a look will come anyway.
+        let _ = self.commands.try_send(Command::Look(oneshot::channel().0));
+    }
+
     /// Gives the thread other settings, which it takes when it has done what it does.
     ///
     /// # Errors

@@ -404,10 +404,13 @@ impl Worker {
 /// The key in [`Worker::said`] for a registry that is away; no path looks like it.
 const AWAY: &str = "\0away";
 
-/// The versions that an alias names, in the directory and as long as it has not moved there in what is served.
+/// The versions that the traffic names, or an alias, in the directory and as long as it has not moved there in what is served.
 fn names(catalog: &Catalog, name: &str, found: &Found) -> BTreeSet<u64> {
-    let served = catalog.models.get(name).map(|model| &model.aliases);
-    served.into_iter().chain(&found.aliases).flat_map(|aliases| aliases.values().copied()).collect()
+    let model = catalog.models.get(name);
+    let aliases = model.map(|model| &model.aliases).into_iter().chain(&found.aliases);
+    let traffic = model.and_then(|model| model.traffic.as_ref()).map(|live| live.named());
+    let aliases = aliases.flat_map(|aliases| aliases.values().copied());
+    aliases.chain(traffic.into_iter().flatten().copied()).collect()
 }
 
 fn served(catalog: &Catalog, name: &str, number: u64) -> Option<Arc<Served>> {

@@ -4,3 +4,4 @@ pub mod models;
 pub mod oip;
 pub mod playground;
 pub mod predict;
+pub mod traffic;

@@ -10,8 +10,10 @@ use crate::body;
 use crate::error::{Kind, Result, ServeError, shown};
 use crate::oip::types::ServerMetadata;
 use crate::oip::{infer, json as wire};
+use crate::routes::traffic::with_caller;
 use crate::served::Served;
 use crate::state::{self, State};
+use crate::traffic::Caller;
 
 /// `GET /v2`.
 pub async fn server() -> HttpResponse {
@@ -71,7 +73,9 @@ pub async fn infer(
     state: web::Data<State>,
     path: web::Path<Route>,
 ) -> Result<HttpResponse> {
-    let served = find(&state, &path)?;
+    let selector = path.version.as_deref().map_or(Selector::Default, state::selector);
+    let route = |caller: Caller<'_>| state.catalog().route(&path.name, &selector, caller).cloned();
+    let served = with_caller(&request, route)?;
     if request.headers().contains_key("Inference-Header-Content-Length") {
         return Err(ServeError::new(
             Kind::Unsupported,

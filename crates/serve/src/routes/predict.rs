@@ -12,8 +12,10 @@ use crate::answer::{self, Timing};
 use crate::body;
 use crate::error::{Result, ServeError, shown};
 use crate::payload::{self, File, Payload};
+use crate::routes::traffic::with_caller;
 use crate::served::Served;
 use crate::state::{self, State};
+use crate::traffic::Caller;
 
 /// Asks the default model.
 pub async fn default(
@@ -21,7 +23,7 @@ pub async fn default(
     body: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
-    let served = state.catalog().find_default().cloned()?;
+    let served = with_caller(&request, |caller| state.catalog().route_default(caller).cloned())?;
     predict(&request, body, &state, served).await
 }
 
@@ -32,7 +34,8 @@ pub async fn model(
     state: web::Data<State>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let served = state.catalog().find(&name, &Selector::Default).cloned()?;
+    let route = |caller: Caller<'_>| state.catalog().route(&name, &Selector::Default, caller).cloned();
+    let served = with_caller(&request, route)?;
     predict(&request, body, &state, served).await
 }
 
