@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
 
+use crate::ensemble::EnsembleConfig;
 use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
 use crate::traffic::Plan;
 use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
@@ -62,6 +63,9 @@ pub struct ModelConfig {
     /// Which of its versions are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub versions: Option<Policy>,
+    /// The models that it is made of; it is no package of the registry then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<EnsembleConfig>,
     /// How requests that name no version are split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Plan>,
@@ -156,7 +160,14 @@ impl Config {
     #[must_use]
     pub fn repository_settings(&self) -> Settings {
         let own = |(name, model): (&String, &ModelConfig)| Some((name.clone(), model.versions.clone()?));
-        Settings { general: self.repository.clone(), versions: self.model.iter().filter_map(own).collect() }
+        let versions = self.model.iter().filter_map(own).collect();
+        Settings { general: self.repository.clone(), versions, ensembles: self.ensembles() }
+    }
+
+    /// The models that are made of others, by name.
+    #[must_use]
+    pub fn ensembles(&self) -> BTreeMap<String, EnsembleConfig> {
+        self.model.iter().filter_map(|(name, model)| Some((name.clone(), model.ensemble.clone()?))).collect()
     }
 
     /// How the traffic of models is directed, by name.
@@ -165,12 +176,14 @@ impl Config {
         self.model.iter().filter_map(|(name, model)| Some((name.clone(), model.traffic.clone()?))).collect()
     }
 
-    /// What of the traffic of a model cannot work: its key and why.
+    /// What of the settings of single models cannot work: its key and why.
     #[must_use]
-    pub fn traffic_fault(&self) -> Option<(String, String)> {
-        self.model.iter().find_map(|(name, model)| {
+    pub fn model_fault(&self) -> Option<(String, String)> {
+        let traffic = self.model.iter().find_map(|(name, model)| {
             Some((format!("model.{name}.traffic"), model.traffic.as_ref()?.check().err()?))
-        })
+        });
+        let ensemble = || crate::ensemble::fault(&self.ensembles());
+        traffic.or_else(|| ensemble().map(|(name, why)| (format!("model.{name}.ensemble"), why)))
     }
 
     /// This configuration with those parts of `next` that take effect without a restart.

@@ -10,6 +10,7 @@ pub mod app;
 pub mod body;
 pub mod config;
 pub mod describe;
+pub mod ensemble;
 pub mod error;
 pub mod executor;
 pub mod health;

@@ -110,7 +110,7 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
     let resolved = layers.resolve::<Config>()?;
     match resolved.config.fault() {
         Some((key, message)) => Err(resolved.refuse(key, message).into()),
-        None => match resolved.config.traffic_fault() {
+        None => match resolved.config.model_fault() {
             Some((key, message)) => Err(resolved.refuse(&key, message).into()),
             None => Ok(resolved),
         },
@@ -148,7 +148,7 @@ fn serve(resolved: Resolved<Config>, args: Args, printer: cli::Printer) -> anyho
         }
     };
     let reread = move || resolve(&args).map(|resolved| resolved.config).map_err(|error| format!("{error:#}"));
-    let outside = Outside { started, reread, clock: cli::clock::now };
+    let outside = Outside { started, reread, clock: cli::now };
     let running = run(config, registry, default, options, threads, outside);
     let result = actix_web::rt::System::new().block_on(running);
     match result {

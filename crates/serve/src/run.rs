@@ -61,11 +61,17 @@ pub async fn run(
     let gpu = options.placement.device.is_gpu();
     let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
     let state = web::Data::new(State::new(pool, scheduler, config.limits));
-    match load::discover(&state, &registry, default) {
+    // An ensemble is not in the registry; it becomes the default when its members are known.
+    let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
+    let in_registry = default.filter(|_| ensemble.is_none());
+    match load::discover(&state, &registry, in_registry) {
         Err(error @ (LoadError::Empty { .. } | LoadError::Default { .. })) if config.repository.allow_empty => {
             tracing::warn!(%error, "not ready until there is something to serve");
         }
         other => other?,
+    }
+    if ensemble.is_some() {
+        state.update(|catalog| catalog.default = ensemble);
     }
 
     let listen = |source| RunError::Listen { host: config.host.clone(), port: config.port, source };

@@ -5,7 +5,9 @@
 //! for either: they read the catalog, which is replaced as a whole ([`crate::state`]).
 
 mod disk;
+mod ensembles;
 mod index;
+mod listing;
 mod policy;
 mod settings;
 mod worker;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
+use crate::ensemble::EnsembleConfig;
 
 /// `[repository]`: how the directory of models becomes what is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,12 +53,14 @@ impl Default for RepositoryConfig {
 }
 
 /// What the repository does by: the general settings, and what differs for single models.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `[repository]`.
     pub general: RepositoryConfig,
     /// `model.NAME.versions`, by name.
     pub versions: BTreeMap<String, Policy>,
+    /// `model.NAME.ensemble`, by name.
+    pub ensembles: BTreeMap<String, EnsembleConfig>,
 }
 
 impl Settings {

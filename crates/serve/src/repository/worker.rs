@@ -11,11 +11,13 @@ use std::time::Duration;
 use artifact::Registry;
 
 use super::disk::{Disk, Fingerprint, Found};
+use super::ensembles::Ensembles;
+use super::listing::{list, list_only, names, point, served, set};
 use super::settings::{Mode, Settings};
 use crate::error::{Result, ServeError, shown, suggestion};
 use crate::load::{self, LoadError, Options};
 use crate::served::Served;
-use crate::state::{Catalog, Model, Phase, State, Version};
+use crate::state::{Model, Phase, State, Version};
 
 /// While versions wait for their last requests, this is how often they are looked at.
 const LEAVING: Duration = Duration::from_millis(10);
@@ -31,6 +33,7 @@ pub(crate) struct Worker {
     /// By model and version: what its directory was like when it was loaded, or could not be.
     tried: BTreeMap<(String, u64), Tried>,
     leaving: Vec<Leaving>,
+    ensembles: Ensembles,
     /// What the log has said already and need not say again.
     said: BTreeSet<String>,
     /// The last failure of a GPU while loading.
@@ -67,6 +70,7 @@ impl Worker {
             chosen: BTreeMap::new(),
             tried: BTreeMap::new(),
             leaving: Vec::new(),
+            ensembles: Ensembles::default(),
             said: BTreeSet::new(),
             device: None,
         }
@@ -104,7 +108,7 @@ impl Worker {
             Ok(disk) => {
                 self.said.remove(AWAY);
                 if self.settings.general.mode == Mode::Explicit {
-                    list_only(state, &disk);
+                    list_only(state, &disk, |name| self.settings.ensembles.contains_key(name));
                 } else {
                     self.look_at(state, &disk);
                 }
@@ -134,8 +138,21 @@ impl Worker {
         });
         let known: Vec<String> = state.catalog().models.keys().cloned().collect();
         for name in known.iter().filter(|name| !disk.unreadable.contains(*name)) {
-            self.settle(state, name, disk.models.get(name).unwrap_or(&Found::default()));
+            match disk.models.get(name) {
+                Some(found) => self.settle(state, name, found),
+                None if self.settings.ensembles.contains_key(name) => continue,
+                None => self.settle(state, name, &Found::default()),
+            };
         }
+        self.settle_ensembles(state);
+    }
+
+    /// Brings the ensembles in line with their members.
+    fn settle_ensembles(&mut self, state: &State) {
+        let registry = &self.registry;
+        let taken = |name: &str| registry.versions(name).is_ok_and(|versions| !versions.is_empty());
+        let left = self.ensembles.settle(state, &self.settings.ensembles, taken);
+        self.leaving.extend(left.into_iter().map(|served| Leaving { served, replaced: true }));
     }
 
     /// Whether a model is served at all.
@@ -338,6 +355,7 @@ impl Worker {
         self.tried.retain(|(model, _), tried| model != name || !tried.failed);
         state.update(|catalog| list(catalog, name, &found, true));
         let outcome = self.settle(state, name, &found);
+        self.settle_ensembles(state);
         if let Some((number, reason)) = outcome.failed.first() {
             let name = shown(name);
             return Err(ServeError::invalid(format_args!("version {number} of {name} was not loaded: {reason}")));
@@ -354,6 +372,7 @@ impl Worker {
         let found = self.find(state, name)?;
         self.chosen.insert(name.to_owned(), false);
         self.settle(state, name, &found);
+        self.settle_ensembles(state);
         Ok(())
     }
 
@@ -389,6 +408,10 @@ impl Worker {
     }
 
     fn find(&self, state: &State, name: &str) -> Result<Found> {
+        if self.settings.ensembles.contains_key(name) {
+            let name = shown(name);
+            return Err(ServeError::invalid(format_args!("{name} is an ensemble: it is ready while its members are")));
+        }
         let mut disk = Disk::look(&self.registry).map_err(ServeError::internal)?;
         let catalog = state.catalog();
         if !disk.models.contains_key(name) && !catalog.models.contains_key(name) {
@@ -403,91 +426,3 @@ impl Worker {
 
 /// The key in [`Worker::said`] for a registry that is away; no path looks like it.
 const AWAY: &str = "\0away";
-
-/// The versions that the traffic names, or an alias, in the directory and as long as it has not moved there in what is served.
-fn names(catalog: &Catalog, name: &str, found: &Found) -> BTreeSet<u64> {
-    let model = catalog.models.get(name);
-    let aliases = model.map(|model| &model.aliases).into_iter().chain(&found.aliases);
-    let traffic = model.and_then(|model| model.traffic.as_ref()).map(|live| live.named());
-    let aliases = aliases.flat_map(|aliases| aliases.values().copied());
-    aliases.chain(traffic.into_iter().flatten().copied()).collect()
-}
-
-fn served(catalog: &Catalog, name: &str, number: u64) -> Option<Arc<Served>> {
-    catalog.models.get(name)?.versions.get(&number)?.served().cloned()
-}
-
-/// Enters what was found into the listing, without loading anything.
-fn list(catalog: &mut Catalog, name: &str, found: &Found, wanted: bool) {
-    let model = catalog.models.entry(name.to_owned()).or_default();
-    for number in found.versions.keys() {
-        model.versions.entry(*number).or_insert(if wanted { Version::Loading } else { Version::Unloaded });
-    }
-    if model.aliases.is_empty() && !model.is_ready() {
-        model.aliases = found.aliases.clone().unwrap_or_default();
-    }
-}
-
-/// Brings the listing up to date and leaves what is served as it is.
-fn list_only(state: &State, disk: &Disk) {
-    state.update(|catalog| {
-        for (name, found) in &disk.models {
-            list(catalog, name, found, false);
-        }
-        for (name, model) in &mut catalog.models {
-            let found = disk.models.get(name);
-            let there = |number: &u64| found.is_some_and(|found| found.versions.contains_key(number));
-            let Model { versions, reasons, .. } = model;
-            versions.retain(|number, version| {
-                let keep = !matches!(version, Version::Unloaded | Version::Failed) || there(number);
-                if !keep {
-                    reasons.remove(number);
-                }
-                keep
-            });
-        }
-        catalog.models.retain(|name, model| !model.versions.is_empty() || disk.unreadable.contains(name));
-    });
-}
-
-fn set(state: &State, name: &str, number: u64, version: Version, reason: Option<&str>) {
-    state.update(|catalog| {
-        let model = catalog.models.entry(name.to_owned()).or_default();
-        model.versions.insert(number, version);
-        match reason {
-            Some(reason) => model.reasons.insert(number, reason.to_owned()),
-            None => model.reasons.remove(&number),
-        };
-    });
-}
-
-/// Moves the aliases to where the directory says, each only once the version there is ready: an alias that answers
-/// goes on answering.
-fn point(state: &State, name: &str, found: &Found, said: &mut BTreeSet<String>) {
-    let Some(wanted) = &found.aliases else { return };
-    state.update(|catalog| {
-        let Some(model) = catalog.models.get_mut(name) else { return };
-        let ready = |model: &Model, number: u64| matches!(model.versions.get(&number), Some(Version::Ready(_)));
-        let before = std::mem::take(&mut model.aliases);
-        for (alias, &number) in wanted {
-            let earlier = before.get(alias).copied().filter(|&earlier| earlier != number && ready(model, earlier));
-            let key = format!("\0{name}@{alias}={number}");
-            let target = match earlier {
-                Some(earlier) if !ready(model, number) => {
-                    if said.insert(key) {
-                        tracing::warn!(model = %name, alias, version = number, answers = earlier, "the alias waits for its version");
-                    }
-                    earlier
-                }
-                _ => {
-                    said.remove(&key);
-                    number
-                }
-            };
-            if before.get(alias) != Some(&target) && !before.is_empty() {
-                tracing::info!(model = %name, alias, version = target, "the alias has moved");
-            }
-            model.aliases.insert(alias.clone(), target);
-        }
-    });
-}

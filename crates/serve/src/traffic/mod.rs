@@ -238,6 +238,9 @@ impl Traffic {
                         model.aliases.insert(artifact::PRODUCTION.to_owned(), version);
                     }
                 });
+                if let Some(repository) = state.repository() {
+                    repository.nudge();
+                }
             }
             Err(error) => {
                 let reason = crate::load::chain(&error);

@@ -4,6 +4,7 @@
 
 mod command;
 mod devices;
+mod ensembles;
 mod hostile;
 mod models;
 mod oip;
@@ -11,3 +12,4 @@ mod predict;
 mod registry;
 mod repository;
 mod server;
+mod traffic;
