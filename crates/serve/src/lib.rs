@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod app;
 pub mod body;
+mod cache;
 pub mod config;
 pub mod describe;
 pub mod ensemble;

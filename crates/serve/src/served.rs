@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use network::{NamedTensor, Signature};
+use network::{NamedTensor, Signature, SignatureError};
 use predict::Predictor;
 
 use crate::error::{Kind, ServeError};
@@ -192,6 +192,20 @@ impl Served {
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
         self.queue.waiting()
+    }
+
+    /// The most rows that are computed at once.
+    #[must_use]
+    pub fn batch_rows(&self) -> usize {
+        self.queue.batch_rows()
+    }
+
+    /// Checks inputs against the signature and counts their rows; 1 where there is no batch dimension.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn rows(&self, inputs: &[NamedTensor]) -> Result<usize, SignatureError> {
+        self.queue.rows(inputs)
     }
 
     /// Has a request answered. Dropping the future withdraws the request: if it waits still, it costs no compute.

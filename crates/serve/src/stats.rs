@@ -146,8 +146,8 @@ pub struct Stats {
     pub expired: AtomicU64,
     /// Requests whose client went away before they were computed.
     pub cancelled: AtomicU64,
-    /// Rows that were computed.
-    pub rows: AtomicU64,
+    /// Rows of the requests that were answered, by the response cache too.
+    pub inferences: AtomicU64,
     /// Batches that were computed.
     pub batches: AtomicU64,
     /// Microseconds from the queue to the answer.
@@ -178,7 +178,7 @@ impl Default for Stats {
             rejected: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
+            inferences: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             latency: Histogram::new(&LATENCY_US),
             queue_latency: Histogram::new(&LATENCY_US),
@@ -195,7 +195,6 @@ impl Stats {
     /// Notes a batch that the executor answered.
     pub fn batch(&self, rows: usize, input: Duration, infer: Duration, output: Duration) {
         self.batches.fetch_add(1, Relaxed);
-        self.rows.fetch_add(rows as u64, Relaxed);
         self.batch_rows.add(rows as u64);
         self.infer_latency.add(micros(infer));
         // The last place is for all that are larger, which only an executor of somebody else takes.
@@ -208,10 +207,17 @@ impl Stats {
         self.last.store(nanos(self.began.elapsed()).saturating_add(1), Relaxed);
     }
 
-    /// Notes a request that was answered: `took` from the queue to the answer.
-    pub fn answered(&self, took: Duration) {
+    /// Notes a request of so many rows that was answered: `took` from the queue to the answer.
+    pub fn answered(&self, rows: usize, took: Duration) {
+        self.inferences.fetch_add(rows as u64, Relaxed);
         self.success.add(took);
         self.latency.add(micros(took));
+    }
+
+    /// Notes how long a request waited that was answered.
+    pub fn waited(&self, queue: Duration) {
+        self.queue.add(queue);
+        self.queue_latency.add(micros(queue));
     }
 
     /// What batches of each size took, ascending; sizes that never came are left out. The last possible one, 256,
@@ -278,7 +284,9 @@ mod tests {
             BatchTotal { rows: 3, input: total(2, 3), infer: total(2, 30), output: total(2, 300) }
         );
         assert_eq!((sizes[1].rows, sizes[1].infer), (256, total(1, 7)));
-        assert_eq!((stats.rows.load(Relaxed), stats.batches.load(Relaxed)), (5_006, 3));
+        stats.answered(3, ns(5_000));
+        assert_eq!((stats.inferences.load(Relaxed), stats.batches.load(Relaxed)), (3, 3));
+        assert_eq!((stats.success.total(), stats.latency.buckets().sum), (total(1, 5_000), 5));
         assert!(stats.since_last().is_some());
     }
 }

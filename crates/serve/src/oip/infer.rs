@@ -29,7 +29,7 @@ pub async fn run(served: &Served, request: InferRequest, max_rows: usize) -> Res
     }
     let signature = served.signature();
     let wanted = select(signature, request.outputs.as_deref())?;
-    let rows = signature.check_inputs(&request.inputs).map_err(ServeError::invalid)?;
+    let rows = served.rows(&request.inputs).map_err(ServeError::invalid)?;
     if rows > max_rows {
         return Err(too_many(rows, max_rows));
     }
