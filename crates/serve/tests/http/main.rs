@@ -6,6 +6,7 @@ mod command;
 mod devices;
 mod ensembles;
 mod hostile;
+mod life;
 mod models;
 mod oip;
 mod predict;
