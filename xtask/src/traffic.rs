@@ -105,9 +105,9 @@ pub(crate) struct Auto {
 }
 
 fn weight(text: &str) -> Result<(u64, u32), String> {
-    let parsed = text.split_once('=').and_then(|(version, weight)| {
-        Some((artifact::parse_version(version)?, weight.parse().ok()?))
-    });
+    let parsed = text
+        .split_once('=')
+        .and_then(|(version, weight)| Some((artifact::parse_version(version)?, weight.parse().ok()?)));
     parsed.ok_or_else(|| "expected a version and a weight, such as 2=10".to_owned())
 }
 
@@ -208,7 +208,8 @@ fn shown(view: &Value) -> String {
     let entries = |value: &Value| value.as_object().cloned().unwrap_or_default();
     let split = entries(&view["split"]);
     if !split.is_empty() {
-        let parts: Vec<String> = split.iter().map(|(version, weight)| format!("{version}={weight}")).collect();
+        let parts: Vec<String> =
+            split.iter().map(|(version, weight)| format!("{version}={weight}")).collect();
         lines.push(format!("split: {}", parts.join(" ")));
     }
     if let Some(percent) = view["step"]["percent"].as_u64() {
@@ -225,8 +226,9 @@ fn shown(view: &Value) -> String {
         ));
     }
     if let Some(shadow) = view.get("shadow") {
-        let agreement =
-            shadow["agreement"].as_f64().map_or_else(|| "nothing".to_owned(), |share| format!("{:.2} %", share * 100.0));
+        let agreement = shadow["agreement"]
+            .as_f64()
+            .map_or_else(|| "nothing".to_owned(), |share| format!("{:.2} %", share * 100.0));
         lines.push(format!(
             "shadow: version {}, {} compared, the same answer in {agreement}, largest difference {}",
             shadow["version"], shadow["copies"]["compared"], shadow["copies"]["largest_difference"]

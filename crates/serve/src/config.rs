@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ensemble::EnsembleConfig;
 use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
-use crate::traffic::Plan;
 use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
+use crate::traffic::Plan;
 
 /// The settings: flag > environment > file > default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -189,7 +189,8 @@ impl Config {
     /// This configuration with those parts of `next` that take effect without a restart.
     #[must_use]
     pub fn reloaded(&self, next: &Self) -> Self {
-        let mut config = Self { repository: next.repository.clone(), model: next.model.clone(), ..self.clone() };
+        let mut config =
+            Self { repository: next.repository.clone(), model: next.model.clone(), ..self.clone() };
         for (name, model) in &mut config.model {
             model.scheduler = self.model.get(name).map(|model| model.scheduler.clone()).unwrap_or_default();
         }

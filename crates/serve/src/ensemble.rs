@@ -66,9 +66,14 @@ impl EnsembleConfig {
         let fits = self.weights.is_empty() || self.weights.len() == self.members.len();
         let positive = self.weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0);
         if !fits || !positive || (!self.weights.is_empty() && self.weights.iter().sum::<f32>() <= 0.0) {
-            return Err("`weights` must have one number from 0 on for each member, and not all may be 0".to_owned());
+            return Err(
+                "`weights` must have one number from 0 on for each member, and not all may be 0".to_owned()
+            );
         }
-        self.members.iter().map(|member| member.parse().map_err(|error| format!("`members`: {error}"))).collect()
+        self.members
+            .iter()
+            .map(|member| member.parse().map_err(|error| format!("`members`: {error}")))
+            .collect()
     }
 }
 
@@ -77,13 +82,21 @@ impl EnsembleConfig {
 pub fn fault(ensembles: &BTreeMap<String, EnsembleConfig>) -> Option<(String, String)> {
     let mut members: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, config) in ensembles {
-        if let Err(error) = name.parse::<ModelRef>().map_err(|error| error.to_string()).and_then(|reference| {
-            if reference.to_string() == *name && !name.contains('@') { Ok(()) } else { Err(format!("`{name}` is no name for a model")) }
-        }) {
+        if let Err(error) =
+            name.parse::<ModelRef>().map_err(|error| error.to_string()).and_then(|reference| {
+                if reference.to_string() == *name && !name.contains('@') {
+                    Ok(())
+                } else {
+                    Err(format!("`{name}` is no name for a model"))
+                }
+            })
+        {
             return Some((name.clone(), error));
         }
         match config.references() {
-            Ok(references) => members.insert(name, references.into_iter().map(|reference| reference.name).collect()),
+            Ok(references) => {
+                members.insert(name, references.into_iter().map(|reference| reference.name).collect())
+            }
             Err(error) => return Some((name.clone(), error)),
         };
     }
@@ -96,8 +109,12 @@ pub fn fault(ensembles: &BTreeMap<String, EnsembleConfig>) -> Option<(String, St
             .collect();
         if free.is_empty() {
             let (name, inside) = members.iter().next()?;
-            let others: Vec<&str> = inside.iter().map(String::as_str).filter(|member| members.contains_key(member)).collect();
-            return Some(((*name).to_owned(), format!("`members` go in a circle by way of {}", others.join(", "))));
+            let others: Vec<&str> =
+                inside.iter().map(String::as_str).filter(|member| members.contains_key(member)).collect();
+            return Some((
+                (*name).to_owned(),
+                format!("`members` go in a circle by way of {}", others.join(", ")),
+            ));
         }
         for name in free {
             members.remove(name);
@@ -117,23 +134,33 @@ impl Ensemble {
         };
         let last = rest.last().unwrap_or(first);
         let name = |served: &Served| format!("`{}@{}`", served.name(), served.version());
-        let differ = |what: &str, other: &Served| format!("{} has other {what} than {}", name(other), name(first));
+        let differ =
+            |what: &str, other: &Served| format!("{} has other {what} than {}", name(other), name(first));
         let signature = match config.kind {
             Kind::Mean | Kind::MeanProbabilities => {
-                if let Some(other) = rest.iter().find(|other| other.signature().inputs != first.signature().inputs) {
+                if let Some(other) =
+                    rest.iter().find(|other| other.signature().inputs != first.signature().inputs)
+                {
                     return Err(differ("inputs", other));
                 }
                 if config.kind == Kind::Mean {
-                    if let Some(other) = rest.iter().find(|other| other.signature().outputs != first.signature().outputs) {
+                    if let Some(other) =
+                        rest.iter().find(|other| other.signature().outputs != first.signature().outputs)
+                    {
                         return Err(differ("outputs", other));
                     }
                     if first.signature().outputs.iter().any(|spec| spec.dtype != network::DType::F32) {
-                        return Err(format!("{} has an output that is not FP32, of which there is no mean", name(first)));
+                        return Err(format!(
+                            "{} has an output that is not FP32, of which there is no mean",
+                            name(first)
+                        ));
                     }
                     first.signature().clone()
                 } else {
                     let labels = |served: &Arc<Served>| {
-                        let predictor = served.predictor().ok_or_else(|| format!("{} is no single model", name(served)))?;
+                        let predictor = served
+                            .predictor()
+                            .ok_or_else(|| format!("{} is no single model", name(served)))?;
                         if predictor.postprocess().task == network::Task::Regression {
                             return Err(format!("{} gives no probabilities", name(served)));
                         }
@@ -155,7 +182,10 @@ impl Ensemble {
                     feeds(before.signature(), after.signature())
                         .map_err(|why| format!("{} cannot feed {}: {why}", name(before), name(after)))?;
                 }
-                Signature { inputs: first.signature().inputs.clone(), outputs: last.signature().outputs.clone() }
+                Signature {
+                    inputs: first.signature().inputs.clone(),
+                    outputs: last.signature().outputs.clone(),
+                }
             }
         };
         let max_rows = members.iter().map(|member| member.executor().max_rows()).min().unwrap_or(0);
@@ -174,7 +204,8 @@ impl Ensemble {
 
     /// Takes the members of `other`, where nobody who asks would see a difference; tells whether it did.
     pub(crate) fn take(&self, other: &Self) -> bool {
-        let same = self.kind == other.kind && self.signature == other.signature && self.weights == other.weights;
+        let same =
+            self.kind == other.kind && self.signature == other.signature && self.weights == other.weights;
         let same = same && self.max_rows == other.max_rows;
         if same {
             *self.members.write().unwrap_or_else(PoisonError::into_inner) = other.members();
@@ -186,7 +217,8 @@ impl Ensemble {
         let mut sums: Vec<(Vec<usize>, Vec<f32>)> = Vec::new();
         for (member, weight) in self.members().iter().zip(&self.weights) {
             let outputs = member.executor().run(inputs)?;
-            let outputs = if self.kind == Kind::MeanProbabilities { probabilities(member, &outputs)? } else { outputs };
+            let outputs =
+                if self.kind == Kind::MeanProbabilities { probabilities(member, &outputs)? } else { outputs };
             for (place, spec) in self.signature.outputs.iter().enumerate() {
                 let output = outputs.iter().find(|output| output.name == spec.name);
                 let values = output.and_then(|output| Some((output.tensor.shape(), output.tensor.as_f32()?)));
@@ -201,7 +233,8 @@ impl Ensemble {
             }
         }
         let named = self.signature.outputs.iter().zip(sums).map(|(spec, (shape, values))| {
-            let tensor = Tensor::from_f32(shape, values).map_err(|error| ExecuteError::Failed(error.to_string()))?;
+            let tensor =
+                Tensor::from_f32(shape, values).map_err(|error| ExecuteError::Failed(error.to_string()))?;
             Ok(NamedTensor { name: spec.name.clone(), tensor })
         });
         named.collect()
@@ -246,7 +279,8 @@ fn missing(member: &Served, output: &str) -> ExecuteError {
 }
 
 fn probabilities(member: &Served, outputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
-    let failed = |error: &dyn std::fmt::Display| ExecuteError::Failed(format!("`{}`: {error}", member.name()));
+    let failed =
+        |error: &dyn std::fmt::Display| ExecuteError::Failed(format!("`{}`: {error}", member.name()));
     let predictor = member.predictor().ok_or_else(|| failed(&"it is no single model"))?;
     let rows = predictor.finish(outputs).map_err(|error| failed(&error))?;
     let mut values = Vec::new();
@@ -275,9 +309,13 @@ fn feeds(before: &Signature, after: &Signature) -> Result<(), String> {
         (Dim::Named(_), Dim::Fixed(_)) => false,
     };
     for (given, taken) in outputs.iter().zip(inputs) {
-        let dims = given.dims.len() == taken.dims.len() && given.dims.iter().zip(&taken.dims).all(|(a, b)| fits(a, b));
+        let dims = given.dims.len() == taken.dims.len()
+            && given.dims.iter().zip(&taken.dims).all(|(a, b)| fits(a, b));
         if given.dtype != taken.dtype || !dims {
-            return Err(format!("the output `{}` is {given}, and the input `{}` takes {taken}", given.name, taken.name));
+            return Err(format!(
+                "the output `{}` is {given}, and the input `{}` takes {taken}",
+                given.name, taken.name
+            ));
         }
     }
     Ok(())
@@ -288,7 +326,11 @@ mod tests {
     use super::*;
 
     fn config(kind: Kind, members: &[&str]) -> EnsembleConfig {
-        EnsembleConfig { kind, members: members.iter().map(|member| (*member).to_owned()).collect(), weights: Vec::new() }
+        EnsembleConfig {
+            kind,
+            members: members.iter().map(|member| (*member).to_owned()).collect(),
+            weights: Vec::new(),
+        }
     }
 
     #[test]
@@ -298,7 +340,8 @@ mod tests {
         };
         let mean = |members: &[&str]| config(Kind::Mean, members);
         assert_eq!(set(&[("both", mean(&["a", "b@2"])), ("more", mean(&["both", "c@production"]))]), None);
-        let circle = set(&[("a", mean(&["b"])), ("b", mean(&["c", "x"])), ("c", mean(&["a@1"])), ("d", mean(&["x"]))]);
+        let circle =
+            set(&[("a", mean(&["b"])), ("b", mean(&["c", "x"])), ("c", mean(&["a@1"])), ("d", mean(&["x"]))]);
         let (name, why) = circle.unwrap();
         assert_eq!((name.as_str(), why.as_str()), ("a", "`members` go in a circle by way of b"));
         assert!(set(&[("a", mean(&["a"]))]).unwrap().1.contains("circle"));

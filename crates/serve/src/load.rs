@@ -169,7 +169,8 @@ fn open(registry: &Registry, name: &str, number: u64, options: &Options) -> Open
 /// A batch of zeros.
 fn zeros(predictor: &Predictor, rows: usize) -> Result<Vec<NamedTensor>, Failure> {
     let inputs = predictor.signature().inputs.iter().map(|spec| {
-        let shape: Vec<usize> = std::iter::once(rows).chain(spec.sample_shape().unwrap_or_default()).collect();
+        let shape: Vec<usize> =
+            std::iter::once(rows).chain(spec.sample_shape().unwrap_or_default()).collect();
         let values = vec![0.0; shape.iter().product()];
         Ok(NamedTensor { name: spec.name.clone(), tensor: Tensor::from_f32(shape, values)? })
     });

@@ -65,7 +65,9 @@ pub async fn run(
     let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
     let in_registry = default.filter(|_| ensemble.is_none());
     match load::discover(&state, &registry, in_registry) {
-        Err(error @ (LoadError::Empty { .. } | LoadError::Default { .. })) if config.repository.allow_empty => {
+        Err(error @ (LoadError::Empty { .. } | LoadError::Default { .. }))
+            if config.repository.allow_empty =>
+        {
             tracing::warn!(%error, "not ready until there is something to serve");
         }
         other => other?,
@@ -98,7 +100,8 @@ pub async fn run(
     let settings = config.repository_settings();
     let shared = state.clone().into_inner();
     state.allow_changes(settings.general.allow_changes);
-    let traffic = Traffic::start(&shared, registry.clone(), config.traffic(), clock).map_err(RunError::System)?;
+    let traffic =
+        Traffic::start(&shared, registry.clone(), config.traffic(), clock).map_err(RunError::System)?;
     let repository =
         Repository::start(shared, registry, options, settings, report).map_err(RunError::System)?;
     let mut started = Some(started);
@@ -160,7 +163,9 @@ fn reload(
     };
     let taken = current.reloaded(&next);
     if taken != next {
-        tracing::warn!("SIGHUP: some of the changed settings need a restart; those of models and traffic do not");
+        tracing::warn!(
+            "SIGHUP: some of the changed settings need a restart; those of models and traffic do not"
+        );
     }
     match repository.configure(taken.repository_settings()) {
         Ok(()) => {

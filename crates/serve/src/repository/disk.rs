@@ -44,7 +44,9 @@ impl Disk {
             return Err(RegistryError::NotADirectory { path: root.to_owned() });
         }
         let scan = registry.scan()?;
-        let damaged = |path: &Path| scan.warnings.iter().any(|warning| warning.damage && warning.path.parent() == Some(path));
+        let damaged = |path: &Path| {
+            scan.warnings.iter().any(|warning| warning.damage && warning.path.parent() == Some(path))
+        };
         let mut disk = Self::default();
         for entry in &scan.models {
             let path = root.join(&entry.name);

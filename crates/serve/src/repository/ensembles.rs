@@ -33,7 +33,8 @@ impl Ensembles {
         taken: impl Fn(&str) -> bool,
     ) -> Vec<Arc<Served>> {
         let mut leaving = Vec::new();
-        let gone: Vec<String> = self.made.keys().filter(|name| !configs.contains_key(*name)).cloned().collect();
+        let gone: Vec<String> =
+            self.made.keys().filter(|name| !configs.contains_key(*name)).cloned().collect();
         for name in gone {
             self.made.remove(&name);
             state.update(|catalog| {
@@ -72,7 +73,9 @@ impl Ensembles {
         if let (Ok(members), Some(made)) = (&members, self.made.get(name)) {
             let now = made.ensemble.members();
             if made.config == *config
-                && now.len() == members.len() && now.iter().zip(members).all(|(a, b)| Arc::ptr_eq(a, b)) {
+                && now.len() == members.len()
+                && now.iter().zip(members).all(|(a, b)| Arc::ptr_eq(a, b))
+            {
                 return false;
             }
         }

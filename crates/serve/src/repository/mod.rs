@@ -7,6 +7,7 @@
 mod disk;
 mod ensembles;
 mod index;
+mod leaving;
 mod listing;
 mod policy;
 mod settings;

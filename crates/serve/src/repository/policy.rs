@@ -27,7 +27,10 @@ pub struct PolicyError(String);
 
 impl Policy {
     /// The versions that may be served, the newest first.
-    pub fn candidates<'a>(&'a self, found: impl DoubleEndedIterator<Item = u64> + 'a) -> impl Iterator<Item = u64> + 'a {
+    pub fn candidates<'a>(
+        &'a self,
+        found: impl DoubleEndedIterator<Item = u64> + 'a,
+    ) -> impl Iterator<Item = u64> + 'a {
         found.rev().filter(move |version| self.allows(*version))
     }
 
@@ -118,7 +121,11 @@ mod tests {
     fn candidates_come_newest_first() {
         let candidates = |policy: Policy| policy.candidates([1, 2, 3].into_iter()).collect::<Vec<u64>>();
         assert_eq!(candidates(Policy::All), [3, 2, 1]);
-        assert_eq!(candidates(Policy::Latest(1)), [3, 2, 1], "an older one takes the place of one that is damaged");
+        assert_eq!(
+            candidates(Policy::Latest(1)),
+            [3, 2, 1],
+            "an older one takes the place of one that is damaged"
+        );
         assert_eq!(candidates(Policy::Specific([1, 3, 7].into())), [3, 1]);
         assert_eq!((Policy::All.limit(), Policy::Latest(2).limit()), (usize::MAX, 2));
     }

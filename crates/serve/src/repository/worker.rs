@@ -12,6 +12,7 @@ use artifact::Registry;
 
 use super::disk::{Disk, Fingerprint, Found};
 use super::ensembles::Ensembles;
+use super::leaving::Leaving;
 use super::listing::{list, list_only, names, point, served, set};
 use super::settings::{Mode, Settings};
 use crate::error::{Result, ServeError, shown, suggestion};
@@ -44,14 +45,6 @@ pub(crate) struct Worker {
 struct Tried {
     fingerprint: Fingerprint,
     failed: bool,
-}
-
-/// A version that is not in the catalog any more, or was replaced in it.
-#[derive(Debug)]
-struct Leaving {
-    served: Arc<Served>,
-    /// Whether another one has its number already.
-    replaced: bool,
 }
 
 /// What became of the versions of a model that had to be loaded.
@@ -87,7 +80,8 @@ impl Worker {
     pub(crate) fn begin(&mut self, state: &State) -> std::result::Result<(), LoadError> {
         let disk = Disk::look(&self.registry)?;
         if self.settings.general.mode != Mode::Watch {
-            self.chosen = disk.models.keys().map(|name| (name.clone(), self.settings.at_start(name))).collect();
+            self.chosen =
+                disk.models.keys().map(|name| (name.clone(), self.settings.at_start(name))).collect();
         }
         self.look_at(state, &disk);
         let catalog = state.catalog();
@@ -116,7 +110,10 @@ impl Worker {
             Err(error) => {
                 if self.said.insert(AWAY.to_owned()) {
                     let error = load::chain(&error);
-                    tracing::error!(error, "the registry cannot be read; what is served goes on being served");
+                    tracing::error!(
+                        error,
+                        "the registry cannot be read; what is served goes on being served"
+                    );
                 }
             }
         }
@@ -167,7 +164,12 @@ impl Worker {
         if self.wants(name) {
             let named = names(&state.catalog(), name, found);
             for &number in named.iter().rev() {
-                if self.settings.policy(name).candidates(found.versions.keys().copied()).any(|one| one == number) {
+                if self
+                    .settings
+                    .policy(name)
+                    .candidates(found.versions.keys().copied())
+                    .any(|one| one == number)
+                {
                     self.provide(state, name, number, found, &mut outcome);
                 }
             }
@@ -182,7 +184,9 @@ impl Worker {
             point(state, name, found, &mut self.said);
             // The aliases may have moved, and let go of versions.
             let named = names(&state.catalog(), name, found);
-            keep.extend(policy.candidates(found.versions.keys().copied()).filter(|number| named.contains(number)));
+            keep.extend(
+                policy.candidates(found.versions.keys().copied()).filter(|number| named.contains(number)),
+            );
             let catalog = state.catalog();
             let serves = |number: &u64| served(&catalog, name, *number).is_some();
             if !keep.iter().any(serves) {
@@ -195,7 +199,14 @@ impl Worker {
     }
 
     /// Makes sure that a version is ready, if it can be; tells whether it is.
-    fn provide(&mut self, state: &State, name: &str, number: u64, found: &Found, outcome: &mut Outcome) -> bool {
+    fn provide(
+        &mut self,
+        state: &State,
+        name: &str,
+        number: u64,
+        found: &Found,
+        outcome: &mut Outcome,
+    ) -> bool {
         let Some(fingerprint) = found.versions.get(&number) else { return false };
         let key = (name.to_owned(), number);
         let before = served(&state.catalog(), name, number);
@@ -229,7 +240,13 @@ impl Worker {
                 // Somebody writes it in place; the next look comes soon.
                 self.tried.remove(&key);
                 let reason = "its directory is still being written";
-                set(state, name, number, before.clone().map_or(Version::Loading, Version::Ready), Some(reason));
+                set(
+                    state,
+                    name,
+                    number,
+                    before.clone().map_or(Version::Loading, Version::Ready),
+                    Some(reason),
+                );
                 outcome.failed.push((number, reason.to_owned()));
                 before.is_some()
             }
@@ -241,7 +258,9 @@ impl Worker {
                 let version = before.clone().map_or(Version::Failed, Version::Ready);
                 let told = match &before {
                     None => reason.clone(),
-                    Some(_) => format!("its directory has changed, and what is there now is not served: {reason}"),
+                    Some(_) => {
+                        format!("its directory has changed, and what is there now is not served: {reason}")
+                    }
                 };
                 set(state, name, number, version, Some(&told));
                 self.tried.insert(key, tried);
@@ -288,7 +307,9 @@ impl Worker {
                     Some(Version::Unloading) | None => continue,
                     // It stays reported while it is there and would be served.
                     Some(Version::Failed) if there && wanted && policy.allows(number) => continue,
-                    Some(Version::Loading) if outcome.failed.iter().any(|(failed, _)| *failed == number) => continue,
+                    Some(Version::Loading) if outcome.failed.iter().any(|(failed, _)| *failed == number) => {
+                        continue;
+                    }
                     Some(_) if there => {
                         model.versions.insert(number, Version::Unloaded);
                         model.reasons.insert(number, why.to_owned());
@@ -312,34 +333,7 @@ impl Worker {
 
     /// Drops the versions whose last request has ended.
     pub(crate) fn sweep(&mut self, state: &State) {
-        let (done, leaving) = std::mem::take(&mut self.leaving)
-            .into_iter()
-            .partition::<Vec<_>, _>(|leaving| Arc::strong_count(&leaving.served) == 1);
-        self.leaving = leaving;
-        for Leaving { served, replaced } in done {
-            let (name, number) = (served.name().to_owned(), served.version());
-            drop(served);
-            tracing::info!(model = name, version = number, "unloaded");
-            if replaced {
-                continue;
-            }
-            let there = self.registry.root().join(&name).join(number.to_string()).is_dir();
-            state.update(|catalog| {
-                let Some(model) = catalog.models.get_mut(&name) else { return };
-                if !matches!(model.versions.get(&number), Some(Version::Unloading)) {
-                    return;
-                }
-                if there {
-                    model.versions.insert(number, Version::Unloaded);
-                } else {
-                    model.versions.remove(&number);
-                    model.reasons.remove(&number);
-                }
-                if model.versions.is_empty() {
-                    catalog.models.remove(&name);
-                }
-            });
-        }
+        super::leaving::sweep(&mut self.leaving, state, self.registry.root());
     }
 
     /// How soon [`Worker::sweep`] has something to do.
@@ -358,11 +352,16 @@ impl Worker {
         self.settle_ensembles(state);
         if let Some((number, reason)) = outcome.failed.first() {
             let name = shown(name);
-            return Err(ServeError::invalid(format_args!("version {number} of {name} was not loaded: {reason}")));
+            return Err(ServeError::invalid(format_args!(
+                "version {number} of {name} was not loaded: {reason}"
+            )));
         }
         match state.catalog().models.get(name) {
             Some(model) if model.is_ready() => Ok(outcome),
-            _ => Err(ServeError::invalid(format_args!("the version policy of {} leaves nothing to load", shown(name)))),
+            _ => Err(ServeError::invalid(format_args!(
+                "the version policy of {} leaves nothing to load",
+                shown(name)
+            ))),
         }
     }
 
@@ -410,7 +409,9 @@ impl Worker {
     fn find(&self, state: &State, name: &str) -> Result<Found> {
         if self.settings.ensembles.contains_key(name) {
             let name = shown(name);
-            return Err(ServeError::invalid(format_args!("{name} is an ensemble: it is ready while its members are")));
+            return Err(ServeError::invalid(format_args!(
+                "{name} is an ensemble: it is ready while its members are"
+            )));
         }
         let mut disk = Disk::look(&self.registry).map_err(ServeError::internal)?;
         let catalog = state.catalog();

@@ -27,7 +27,7 @@ use self::store::{Event, Kept};
 use self::tally::{Agreement, Shadowed, Tally, Window};
 pub(crate) use self::tap::Tap;
 use self::tap::{Copies, Sender};
-use crate::state::State;
+use crate::state::{Model, Phase, State, Version};
 
 /// How often rules are looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -42,8 +42,8 @@ pub struct Traffic {
     clock: Clock,
     sender: Sender,
     models: Mutex<BTreeMap<String, Directed>>,
-    /// What the settings say, by model.
-    configured: Mutex<BTreeMap<String, Plan>>,
+    /// The models whose file has been read.
+    read: Mutex<BTreeSet<String>>,
     ended: AtomicBool,
 }
 
@@ -63,10 +63,8 @@ struct Directed {
     persisted: Result<(), String>,
     tallies: BTreeMap<u64, Arc<Tally>>,
     shadowed: Arc<Shadowed>,
-    /// When the present step began, and what had been counted by then.
+    /// When the present step began, and what had been compared by then.
     since: Instant,
-    stable: Option<Window>,
-    candidate: Option<Window>,
     copies: Agreement,
     live: Arc<Live>,
 }
@@ -101,7 +99,7 @@ impl Traffic {
             clock,
             sender: Sender::start()?,
             models: Mutex::default(),
-            configured: Mutex::default(),
+            read: Mutex::default(),
             ended: AtomicBool::new(false),
         });
         traffic.read(state);
@@ -125,16 +123,23 @@ impl Traffic {
         self.registry.root().join(name)
     }
 
-    /// Takes up what was kept.
+    /// Takes up what was kept of models that are new here.
     fn read(&self, state: &State) {
+        let catalog = state.catalog();
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let mut models = self.models();
-        for name in state.catalog().models.keys() {
+        for name in catalog.models.keys() {
+            if !read.insert(name.clone()) || models.contains_key(name) {
+                continue;
+            }
             match Kept::read(&self.directory(name)) {
                 Ok(Some(kept)) => {
                     models.insert(name.clone(), Directed::new(kept, Ok(())));
                 }
                 Ok(None) => {}
-                Err(reason) => tracing::error!(model = %name, reason, "traffic.json cannot be used; the default version answers"),
+                Err(reason) => {
+                    tracing::error!(model = %name, reason, "traffic.json cannot be used; the default version answers")
+                }
             }
         }
     }
@@ -157,12 +162,12 @@ impl Traffic {
                 }
             }
             for (name, plan, configured) in changed {
-                let directed = models.entry(name.clone()).or_insert_with(|| Directed::new(Kept::default(), Ok(())));
+                let directed =
+                    models.entry(name.clone()).or_insert_with(|| Directed::new(Kept::default(), Ok(())));
                 directed.kept.configured = configured;
                 self.replace(&name, directed, plan, 0, "set", "as the settings say");
             }
         }
-        *self.configured.lock().unwrap_or_else(PoisonError::into_inner) = configured;
         self.tick(state);
     }
 
@@ -181,12 +186,13 @@ impl Traffic {
 
     /// Looks at the rules, and brings the catalog and the versions in line with the plans.
     pub fn tick(&self, state: &State) {
+        self.read(state);
         let mut models = self.models();
         for (name, directed) in models.iter_mut() {
             let catalog = state.catalog();
             let Some(model) = catalog.models.get(name) else { continue };
             let default = model.number(name, &Selector::Default).ok();
-            self.judge(state, name, directed, default);
+            self.judge(state, name, directed, model, default);
             directed.settle(default);
             let same = model.traffic.as_ref().is_some_and(|live| Arc::ptr_eq(live, &directed.live));
             if !same {
@@ -201,14 +207,20 @@ impl Traffic {
         }
     }
 
-    fn judge(&self, state: &State, name: &str, directed: &mut Directed, default: Option<u64>) {
+    fn judge(&self, state: &State, name: &str, directed: &mut Directed, model: &Model, default: Option<u64>) {
         let Some(auto) = directed.kept.plan.auto.clone() else { return };
         let Some(share) = auto.steps.get(directed.kept.step).copied() else { return };
         let ended = directed.since.elapsed() >= Duration::from_secs(auto.window_s);
-        let stable = directed.window(default, directed.stable.as_ref());
-        let candidate = directed.window(Some(auto.candidate), directed.candidate.as_ref());
+        let (stable, candidate) = (directed.window(default), directed.window(Some(auto.candidate)));
         let copies = directed.shadowed.now().since(&directed.copies);
-        match judge(&auto, share, &stable, &candidate, &copies, ended) {
+        let verdict = match model.versions.get(&auto.candidate) {
+            Some(Version::Ready(_) | Version::Loading) => {
+                judge(&auto, share, &stable, &candidate, &copies, ended)
+            }
+            _ if state.phase() == Phase::Loading => Verdict::Wait,
+            _ => Verdict::Back("it is not loaded any more".to_owned()),
+        };
+        match verdict {
             Verdict::Wait => {}
             Verdict::Back(reason) => {
                 let why = format!("version {} at {share} %: {reason}", auto.candidate);
@@ -246,7 +258,9 @@ impl Traffic {
                 let reason = crate::load::chain(&error);
                 tracing::warn!(model = %name, version, reason, "the alias `production` cannot be moved");
                 let plan = Plan { split: [(version.to_string(), 1)].into(), ..Plan::default() };
-                let why = format!("version {version} gets all traffic, and the alias `production` could not be moved: {why}");
+                let why = format!(
+                    "version {version} gets all traffic, and the alias `production` could not be moved: {why}"
+                );
                 self.replace(name, directed, plan, 0, "promoted", &why);
             }
         }
@@ -261,8 +275,6 @@ impl Directed {
             tallies: BTreeMap::new(),
             shadowed: Arc::default(),
             since: Instant::now(),
-            stable: None,
-            candidate: None,
             copies: Agreement::default(),
             live: Arc::new(Live { plan: Plan::default(), named: BTreeSet::new(), turn: AtomicU64::new(0) }),
         }
@@ -271,17 +283,16 @@ impl Directed {
     /// From now on is another step.
     fn begin(&mut self) {
         self.since = Instant::now();
-        self.stable = None;
-        self.candidate = None;
         self.copies = self.shadowed.now();
         for tally in self.tallies.values_mut() {
             *tally = Arc::default();
         }
     }
 
-    fn window(&self, version: Option<u64>, before: Option<&Window>) -> Window {
-        let now = version.and_then(|version| self.tallies.get(&version)).map_or_else(|| Tally::default().now(), |tally| tally.now());
-        before.map_or(now.clone(), |before| now.since(before))
+    /// What a version has done in the present step.
+    fn window(&self, version: Option<u64>) -> Window {
+        let tally = version.and_then(|version| self.tallies.get(&version)).cloned();
+        tally.unwrap_or_default().now()
     }
 
     /// What requests are told: the plan, and what its present step makes of it.
@@ -291,7 +302,8 @@ impl Directed {
             && let (Some(&share), Some(default)) = (auto.steps.get(self.kept.step), default)
             && default != auto.candidate
         {
-            plan.split = [(default.to_string(), 100 - share.min(100)), (auto.candidate.to_string(), share)].into();
+            plan.split =
+                [(default.to_string(), 100 - share.min(100)), (auto.candidate.to_string(), share)].into();
         }
         if self.live.plan != plan {
             let named = plan.versions();
@@ -301,11 +313,14 @@ impl Directed {
     }
 
     /// Listens at every version, but for the shadow: its copies are counted apart.
-    fn listen(&mut self, model: &crate::state::Model, sender: &Sender) {
+    fn listen(&mut self, model: &Model, sender: &Sender) {
         let shadow = self.kept.plan.shadow.clone();
-        let target = shadow.as_ref().and_then(|shadow| model.versions.get(&shadow.version)?.served().cloned());
+        let target =
+            shadow.as_ref().and_then(|shadow| model.versions.get(&shadow.version)?.served().cloned());
         let idle = self.kept.plan == Plan::default();
-        for (number, served) in model.versions.iter().filter_map(|(number, version)| Some((*number, version.served()?))) {
+        for (number, served) in
+            model.versions.iter().filter_map(|(number, version)| Some((*number, version.served()?)))
+        {
             if idle {
                 served.set_tap(None);
                 continue;

@@ -92,7 +92,10 @@ impl Plan {
     /// The weights by version, the newest first: so a candidate's clients stay with it while its share grows.
     #[must_use]
     pub fn weights(&self) -> Vec<(u64, u64)> {
-        let parsed = self.split.iter().filter_map(|(version, weight)| Some((parse_version(version)?, u64::from(*weight))));
+        let parsed = self
+            .split
+            .iter()
+            .filter_map(|(version, weight)| Some((parse_version(version)?, u64::from(*weight))));
         let mut weights: Vec<(u64, u64)> = parsed.collect();
         weights.sort_by(|a, b| b.cmp(a));
         weights
@@ -101,7 +104,10 @@ impl Plan {
     /// The versions that it names.
     #[must_use]
     pub fn versions(&self) -> BTreeSet<u64> {
-        let others = [self.shadow.as_ref().map(|shadow| shadow.version), self.auto.as_ref().map(|auto| auto.candidate)];
+        let others = [
+            self.shadow.as_ref().map(|shadow| shadow.version),
+            self.auto.as_ref().map(|auto| auto.candidate),
+        ];
         self.weights().into_iter().map(|(version, _)| version).chain(others.into_iter().flatten()).collect()
     }
 
@@ -132,17 +138,29 @@ impl Plan {
         let shadows = self.shadow.as_ref().is_some_and(|shadow| shadow.version == auto.candidate);
         let wrong = [
             (auto.candidate == 0, "`auto.candidate` must be a version"),
-            (auto.steps.is_empty() || auto.steps.len() > 32 || !ascending, "`auto.steps` must be at most 32 percentages, ascending"),
+            (
+                auto.steps.is_empty() || auto.steps.len() > 32 || !ascending,
+                "`auto.steps` must be at most 32 percentages, ascending",
+            ),
             (!(1..=604_800).contains(&auto.window_s), "`auto.window_s` must be from 1 to 604800"),
             (auto.min_requests == 0, "`auto.min_requests` must be at least 1"),
             (!(0.0..=1.0).contains(&auto.max_error_rate), "`auto.max_error_rate` must be from 0 to 1"),
             (!(0.0..=1.0).contains(&auto.quantile), "`auto.quantile` must be from 0 to 1"),
             (!(auto.max_latency_ratio > 0.0), "`auto.max_latency_ratio` must be above 0"),
             (!(0.0..=1.0).contains(&auto.min_agreement), "`auto.min_agreement` must be from 0 to 1"),
-            (auto.min_agreement > 0.0 && !shadows, "`auto.min_agreement` needs `shadow.version` to be the candidate"),
-            (auto.steps.first() == Some(&0) && !shadows, "a step of 0 needs `shadow.version` to be the candidate"),
+            (
+                auto.min_agreement > 0.0 && !shadows,
+                "`auto.min_agreement` needs `shadow.version` to be the candidate",
+            ),
+            (
+                auto.steps.first() == Some(&0) && !shadows,
+                "a step of 0 needs `shadow.version` to be the candidate",
+            ),
         ];
-        wrong.into_iter().find_map(|(wrong, message)| wrong.then(|| Err(message.to_owned()))).unwrap_or(Ok(()))
+        wrong
+            .into_iter()
+            .find_map(|(wrong, message)| wrong.then(|| Err(message.to_owned())))
+            .unwrap_or(Ok(()))
     }
 
     /// A number that stays the same for the same caller; nothing when nobody keeps a version.
@@ -152,7 +170,9 @@ impl Plan {
             "client" => caller.address.map(|address| address.to_string()),
             other => {
                 let name = other.strip_prefix("header:").filter(|name| !name.is_empty() && name.len() <= 64);
-                let name = name.filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+                let name = name.filter(|name| {
+                    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+                });
                 let name = name.ok_or("`sticky` must be `none`, `client` or `header:NAME`")?;
                 caller.header.and_then(|header| header(name))
             }
@@ -208,7 +228,8 @@ mod tests {
     fn shares_are_those_of_the_weights() {
         let plan = split(&[("1", 90), ("2", 10)], "none");
         for start in [0, 12_345] {
-            let second = (start..start + 1000).filter(|turn| plan.pick("m", Caller::default(), || *turn) == Some(2));
+            let second =
+                (start..start + 1000).filter(|turn| plan.pick("m", Caller::default(), || *turn) == Some(2));
             let count = second.count();
             assert!((95..=105).contains(&count), "{count}");
         }
@@ -254,7 +275,10 @@ mod tests {
             (split(&[("1", 0)], ""), "above 0"),
             (split(&[("1", 1)], "header:"), "`header:NAME`"),
             (split(&[("1", 1)], "ip"), "`client`"),
-            (Plan { shadow: Some(Shadow { version: 2, percent: f64::NAN }), ..Plan::default() }, "from 0 to 100"),
+            (
+                Plan { shadow: Some(Shadow { version: 2, percent: f64::NAN }), ..Plan::default() },
+                "from 0 to 100",
+            ),
             (auto(&|auto| auto.steps = vec![50, 5]), "ascending"),
             (auto(&|auto| auto.steps = vec![101]), "ascending"),
             (auto(&|auto| auto.candidate = 0), "candidate"),

@@ -15,7 +15,14 @@ pub(crate) enum Verdict {
 }
 
 /// Judges a candidate by what it did in a step beside the default version. `ended`: the window has.
-pub(crate) fn judge(auto: &Auto, share: u32, stable: &Window, candidate: &Window, copies: &Agreement, ended: bool) -> Verdict {
+pub(crate) fn judge(
+    auto: &Auto,
+    share: u32,
+    stable: &Window,
+    candidate: &Window,
+    copies: &Agreement,
+    ended: bool,
+) -> Verdict {
     if share > 0 && candidate.requests >= auto.min_requests {
         let errors = candidate.error_rate();
         if errors > auto.max_error_rate {
@@ -25,7 +32,8 @@ pub(crate) fn judge(auto: &Auto, share: u32, stable: &Window, candidate: &Window
             ));
         }
         // Beside few answers of the other version nothing can be said; at a share of 100 % it has none.
-        if let (Some(mine), Some(other)) = (candidate.latency_ms(auto.quantile), stable.latency_ms(auto.quantile))
+        if let (Some(mine), Some(other)) =
+            (candidate.latency_ms(auto.quantile), stable.latency_ms(auto.quantile))
             && stable.requests >= auto.min_requests
             && mine > other * auto.max_latency_ratio
         {
@@ -41,7 +49,10 @@ pub(crate) fn judge(auto: &Auto, share: u32, stable: &Window, candidate: &Window
     if let Some(agreement) = copies.share().filter(|_| known >= auto.min_requests)
         && agreement < auto.min_agreement
     {
-        return Verdict::Back(format!("it agrees in {agreement:.4} of the rows, and {} must", auto.min_agreement));
+        return Verdict::Back(format!(
+            "it agrees in {agreement:.4} of the rows, and {} must",
+            auto.min_agreement
+        ));
     }
     let asked = if share == 0 { known } else { candidate.requests };
     let compared = auto.min_agreement == 0.0 || known >= auto.min_requests || share >= 100;
@@ -66,7 +77,8 @@ mod tests {
     #[test]
     fn a_candidate_is_judged_by_errors_latency_and_agreement() {
         let auto = Auto { candidate: 2, min_requests: 10, min_agreement: 0.9, ..Auto::default() };
-        let copies = |rows, agreed_rows| Agreement { compared: rows, rows, agreed_rows, ..Agreement::default() };
+        let copies =
+            |rows, agreed_rows| Agreement { compared: rows, rows, agreed_rows, ..Agreement::default() };
         let good = copies(100, 95);
         let judge = |share, stable: &Window, candidate: &Window, copies: &Agreement, ended| {
             super::judge(&auto, share, stable, candidate, copies, ended)
@@ -74,7 +86,11 @@ mod tests {
         let (stable, fine) = (window(50, 0, 10), window(50, 0, 11));
         assert_eq!(judge(5, &stable, &fine, &good, true), Verdict::Advance);
         assert_eq!(judge(5, &stable, &fine, &good, false), Verdict::Wait, "the window lasts");
-        assert_eq!(judge(5, &stable, &window(9, 9, 1), &good, true), Verdict::Wait, "too few to say anything");
+        assert_eq!(
+            judge(5, &stable, &window(9, 9, 1), &good, true),
+            Verdict::Wait,
+            "too few to say anything"
+        );
         assert_eq!(judge(5, &stable, &fine, &copies(9, 9), true), Verdict::Wait, "too few compared");
         let back = |verdict, part: &str| match verdict {
             Verdict::Back(reason) => assert!(reason.contains(part), "{reason}"),

@@ -16,7 +16,7 @@ pub(crate) struct Tally {
     latency: [AtomicU64; BUCKETS],
 }
 
-/// A [`Tally`] at one moment, or the difference of two.
+/// A [`Tally`] at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     pub(crate) requests: u64,
@@ -54,15 +54,6 @@ impl Tally {
 }
 
 impl Window {
-    /// What has come since `before`.
-    pub(crate) fn since(&self, before: &Self) -> Self {
-        Self {
-            requests: self.requests.saturating_sub(before.requests),
-            errors: self.errors.saturating_sub(before.errors),
-            latency: self.latency.iter().zip(&before.latency).map(|(now, then)| now.saturating_sub(*then)).collect(),
-        }
-    }
-
     pub(crate) fn error_rate(&self) -> f64 {
         if self.requests == 0 { 0.0 } else { self.errors as f64 / self.requests as f64 }
     }
@@ -173,9 +164,9 @@ mod tests {
         }
         tally.add(true, Duration::from_millis(500));
         tally.add(false, Duration::from_secs(9));
-        let window = tally.now().since(&before);
-        assert_eq!((window.requests, window.errors, window.error_rate()), (2, 1, 0.5));
-        assert!((500.0..550.0).contains(&window.latency_ms(0.5).unwrap()));
+        let window = tally.now();
+        assert_eq!((window.requests, window.errors, window.error_rate()), (102, 1, 1.0 / 102.0));
+        assert!((500.0..550.0).contains(&window.latency_ms(1.0).unwrap()));
         assert_eq!(Tally::default().now().latency_ms(0.5), None);
         tally.add(true, Duration::MAX);
         tally.add(true, Duration::ZERO);

@@ -182,7 +182,9 @@ fn compare(shadow: &Served, answered: &[NamedTensor], copied: &[NamedTensor]) ->
     {
         for ((same, mine), theirs) in same.iter_mut().zip(&mine).zip(&theirs) {
             match (mine, theirs) {
-                (Prediction::Class { class: mine, .. }, Prediction::Class { class: theirs, .. }) => *same = mine == theirs,
+                (Prediction::Class { class: mine, .. }, Prediction::Class { class: theirs, .. }) => {
+                    *same = mine == theirs
+                }
                 (Prediction::Labels { labels: mine, .. }, Prediction::Labels { labels: theirs, .. }) => {
                     *same = mine == theirs;
                 }

@@ -48,7 +48,8 @@ impl Traffic {
             "persisted": directed.persisted.is_ok(),
         });
         if let Some(auto) = &directed.kept.plan.auto {
-            view["step"] = json!({ "index": directed.kept.step, "percent": auto.steps.get(directed.kept.step) });
+            view["step"] =
+                json!({ "index": directed.kept.step, "percent": auto.steps.get(directed.kept.step) });
         }
         if let Some(shadow) = &directed.kept.plan.shadow {
             let copies = directed.shadowed.now().since(&directed.copies);

@@ -51,13 +51,20 @@ fn serve(models: &Models, settings: Settings) -> Served {
 async fn infer(served: &Served, model: &str, values: &[f32]) -> Value {
     let shape = if values.len() == 64 { json!([1, 1, 8, 8]) } else { json!([1, values.len()]) };
     let input = json!({ "name": "input", "shape": shape, "datatype": "FP32", "data": values });
-    let answer = ask(&served.state, Ask::json(&format!("/v2/models/{model}/infer"), json!({ "inputs": [input] }))).await;
+    let answer =
+        ask(&served.state, Ask::json(&format!("/v2/models/{model}/infer"), json!({ "inputs": [input] })))
+            .await;
     assert_eq!(answer.status, 200, "{model}: {answer:?}");
     answer.json()
 }
 
 fn data(answer: &Value) -> Vec<f32> {
-    answer["outputs"][0]["data"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
+    answer["outputs"][0]["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|value| value.as_f64().unwrap() as f32)
+        .collect()
 }
 
 fn close(found: &[f32], wanted: &[f32]) {
@@ -86,7 +93,10 @@ async fn means_and_sequences_answer_what_their_members_would() {
         ]),
     );
     let input = [1.0, -2.0, 0.5];
-    let (one, two) = (data(&infer(&served, "prices/versions/1", &input).await), data(&infer(&served, "prices", &input).await));
+    let (one, two) = (
+        data(&infer(&served, "prices/versions/1", &input).await),
+        data(&infer(&served, "prices", &input).await),
+    );
     let mix = |a: f32, b: f32| -> Vec<f32> { one.iter().zip(&two).map(|(x, y)| a * x + b * y).collect() };
     close(&data(&infer(&served, "mean", &input).await), &mix(0.5, 0.5));
     close(&data(&infer(&served, "weighted", &input).await), &mix(0.75, 0.25));
@@ -106,7 +116,10 @@ async fn means_and_sequences_answer_what_their_members_would() {
     assert!(reason("chain").contains("cannot feed `flowers@1`"), "{}", reason("chain"));
     assert!(reason("lost").contains("the member `nobody` is not ready"), "{}", reason("lost"));
     let metadata = ask(&served.state, Ask::get("/v2/models/mean")).await.json();
-    assert_eq!((metadata["platform"].as_str(), metadata["versions"][0].as_str()), (Some("brazier_ensemble"), Some("1")));
+    assert_eq!(
+        (metadata["platform"].as_str(), metadata["versions"][0].as_str()),
+        (Some("brazier_ensemble"), Some("1"))
+    );
     let raw = ask(&served.state, Ask::json("/models/mean/predict", json!({ "input": [1, 2, 3] }))).await;
     assert_eq!(raw.status, 400, "it has no way in of its own: {raw:?}");
 }
@@ -115,7 +128,13 @@ async fn means_and_sequences_answer_what_their_members_would() {
 async fn an_ensemble_follows_its_members() {
     let models = Models::new();
     models.publish("prices", &prices(), 1);
-    let served = serve(&models, settings(&[("double", of(Kind::Mean, &["prices"], &[])), ("prices2", of(Kind::Mean, &["double"], &[]))]));
+    let served = serve(
+        &models,
+        settings(&[
+            ("double", of(Kind::Mean, &["prices"], &[])),
+            ("prices2", of(Kind::Mean, &["double"], &[])),
+        ]),
+    );
     let input = [1.0, -2.0, 0.5];
     let before = data(&infer(&served, "double", &input).await);
     models.publish("prices", &prices(), 2);
@@ -135,7 +154,8 @@ async fn an_ensemble_follows_its_members() {
     }
     served.repository.load("prices").await.unwrap();
     close(&data(&infer(&served, "prices2", &input).await), &member);
-    for result in [served.repository.load("double").await.map(drop), served.repository.unload("double").await] {
+    for result in [served.repository.load("double").await.map(drop), served.repository.unload("double").await]
+    {
         assert!(result.unwrap_err().to_string().contains("is an ensemble"));
     }
 

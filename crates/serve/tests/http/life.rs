@@ -27,7 +27,12 @@ impl Server {
                 command.env_remove(name);
             }
         }
-        command.env_remove("RUST_LOG").args(["--port", "0", "--models"]).arg(models.path()).arg("--config").arg(&file);
+        command
+            .env_remove("RUST_LOG")
+            .args(["--port", "0", "--models"])
+            .arg(models.path())
+            .arg("--config")
+            .arg(&file);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -42,7 +47,9 @@ impl Server {
     }
 
     fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success()
+        );
     }
 
     fn ask(&self, path: &str, body: Option<&Value>) -> (u16, Value) {
@@ -59,7 +66,11 @@ impl Server {
     fn until(&self, name: &str, wanted: &str) {
         let began = Instant::now();
         while self.versions(name) != wanted {
-            assert!(began.elapsed() < Duration::from_secs(120), "{} instead of {wanted}", self.versions(name));
+            assert!(
+                began.elapsed() < Duration::from_secs(120),
+                "{} instead of {wanted}",
+                self.versions(name)
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

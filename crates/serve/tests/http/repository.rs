@@ -166,13 +166,16 @@ async fn a_version_that_cannot_be_loaded_is_told_and_tried_again_only_when_it_ch
     // What is loaded goes on serving when its files are damaged afterwards.
     models.damage("digits", 2);
     watched.repository.look().await.unwrap();
-    assert_eq!(versions(&watched, "digits"), ["1 READY", "2 READY"].map(str::to_owned)[1..].iter().fold(
-        vec!["1 UNAVAILABLE".to_owned()],
-        |mut all, one| {
-            all.push(one.clone());
-            all
-        }
-    ));
+    assert_eq!(
+        versions(&watched, "digits"),
+        ["1 READY", "2 READY"].map(str::to_owned)[1..].iter().fold(
+            vec!["1 UNAVAILABLE".to_owned()],
+            |mut all, one| {
+                all.push(one.clone());
+                all
+            }
+        )
+    );
     assert!(reason(&watched, "digits", 2).starts_with("its directory has changed"));
 }
 
@@ -201,7 +204,11 @@ async fn half_written_and_foreign_directories_are_not_served() {
     assert_eq!(versions(&watched, "digits"), ["1 READY", "2 READY"], "now it is whole");
 
     // A copy under another name, or of another model, is not what its place says.
-    copy(&whole, &package(&models, "digits", 7), &["manifest.json", "weights.bpk", "card.md", "evaluation.json"]);
+    copy(
+        &whole,
+        &package(&models, "digits", 7),
+        &["manifest.json", "weights.bpk", "card.md", "evaluation.json"],
+    );
     watched.repository.look().await.unwrap();
     assert_eq!(versions(&watched, "digits")[2], "7 UNAVAILABLE");
     let told = reason(&watched, "digits", 7);
@@ -237,7 +244,10 @@ async fn policies_keep_what_aliases_name() {
     watched.repository.configure(settings.clone()).unwrap();
     watched.repository.look().await.unwrap();
     until("version 2 alone", || {
-        index(&watched.state.catalog(), true).iter().filter_map(|entry| entry.version.clone()).collect::<Vec<_>>()
+        index(&watched.state.catalog(), true)
+            .iter()
+            .filter_map(|entry| entry.version.clone())
+            .collect::<Vec<_>>()
             == ["2"]
     })
     .await;
@@ -276,7 +286,9 @@ async fn requests_load_and_unload_where_they_may() {
     let error = watched.repository.load("digit").await.unwrap_err().to_string();
     assert_eq!(error, "there is no model `digit`; did you mean `digits`?");
     for name in ["", "..", "../digits", "digits/1", "a\0b"] {
-        assert!(watched.repository.load(name).await.is_err() && watched.repository.unload(name).await.is_err());
+        assert!(
+            watched.repository.load(name).await.is_err() && watched.repository.unload(name).await.is_err()
+        );
     }
 
     let fixed = watch(&models, settings(|general| general.mode = Mode::None)).unwrap();
@@ -334,10 +346,12 @@ fn thirty_two_threads_load_and_unload_one_model_while_requests_go_on() {
         scope.spawn(move || {
             actix_web::rt::System::new().block_on(async {
                 for _ in 0..50 {
-                    let answer = ask(&state, Ask::json("/models/prices/predict", json!({ "input": [1, 2, 3] }))).await;
+                    let answer =
+                        ask(&state, Ask::json("/models/prices/predict", json!({ "input": [1, 2, 3] }))).await;
                     assert_eq!(answer.status, 200, "another model is not concerned");
                     let zeros = json!({ "input": vec![0; 64] });
-                    let status = ask(&state, Ask::json("/models/digits/predict", zeros)).await.status.as_u16();
+                    let status =
+                        ask(&state, Ask::json("/models/digits/predict", zeros)).await.status.as_u16();
                     assert!(status == 200 || status == 503, "{status}");
                 }
             });

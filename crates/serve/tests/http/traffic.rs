@@ -17,7 +17,7 @@ use serve::state::{State, Version};
 use serve::traffic::{Plan, Traffic};
 
 use crate::registry::{Models, prices};
-use crate::server::{Ask, Answer, ask, scheduler};
+use crate::server::{Answer, Ask, ask, scheduler};
 
 /// A server's state whose traffic is directed.
 struct Directed {
@@ -92,7 +92,8 @@ async fn a_split_is_kept_exactly_and_callers_keep_their_version() {
     }
     assert!(counts[&3].abs_diff(25) <= 2, "{counts:?}");
     // What a request names is what it gets; the protocol's route is split as well.
-    let body = json!({ "inputs": [{ "name": "input", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3] }] });
+    let body =
+        json!({ "inputs": [{ "name": "input", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3] }] });
     let mut third = 0;
     for _ in 0..40 {
         let named = ask(&directed.state, Ask::json("/v2/models/prices/versions/2/infer", &body)).await.json();
@@ -105,7 +106,8 @@ async fn a_split_is_kept_exactly_and_callers_keep_their_version() {
     assert_eq!(told["versions"]["2"]["requests"], 40);
     assert!(told["versions"]["1"]["p99_ms"].as_f64().unwrap() > 0.0);
 
-    change(&directed, json!({ "action": "set", "split": { "1": 50, "3": 50 }, "sticky": "header:x-user" })).await;
+    change(&directed, json!({ "action": "set", "split": { "1": 50, "3": 50 }, "sticky": "header:x-user" }))
+        .await;
     let mut seen = BTreeMap::new();
     for user in ["ann", "bob", "eve", "joe", "kim", "lee", "max", "pat"] {
         let first = version(&directed, user).await;
@@ -149,7 +151,8 @@ async fn changes_that_cannot_be_are_refused_and_change_nothing() {
     let unknown = ask(&directed.state, Ask::get("/v2/repository/models/price/traffic")).await;
     assert_eq!(unknown.status, 404);
     directed.state.allow_changes(false);
-    let refused = ask(&directed.state, Ask::json(PATH, json!({ "action": "set", "split": { "1": 1 } }))).await;
+    let refused =
+        ask(&directed.state, Ask::json(PATH, json!({ "action": "set", "split": { "1": 1 } }))).await;
     assert_eq!(refused.status, 403, "{refused:?}");
     assert_eq!(ask(&directed.state, Ask::get(PATH).method(actix_web::http::Method::PUT)).await.status, 405);
 }
@@ -243,7 +246,8 @@ fn replace(directed: &Directed, version: u64, plus: f32, delay_ms: u64, fails: b
 }
 
 async fn infer(directed: &Directed) -> u16 {
-    let body = json!({ "inputs": [{ "name": "input", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3] }] });
+    let body =
+        json!({ "inputs": [{ "name": "input", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3] }] });
     ask(&directed.state, Ask::json("/v2/models/prices/infer", &body)).await.status.as_u16()
 }
 
@@ -327,7 +331,9 @@ async fn a_candidate_comes_in_by_steps_or_goes_back() {
     };
     change(&directed, third(json!({}))).await;
     let told = until(&directed, "rolled_back").await;
-    let why = |told: &Value| told["history"].as_array().unwrap().last().unwrap()["why"].as_str().unwrap().to_owned();
+    let why = |told: &Value| {
+        told["history"].as_array().unwrap().last().unwrap()["why"].as_str().unwrap().to_owned()
+    };
     assert!(why(&told).contains("requests failed"), "{}", why(&told));
     assert_eq!(infer(&directed).await, 200, "nobody is sent there any more");
 
