@@ -117,6 +117,9 @@ enum Bench {
     /// Forward passes of the CPU engine, beside ONNX Runtime where there is one.
     #[command(disable_help_flag = true)]
     Engine(Forwarded),
+    /// The server, beside the bare predictor, a bare HTTP server, and servers of others where there are any.
+    #[command(disable_help_flag = true)]
+    Serve(Forwarded),
     /// How few bytes a classic network needs, over seeds.
     Small(bench::small::Small),
     /// Whether a student learns more from a teacher than alone, over seeds.
@@ -171,6 +174,7 @@ fn main() -> std::process::ExitCode {
                 Bench::Engine(forwarded) => {
                     binaries.hand_over(Binary::Compress, &["bench", "engine"], &forwarded.arguments)
                 }
+                Bench::Serve(forwarded) => binaries.hand_over(Binary::Load, &["serve"], &forwarded.arguments),
                 Bench::Small(board) => {
                     let printer = board.common.start(tracing::Level::WARN);
                     bench::small::run_board(&board, &binaries, &printer)

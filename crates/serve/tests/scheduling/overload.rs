@@ -11,7 +11,7 @@ use crate::fake::{Echo, Server, assert_echo, call, scheduler};
 /// Clients that give up early, for a while, must leave nothing behind that fails those who come later.
 #[test]
 fn after_a_storm_of_impatient_clients_everything_succeeds() {
-    let echo = Echo { pause: Duration::from_millis(1), ..Echo::new(2) };
+    let echo = Echo::new(2).pausing(Duration::from_millis(1));
     let settings = QueueSettings { max_queue_requests: 32, ..QueueSettings::default() };
     let server = Server::with(echo, &scheduler(1, settings));
     let (answered, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
