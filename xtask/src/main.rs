@@ -13,6 +13,7 @@ mod devices;
 mod models;
 mod quickstart;
 mod schema;
+mod traffic;
 mod workspace;
 
 use std::ffi::OsString;
@@ -92,6 +93,13 @@ enum Command {
     Models {
         #[command(subcommand)]
         command: models::Command,
+        #[command(flatten)]
+        common: cli::Common,
+    },
+    /// Split, shadow, promote and roll back the versions of a model on a running server.
+    Traffic {
+        #[command(subcommand)]
+        command: traffic::Command,
         #[command(flatten)]
         common: cli::Common,
     },
@@ -184,6 +192,10 @@ fn main() -> std::process::ExitCode {
             Command::Models { command, common } => {
                 let printer = common.start(tracing::Level::WARN);
                 models::run(command, workspace.root(), &printer)
+            }
+            Command::Traffic { command, common } => {
+                let printer = common.start(tracing::Level::WARN);
+                traffic::run(command, &printer)
             }
             Command::Ci(command) => ci::run(&command, &workspace),
             Command::Schema(command) => schema::run(&command, &workspace),

@@ -236,6 +236,7 @@ mod tests {
         cache.forget(7);
         assert_eq!((cache.get(&digests[0]), cache.kept().bytes), (None, cost));
         cache.forget(8);
-        assert_eq!((cache.kept().bytes, cache.kept().order.len()), (0, 0));
+        let kept = cache.kept();
+        assert_eq!((kept.bytes, kept.order.len()), (0, 0));
     }
 }

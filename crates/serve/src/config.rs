@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
 
+use crate::ensemble::EnsembleConfig;
 use crate::front::Paths;
+use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
 use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
+use crate::traffic::Plan;
 
 /// The settings: flag > environment > file > default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,8 +26,6 @@ pub struct Config {
     pub grpc: Grpc,
     /// Further paths, for platforms that choose them.
     pub paths: Paths,
-    /// Whether clients may load and unload models and change what is logged and traced.
-    pub allow_changes: bool,
     /// The model that `/predict` asks: `name`, `name@version` or `name@alias`. Needed with several models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_model: Option<String>,
@@ -52,6 +53,8 @@ pub struct Config {
     pub scheduler: QueueSettings,
     /// How the server stops.
     pub drain: Drain,
+    /// How the directory of models becomes what is served.
+    pub repository: RepositoryConfig,
     /// What differs for single models, by name.
     pub model: BTreeMap<String, ModelConfig>,
 }
@@ -62,6 +65,15 @@ pub struct Config {
 pub struct ModelConfig {
     /// How its requests are batched and queued.
     pub scheduler: QueueOverrides,
+    /// Which of its versions are served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Policy>,
+    /// The models that it is made of; it is no package of the registry then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<EnsembleConfig>,
+    /// How requests that name no version are split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Plan>,
 }
 
 /// The gRPC side.
@@ -110,7 +122,6 @@ impl Default for Config {
             port: 8080,
             grpc: Grpc::default(),
             paths: Paths::default(),
-            allow_changes: false,
             default_model: None,
             device: "cpu".to_owned(),
             precision: "f32".to_owned(),
@@ -122,6 +133,7 @@ impl Default for Config {
             limits: Limits::default(),
             scheduler: QueueSettings::default(),
             drain: Drain::default(),
+            repository: RepositoryConfig::default(),
             model: BTreeMap::new(),
         }
     }
@@ -167,6 +179,47 @@ impl Config {
         }
     }
 
+    /// What the repository is told.
+    #[must_use]
+    pub fn repository_settings(&self) -> Settings {
+        let own = |(name, model): (&String, &ModelConfig)| Some((name.clone(), model.versions.clone()?));
+        let versions = self.model.iter().filter_map(own).collect();
+        Settings { general: self.repository.clone(), versions, ensembles: self.ensembles() }
+    }
+
+    /// The models that are made of others, by name.
+    #[must_use]
+    pub fn ensembles(&self) -> BTreeMap<String, EnsembleConfig> {
+        self.model.iter().filter_map(|(name, model)| Some((name.clone(), model.ensemble.clone()?))).collect()
+    }
+
+    /// How the traffic of models is directed, by name.
+    #[must_use]
+    pub fn traffic(&self) -> BTreeMap<String, Plan> {
+        self.model.iter().filter_map(|(name, model)| Some((name.clone(), model.traffic.clone()?))).collect()
+    }
+
+    /// What of the settings of single models cannot work: its key and why.
+    #[must_use]
+    pub fn model_fault(&self) -> Option<(String, String)> {
+        let traffic = self.model.iter().find_map(|(name, model)| {
+            Some((format!("model.{name}.traffic"), model.traffic.as_ref()?.check().err()?))
+        });
+        let ensemble = || crate::ensemble::fault(&self.ensembles());
+        traffic.or_else(|| ensemble().map(|(name, why)| (format!("model.{name}.ensemble"), why)))
+    }
+
+    /// This configuration with those parts of `next` that take effect without a restart.
+    #[must_use]
+    pub fn reloaded(&self, next: &Self) -> Self {
+        let mut config =
+            Self { repository: next.repository.clone(), model: next.model.clone(), ..self.clone() };
+        for (name, model) in &mut config.model {
+            model.scheduler = self.model.get(name).map(|model| model.scheduler.clone()).unwrap_or_default();
+        }
+        config
+    }
+
     /// The first setting that has the right type and cannot work all the same: its key, and what would.
     #[must_use]
     pub fn fault(&self) -> Option<(&'static str, &'static str)> {
@@ -210,6 +263,16 @@ impl Config {
                 "must be at least `limits.max_body_bytes`",
             ),
             (!(1..=1 << 16).contains(&max_connections), "limits.max_connections", "must be from 1 to 65536"),
+            (
+                !(10..=3_600_000).contains(&self.repository.poll_ms),
+                "repository.poll_ms",
+                "must be from 10 to 3600000",
+            ),
+            (
+                self.repository.mode == Mode::Watch && self.repository.startup != ["*"],
+                "repository.startup",
+                "has no effect in the mode `watch`, which serves whatever is there",
+            ),
             (self.drain.delay_ms > 600_000, "drain.delay_ms", "must be at most 600000"),
             (self.drain.timeout_s > 3600, "drain.timeout_s", "must be at most 3600"),
         ];

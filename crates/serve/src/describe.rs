@@ -10,7 +10,7 @@ use predict::Predictor;
 use serde_json::{Map, Value, json};
 
 use crate::served::Served;
-use crate::state::{Catalog, Model, Version};
+use crate::state::{Catalog, Model};
 
 /// Every model, for `GET /models`.
 #[must_use]
@@ -28,8 +28,8 @@ pub fn model(name: &str, model: &Model) -> Value {
         .iter()
         .map(|(number, version)| {
             let mut entry = json!({ "version": number, "state": version.state() });
-            if matches!(version, Version::Failed) {
-                entry["reason"] = json!("the package could not be loaded; the server's log says why");
+            if let Some(reason) = model.reasons.get(number) {
+                entry["reason"] = json!(reason);
             }
             entry
         })

@@ -16,9 +16,11 @@ use crate::error::{Kind, Result, ServeError};
 use crate::oip::infer::{self, Plan};
 use crate::oip::types::{InferRequest, InferResponse, Schedule};
 use crate::payload::too_many;
+use crate::repository::Repository;
 use crate::served::{Call, Served, Timing};
 use crate::settings::Settings;
 use crate::state::{self, State};
+use crate::traffic::Caller;
 
 /// How many bytes of tensors are read or written in the time of one byte of text.
 const BINARY: usize = 16;
@@ -39,15 +41,12 @@ pub trait Control: Send + Sync + Debug {
     fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>>;
 }
 
-/// What is the server's own rather than a model's: settings that clients may see and change, and what else they may
-/// do.
+/// What is the server's own rather than a model's: what clients may see and, where the configuration lets them, change.
 #[derive(Debug, Default)]
 pub struct Front {
     /// What is logged and traced.
     pub settings: Settings,
-    /// Whether clients may change settings, load and unload.
-    pub allow_changes: bool,
-    /// Further paths that a platform asks for: the one that tells readiness, and the one that predicts.
+    /// Further paths that a platform asks for.
     pub paths: Paths,
     control: OnceLock<Arc<dyn Control>>,
 }
@@ -65,10 +64,10 @@ pub struct Paths {
 }
 
 impl Front {
-    /// With changes allowed or not.
+    /// With further paths.
     #[must_use]
-    pub fn new(allow_changes: bool, paths: Paths) -> Self {
-        Self { allow_changes, paths, ..Self::default() }
+    pub fn new(paths: Paths) -> Self {
+        Self { paths, ..Self::default() }
     }
 
     /// Says what loads and unloads models; the first that says so stays.
@@ -76,27 +75,29 @@ impl Front {
         // A second one would be a mistake of the program, and the first works.
         let _ = self.control.set(control);
     }
+}
 
-    /// Refuses a change unless changes are allowed.
-    ///
-    /// # Errors
-    /// 403 with what allows them.
-    pub fn check_changes(&self) -> Result<()> {
-        if self.allow_changes {
-            return Ok(());
-        }
-        Err(ServeError::new(
-            Kind::Forbidden,
-            "this server takes no changes from clients; its setting `allow_changes` lets it",
-        ))
+/// Refuses a change unless changes are allowed.
+///
+/// # Errors
+/// 403 with what allows them.
+pub fn check_changes(state: &State) -> Result<()> {
+    if state.changes_allowed() {
+        return Ok(());
+    }
+    Err(ServeError::new(
+        Kind::Forbidden,
+        "this server takes no changes from clients; it would with `repository.allow_changes = true`",
+    ))
+}
+
+impl Control for Repository {
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { Self::load(self, name).await.map(drop) })
     }
 
-    /// What loads and unloads, where changes are allowed.
-    fn control(&self) -> Result<Arc<dyn Control>> {
-        self.check_changes()?;
-        let control = self.control.get().cloned();
-        control
-            .ok_or_else(|| ServeError::new(Kind::Unsupported, "this server loads its models by itself alone"))
+    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(Self::unload(self, name))
     }
 }
 
@@ -114,7 +115,10 @@ pub enum Change {
 /// # Errors
 /// 403 unless changes are allowed, otherwise those of [`Control`].
 pub async fn change(state: &State, change: Change, name: String) -> Result<()> {
-    let control = state.front.control()?;
+    check_changes(state)?;
+    let control = state.front.control.get();
+    let control =
+        control.ok_or_else(|| ServeError::unavailable("the server is starting; try again in a second"))?;
     match change {
         Change::Load => control.load(&name).await,
         Change::Unload => control.unload(&name).await,
@@ -129,6 +133,17 @@ pub fn find(state: &State, name: &str, version: Option<&str>) -> Result<Arc<Serv
     let version = version.filter(|version| !version.is_empty());
     let selector = version.map_or(Selector::Default, state::selector);
     state.catalog().find(name, &selector).cloned()
+}
+
+/// As [`find`], for a request that is to be answered: where it leaves the version to the server, the traffic of the model
+/// decides.
+///
+/// # Errors
+/// As [`find`].
+pub fn route(state: &State, name: &str, version: Option<&str>, caller: Caller<'_>) -> Result<Arc<Served>> {
+    let version = version.filter(|version| !version.is_empty());
+    let selector = version.map_or(Selector::Default, state::selector);
+    state.catalog().route(name, &selector, caller).cloned()
 }
 
 /// Whether a version answers.

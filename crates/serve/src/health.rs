@@ -49,6 +49,11 @@ impl Health {
         }
     }
 
+    /// A version has been unloaded or replaced: what is known of it concerns nobody any more.
+    pub fn forget(&self, name: &str, version: u64) {
+        self.lost().remove(&(name.to_owned(), version));
+    }
+
     /// Why a model cannot be asked, if so.
     #[must_use]
     pub fn fault(&self, predictor: &Predictor) -> Option<String> {

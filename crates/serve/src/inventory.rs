@@ -1,5 +1,5 @@
-//! What the server tells of its models in the protocol's words: metadata, configuration, statistics, the index of the
-//! repository.
+//! What the server tells of its models in the protocol's words: metadata, configuration, statistics. The index of the
+//! repository is in [`crate::repository`].
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use network::{DType, TensorSpec};
 
 use crate::error::Result;
 use crate::oip::types::{
-    BatchStatistics, ConfigTensor, Duration64, IndexEntry, InferenceStatistics, ModelConfig, ModelMetadata,
+    BatchStatistics, ConfigTensor, Duration64, InferenceStatistics, ModelConfig, ModelMetadata,
     ModelParameters, ModelStatistics, ServerMetadata, Statistics, TensorMetadata,
 };
 use crate::served::Served;
@@ -116,7 +116,7 @@ pub fn statistics(state: &State, name: Option<&str>, version: Option<&str>) -> R
         (Some(name), None) => {
             let model = catalog.model(name)?;
             // A model without one version to ask is an error, as it is for inference.
-            if !model.versions.values().any(|version| matches!(version, Version::Ready(_))) {
+            if !model.is_ready() {
                 catalog.find(name, &Selector::Default)?;
             }
             model.versions.values().filter_map(ready).map(counted).collect()
@@ -130,7 +130,7 @@ pub fn statistics(state: &State, name: Option<&str>, version: Option<&str>) -> R
 }
 
 fn ready(version: &Version) -> Option<&Served> {
-    if let Version::Ready(served) = version { Some(served) } else { None }
+    version.served().map(|served| &**served)
 }
 
 fn counted(served: &Served) -> ModelStatistics {
@@ -165,26 +165,4 @@ fn counted(served: &Served) -> ModelStatistics {
         },
         batch_stats: batches.collect(),
     }
-}
-
-/// Every version that the server knows, with its state in the protocol's words; with `ready` those alone that answer.
-#[must_use]
-pub fn index(state: &State, ready: bool) -> Vec<IndexEntry> {
-    let catalog = state.catalog();
-    let versions = catalog.models.iter().flat_map(|(name, model)| {
-        model.versions.iter().map(move |(number, version)| {
-            let (state, reason) = match version {
-                Version::Ready(_) => ("READY", ""),
-                Version::Loading => ("LOADING", ""),
-                Version::Failed => ("UNAVAILABLE", "it could not be loaded; the server's log says why"),
-            };
-            IndexEntry {
-                name: name.clone(),
-                version: number.to_string(),
-                state: state.to_owned(),
-                reason: reason.to_owned(),
-            }
-        })
-    });
-    versions.filter(|entry| !ready || entry.state == "READY").collect()
 }

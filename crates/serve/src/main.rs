@@ -11,7 +11,7 @@ use cli::config::{Layers, Resolved};
 use cli::{ErrorExt as _, ExitStatus};
 use serve::config::Config;
 use serve::load::LoadError;
-use serve::run::{Addresses, RunError, run};
+use serve::run::{Addresses, Outside, RunError, run};
 
 /// Serves every model of a registry over HTTP, with a playground at `/`.
 ///
@@ -40,8 +40,8 @@ struct Args {
     #[arg(long)]
     no_grpc: bool,
 
-    /// Lets clients load and unload models and change what is logged and traced
-    /// [env: BRAZIER_SERVE_ALLOW_CHANGES=true]
+    /// Lets clients load and unload models, direct their traffic, and change what is logged and traced
+    /// [env: BRAZIER_SERVE_REPOSITORY__ALLOW_CHANGES=true]
     #[arg(long)]
     allow_changes: bool,
 
@@ -93,7 +93,7 @@ fn main() -> std::process::ExitCode {
         for entry in resolved.non_defaults() {
             tracing::debug!(key = entry.key, value = entry.value, origin = %entry.origin, "setting");
         }
-        serve(resolved, printer)
+        serve(resolved, args, printer)
     })
 }
 
@@ -118,7 +118,7 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
         .flag("port", "--port", args.port)?
         .flag("grpc.port", "--grpc-port", args.grpc_port)?
         .flag("grpc.enabled", "--no-grpc", args.no_grpc.then_some(false))?
-        .flag("allow_changes", "--allow-changes", args.allow_changes.then_some(true))?
+        .flag("repository.allow_changes", "--allow-changes", args.allow_changes.then_some(true))?
         .flag("default_model", "--default-model", args.default_model.as_ref())?
         .flag("device", "--device", args.device.as_ref())?
         .flag("precision", "--precision", args.precision.as_ref())?
@@ -127,7 +127,10 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
     let resolved = layers.resolve::<Config>()?;
     match resolved.config.fault() {
         Some((key, message)) => Err(resolved.refuse(key, message).into()),
-        None => Ok(resolved),
+        None => match resolved.config.model_fault() {
+            Some((key, message)) => Err(resolved.refuse(&key, message).into()),
+            None => Ok(resolved),
+        },
     }
 }
 
@@ -153,7 +156,7 @@ fn with_platform(variables: Vec<(String, String)>) -> Vec<(String, String)> {
     all
 }
 
-fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<ExitStatus> {
+fn serve(resolved: Resolved<Config>, args: Args, printer: cli::Printer) -> anyhow::Result<ExitStatus> {
     let config = &resolved.config;
     let default = match &config.default_model {
         None => None,
@@ -184,7 +187,9 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
             tracing::warn!(%error, "the address could not be printed");
         }
     };
-    let running = run(config, registry, default, options, threads, started);
+    let reread = move || resolve(&args).map(|resolved| resolved.config).map_err(|error| format!("{error:#}"));
+    let outside = Outside { started, reread, clock: cli::now };
+    let running = run(config, registry, default, options, threads, outside);
     let result = actix_web::rt::System::new().block_on(running);
     match result {
         Ok(()) => Ok(ExitStatus::Success),

@@ -6,7 +6,8 @@ use actix_web::HttpResponse;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::oip::types::{IndexEntry, ModelConfig, ModelMetadata, ServerMetadata, Statistics};
+use crate::oip::types::{ModelConfig, ModelMetadata, ServerMetadata, Statistics};
+use crate::repository::IndexEntry;
 use crate::routes::table::{ENDPOINTS, Endpoint, Method, Shape};
 
 /// `GET /openapi.json`.
@@ -116,10 +117,13 @@ fn refusals(endpoint: &Endpoint) -> Vec<(u16, &'static str)> {
         refusals.push((501, "A part of the protocol that this server does not speak"));
         refusals.push((504, "The time that the request had was up"));
     }
-    if endpoint.takes == Shape::Json("ChangeRequest") || endpoint.takes == Shape::Json("Settings") {
+    if matches!(endpoint.takes, Shape::Json("ChangeRequest" | "Settings" | "TrafficAction")) {
         refusals.push((403, "This server takes no changes from clients"));
     }
-    if matches!(endpoint.gives, Shape::Json("Ready" | "ModelReady" | "Predictions") | Shape::Tensors(_)) {
+    if matches!(
+        endpoint.gives,
+        Shape::Json("Ready" | "ModelReady" | "Predictions" | "Traffic") | Shape::Tensors(_)
+    ) {
         refusals.push((503, "Not now; try again after the seconds in `Retry-After`"));
     }
     refusals
@@ -293,6 +297,8 @@ fn schemas() -> Value {
         ("Index", json!({ "type": "array", "items": { "$ref": "#/components/schemas/IndexEntry" } })),
         ("ChangeRequest", json!({ "type": "object", "properties": { "parameters": { "type": "object" } } })),
         ("Settings", json!({ "type": "object" })),
+        ("Traffic", json!({ "type": "object" })),
+        ("TrafficAction", json!({ "type": "object" })),
         (
             "OpenApi",
             object(

@@ -15,8 +15,10 @@ use crate::front::Front;
 use crate::grpc::{self, server::Running};
 use crate::load::{self, LoadError, Options};
 use crate::pool::Pool;
+use crate::repository::Repository;
 use crate::scheduler::Scheduler;
 use crate::state::State;
+use crate::traffic::{Clock, Traffic};
 
 /// Why the server did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +46,18 @@ pub struct Addresses {
     pub grpc: Option<SocketAddr>,
 }
 
-/// Serves until a signal, then drains. `started` is told the addresses once the models are ready.
+/// What the server needs of the program around it.
+#[derive(Debug)]
+pub struct Outside<S, R> {
+    /// Is told the addresses once the models are ready.
+    pub started: S,
+    /// Reads the settings again, on SIGHUP.
+    pub reread: R,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+/// Serves until a signal, then drains.
 ///
 /// The caller has sized rayon's pool to `threads` already.
 ///
@@ -56,14 +69,27 @@ pub async fn run(
     default: Option<ModelRef>,
     options: Options,
     threads: usize,
-    started: impl FnOnce(Addresses) + Send + 'static,
+    outside: Outside<impl FnOnce(Addresses), impl Fn() -> Result<Config, String>>,
 ) -> Result<(), RunError> {
     let pool = Pool::new(threads, config.limits.queue).map_err(RunError::System)?;
     let gpu = options.placement.device.is_gpu();
     let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
-    let front = Front::new(config.allow_changes, config.paths.clone());
+    let front = Front::new(config.paths.clone());
     let state = web::Data::new(State::new(pool, scheduler, config.limits).with_front(front));
-    load::discover(&state, &registry, default)?;
+    // An ensemble is not in the registry; it becomes the default when its members are known.
+    let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
+    let in_registry = default.filter(|_| ensemble.is_none());
+    match load::discover(&state, &registry, in_registry) {
+        Err(error @ (LoadError::Empty { .. } | LoadError::Default { .. }))
+            if config.repository.allow_empty =>
+        {
+            tracing::warn!(%error, "not ready until there is something to serve");
+        }
+        other => other?,
+    }
+    if ensemble.is_some() {
+        state.update(|catalog| catalog.default = ensemble);
+    }
 
     let listen = |source| RunError::Listen { host: config.host.clone(), port: config.port, source };
     let shared = state.clone();
@@ -84,30 +110,39 @@ pub async fn run(
 
     let mut signals = Signals::listen().map_err(RunError::System)?;
     // A thread of its own, which nobody waits for: a signal ends the server while models load, too.
-    let (report, loaded) = oneshot::channel();
-    let loader = state.clone().into_inner();
-    std::thread::Builder::new()
-        .name("loader".to_owned())
-        .spawn(move || report.send(load::load(&loader, &registry, &options)))
-        .map_err(RunError::System)?;
-    let early = tokio::select! {
-        signal = signals.next() => Some(signal),
-        result = loaded => {
-            let result = result.map_err(|error| RunError::System(std::io::Error::other(error)))?;
-            if let Err(error) = result {
-                handle.stop(false).await;
-                return Err(error.into());
+    let (report, mut loaded) = oneshot::channel();
+    let report = |result| drop(report.send(result));
+    let Outside { started, reread, clock } = outside;
+    let settings = config.repository_settings();
+    let shared = state.clone().into_inner();
+    state.allow_changes(settings.general.allow_changes);
+    let traffic =
+        Traffic::start(&shared, registry.clone(), config.traffic(), clock).map_err(RunError::System)?;
+    let repository =
+        Repository::start(shared, registry, options, settings, report).map_err(RunError::System)?;
+    state.front.control_by(Arc::new(repository.clone()));
+    let mut started = Some(started);
+    let mut current = config.clone();
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Asked::Stop(signal) => break signal,
+                Asked::Reload => current = reload(current, &reread, &repository, &traffic, &state),
+            },
+            result = &mut loaded, if started.is_some() => {
+                let result = result.map_err(|error| RunError::System(std::io::Error::other(error)))?;
+                if let Err(error) = result {
+                    handle.stop(false).await;
+                    return Err(error.into());
+                }
+                if let (Some(started), Some(http)) = (started.take(), address) {
+                    started(Addresses { http, grpc: grpc.as_ref().map(Running::address) });
+                }
             }
-            if let Some(http) = address {
-                started(Addresses { http, grpc: grpc.as_ref().map(Running::address) });
-            }
-            None
         }
     };
-    let signal = match early {
-        Some(signal) => signal,
-        None => signals.next().await,
-    };
+    repository.stop();
+    traffic.stop();
 
     state.drain();
     tracing::info!(signal, "draining: not ready any more, requests under way finish");
@@ -124,7 +159,7 @@ pub async fn run(
     // A second signal means now.
     tokio::select! {
         () = drain => {}
-        _ = signals.next() => handle.stop(false).await,
+        () = signals.stop_again() => handle.stop(false).await,
     }
     match serving.await {
         Ok(result) => result.map_err(RunError::Serve)?,
@@ -145,22 +180,76 @@ fn listen_grpc(config: &Config, state: &web::Data<State>) -> Result<Option<Runni
     listen.map(Some).map_err(|source| RunError::ListenGrpc { host, port, source })
 }
 
-/// The signals that ask a server to stop.
+/// Takes what can be taken of changed settings; returns those that hold now.
+fn reload(
+    current: Config,
+    reread: impl Fn() -> Result<Config, String>,
+    repository: &Repository,
+    traffic: &Traffic,
+    state: &State,
+) -> Config {
+    let next = match reread() {
+        Ok(next) => next,
+        Err(error) => {
+            tracing::error!(error, "SIGHUP: the settings cannot be used; those before stay");
+            return current;
+        }
+    };
+    let taken = current.reloaded(&next);
+    if taken != next {
+        tracing::warn!(
+            "SIGHUP: some of the changed settings need a restart; those of models and traffic do not"
+        );
+    }
+    match repository.configure(taken.repository_settings()) {
+        Ok(()) => {
+            state.allow_changes(taken.repository.allow_changes);
+            traffic.configure(state, taken.traffic());
+            tracing::info!("SIGHUP: the settings of models have been read again");
+            taken
+        }
+        Err(error) => {
+            tracing::error!(%error, "SIGHUP: the settings could not be handed on; those before stay");
+            current
+        }
+    }
+}
+
+/// The signals that a server listens to.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// To stop; the name of the signal.
+    Stop(&'static str),
+    /// To read the settings again.
+    Reload,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    /// Waits for one and names it.
-    async fn next(&mut self) -> &'static str {
+    /// Waits for one.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.hangup.recv() => Asked::Reload,
         }
+    }
+
+    /// Waits for one that asks to stop.
+    async fn stop_again(&mut self) {
+        while matches!(self.next().await, Asked::Reload) {}
     }
 }

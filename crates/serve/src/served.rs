@@ -1,6 +1,6 @@
 //! One version as it serves: its executor, its queue, and what it has done so far.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use network::{NamedTensor, Signature, SignatureError};
@@ -11,6 +11,7 @@ use crate::executor::Executor;
 use crate::health::Health;
 use crate::scheduler::{Queue, QueueSettings, Scheduler};
 use crate::stats::Stats;
+use crate::traffic::Tap;
 
 /// A version that answers requests. Dropping it gives its memory back, once nothing of it is computed any more.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Served {
     version: u64,
     executor: Arc<dyn Executor>,
     queue: Queue,
+    /// Who listens, while the traffic of the model is directed.
+    tap: RwLock<Option<Arc<Tap>>>,
 }
 
 /// One request for prepared tensors.
@@ -114,7 +117,7 @@ impl Served {
     ) -> Arc<Self> {
         let name = name.into();
         let queue = scheduler.queue(&name, version, Arc::clone(&executor), Arc::clone(health));
-        Arc::new(Self { name, version, executor, queue })
+        Arc::new(Self { name, version, executor, queue, tap: RwLock::default() })
     }
 
     /// A packaged model under its own name and version.
@@ -210,6 +213,19 @@ impl Served {
     /// # Errors
     /// When the inputs do not fit, the queue is full, the time is up, or the executor fails; see [`AskError`].
     pub async fn ask(&self, call: Call) -> Result<Answer, AskError> {
-        self.queue.ask(call).await
+        match self.tap() {
+            None => self.queue.ask(call).await,
+            Some(tap) => tap.listen(call, |call| self.queue.ask(call)).await,
+        }
+    }
+
+    /// Who listens.
+    pub(crate) fn tap(&self) -> Option<Arc<Tap>> {
+        self.tap.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on `tap` listens.
+    pub(crate) fn set_tap(&self, tap: Option<Arc<Tap>>) {
+        *self.tap.write().unwrap_or_else(PoisonError::into_inner) = tap;
     }
 }

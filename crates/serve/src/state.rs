@@ -4,8 +4,8 @@
 //! begun keeps the model it found, whatever happens to the catalog meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
 
@@ -15,14 +15,22 @@ use crate::error::{Result, ServeError, shown, suggestion};
 use crate::front::Front;
 use crate::health::Health;
 use crate::pool::Pool;
+use crate::repository::Repository;
 use crate::scheduler::Scheduler;
 use crate::served::Served;
+use crate::traffic::{Caller, Live, Traffic};
 
 /// Shared by every request.
 #[derive(Debug)]
 pub struct State {
     catalog: RwLock<Arc<Catalog>>,
+    /// Held by whoever makes the next catalog, so that requests need not wait for it.
+    changing: Mutex<()>,
     phase: AtomicU8,
+    repository: OnceLock<Repository>,
+    traffic: OnceLock<Arc<Traffic>>,
+    /// Whether requests may change what is served.
+    changes: AtomicBool,
     /// Where requests are read and prepared.
     pub pool: Pool,
     /// Where models compute.
@@ -64,6 +72,10 @@ pub struct Model {
     pub versions: BTreeMap<u64, Version>,
     /// The version that each alias points at.
     pub aliases: BTreeMap<String, u64>,
+    /// What there is to say of a version, by number: why it is not served, or why what replaced it on the disk is not.
+    pub reasons: BTreeMap<u64, String>,
+    /// How requests that name no version are split, where that was said.
+    pub traffic: Option<Arc<Live>>,
 }
 
 /// One version and what became of it.
@@ -73,8 +85,12 @@ pub enum Version {
     Loading,
     /// Loaded, its self-check passed.
     Ready(Arc<Served>),
-    /// Not served; the log says why.
+    /// Not asked any more; requests under way finish.
+    Unloading,
+    /// It could not be loaded; the log says more than [`Model::reasons`].
     Failed,
+    /// There, and not wanted.
+    Unloaded,
 }
 
 impl Version {
@@ -84,8 +100,27 @@ impl Version {
         match self {
             Self::Loading => "loading",
             Self::Ready(_) => "ready",
+            Self::Unloading => "unloading",
             Self::Failed => "failed",
+            Self::Unloaded => "unloaded",
         }
+    }
+
+    /// The state as the protocol's repository extension names it.
+    #[must_use]
+    pub fn protocol_state(&self) -> &'static str {
+        match self {
+            Self::Loading => "LOADING",
+            Self::Ready(_) => "READY",
+            Self::Unloading => "UNLOADING",
+            Self::Failed | Self::Unloaded => "UNAVAILABLE",
+        }
+    }
+
+    /// The version, where it answers.
+    #[must_use]
+    pub fn served(&self) -> Option<&Arc<Served>> {
+        if let Self::Ready(served) = self { Some(served) } else { None }
     }
 }
 
@@ -95,8 +130,20 @@ impl State {
     pub fn new(pool: Pool, scheduler: Scheduler, limits: Limits) -> Self {
         let phase = AtomicU8::new(Phase::Loading as u8);
         let in_flight = InFlight::new(limits.max_bytes_in_flight);
-        let (catalog, health, front) = (RwLock::default(), Arc::default(), Front::default());
-        Self { catalog, phase, pool, scheduler, limits, in_flight, health, front }
+        Self {
+            catalog: RwLock::default(),
+            changing: Mutex::default(),
+            phase,
+            repository: OnceLock::new(),
+            traffic: OnceLock::new(),
+            changes: AtomicBool::new(false),
+            pool,
+            scheduler,
+            limits,
+            in_flight,
+            health: Arc::default(),
+            front: Front::default(),
+        }
     }
 
     /// The same, with what clients may change.
@@ -113,10 +160,51 @@ impl State {
 
     /// Changes the catalog; requests under way keep the one they have.
     pub fn update(&self, change: impl FnOnce(&mut Catalog)) {
-        let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = (**current).clone();
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = (*self.catalog()).clone();
         change(&mut next);
-        *current = Arc::new(next);
+        let next = Arc::new(next);
+        let before = {
+            let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, next)
+        };
+        // What it alone held is freed here, where nobody waits.
+        drop(before);
+    }
+
+    /// What loads and unloads models, once it has been started.
+    #[must_use]
+    pub fn repository(&self) -> Option<&Repository> {
+        self.repository.get()
+    }
+
+    /// From now on `repository` loads and unloads models; the first one stays.
+    pub fn set_repository(&self, repository: Repository) {
+        // A second one would be the caller's mistake, and the first goes on.
+        let _ = self.repository.set(repository);
+    }
+
+    /// What directs the traffic, once it has been started.
+    #[must_use]
+    pub fn traffic(&self) -> Option<&Arc<Traffic>> {
+        self.traffic.get()
+    }
+
+    /// From now on `traffic` directs; the first one stays.
+    pub fn set_traffic(&self, traffic: Arc<Traffic>) {
+        // A second one would be the caller's mistake, and the first goes on.
+        let _ = self.traffic.set(traffic);
+    }
+
+    /// Whether requests may load and unload models and change their traffic.
+    #[must_use]
+    pub fn changes_allowed(&self) -> bool {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Lets requests change what is served, or not.
+    pub fn allow_changes(&self, allowed: bool) {
+        self.changes.store(allowed, Ordering::Release);
     }
 
     /// How far the server has come.
@@ -145,13 +233,11 @@ impl State {
     /// nothing to serve, or a device does not compute any more.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        let serves =
-            |model: &Model| model.versions.values().any(|version| matches!(version, Version::Ready(_)));
         match self.phase() {
             Phase::Loading => Some("the models are being loaded".to_owned()),
             Phase::Draining => Some("the server is shutting down".to_owned()),
-            Phase::Ready if !self.catalog().models.values().any(serves) => {
-                Some("no model could be loaded".to_owned())
+            Phase::Ready if !self.catalog().models.values().any(Model::is_ready) => {
+                Some("no model is loaded".to_owned())
             }
             Phase::Ready => self.health.first_fault(),
         }
@@ -189,7 +275,42 @@ impl Catalog {
                 "version {number} of {} could not be loaded; the server's log says why",
                 shown(name)
             ))),
+            Some(Version::Unloading | Version::Unloaded) => Err(ServeError::unavailable(format_args!(
+                "version {number} of {} is not loaded",
+                shown(name)
+            ))),
             None => Err(model.no_version(name, &number.to_string())),
+        }
+    }
+
+    /// As [`Catalog::find`], for a request that is to be answered: where it leaves the version to the server, the traffic
+    /// of the model decides. A version that is not ready gets none; the default answers instead.
+    ///
+    /// # Errors
+    /// As [`Catalog::find`].
+    pub fn route(&self, name: &str, selector: &Selector, caller: Caller<'_>) -> Result<&Arc<Served>> {
+        let model = self.model(name)?;
+        let picked = model.traffic.as_ref().filter(|_| *selector == Selector::Default);
+        let picked = picked.and_then(|live| live.pick(name, caller));
+        match picked.and_then(|number| model.versions.get(&number)?.served()) {
+            Some(served) => Ok(served),
+            None => self.find(name, selector),
+        }
+    }
+
+    /// As [`Catalog::find_default`], for a request that is to be answered.
+    ///
+    /// # Errors
+    /// As [`Catalog::find_default`].
+    pub fn route_default(&self, caller: Caller<'_>) -> Result<&Arc<Served>> {
+        let default = match (&self.default, self.models.keys().next()) {
+            (Some(default), _) => Some((&default.name, &default.selector)),
+            (None, Some(name)) if self.models.len() == 1 => Some((name, &Selector::Default)),
+            _ => None,
+        };
+        match default {
+            Some((name, selector)) => self.route(name, selector, caller),
+            None => self.find_default(),
         }
     }
 
@@ -219,6 +340,12 @@ impl Catalog {
 }
 
 impl Model {
+    /// Whether a version of it answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.versions.values().any(|version| matches!(version, Version::Ready(_)))
+    }
+
     /// The version number that a selector means: for the default the alias `production`, else the newest.
     /// The newest is the newest that is ready, while there is one.
     ///

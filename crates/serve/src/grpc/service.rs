@@ -1,11 +1,13 @@
 //! `inference.GRPCInferenceService`: every call by way of what HTTP uses too.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::{Map, Value};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert;
@@ -27,13 +29,28 @@ use crate::error::{Kind, ServeError};
 use crate::front::{self, Change};
 use crate::inventory;
 use crate::oip::types::{ConfigTensor, Duration64};
-use crate::routes::repository::check_repository;
+use crate::repository;
+use crate::routes::repository::{check_load, check_repository, check_unload};
 use crate::state::State;
+use crate::traffic::Caller;
 
 /// The service over the server's state.
 #[derive(Clone, Debug)]
 pub struct Inference {
     state: Arc<State>,
+}
+
+/// Who calls, as far as traffic is split by it.
+struct Who {
+    address: Option<IpAddr>,
+    metadata: MetadataMap,
+}
+
+impl Who {
+    fn of<T>(request: &Request<T>) -> Self {
+        let address = request.remote_addr().map(|address| address.ip());
+        Self { address, metadata: request.metadata().clone() }
+    }
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -45,8 +62,11 @@ impl Inference {
         Self { state }
     }
 
-    async fn infer(&self, message: ModelInferRequest) -> Result<ModelInferResponse, ServeError> {
-        let served = front::find(&self.state, &message.model_name, Some(&message.model_version))?;
+    async fn infer(&self, message: ModelInferRequest, who: &Who) -> Result<ModelInferResponse, ServeError> {
+        let header = |name: &str| Some(who.metadata.get(name)?.to_str().ok()?.to_owned());
+        let caller = Caller { address: who.address, header: Some(&header) };
+        let version = Some(message.model_version.as_str());
+        let served = front::route(&self.state, &message.model_name, version, caller)?;
         // Typed contents are vectors already; raw ones are copied.
         let raw: usize = message.raw_input_contents.iter().map(|bytes| bytes.len()).sum();
         let cost = front::cost(0, raw);
@@ -110,7 +130,8 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
-        Ok(Response::new(self.infer(request.into_inner()).await?))
+        let who = Who::of(&request);
+        Ok(Response::new(self.infer(request.into_inner(), &who).await?))
     }
 
     type ModelStreamInferStream =
@@ -122,16 +143,17 @@ impl GrpcInferenceService for Inference {
     ) -> Reply<Self::ModelStreamInferStream> {
         // One after the other, so that answers come in the order of the requests, and a client that does not read
         // is not read from.
-        let start = (self.clone(), request.into_inner(), false);
-        let answers = stream::unfold(start, |(service, mut messages, ended)| async move {
+        let who = Who::of(&request);
+        let start = (self.clone(), who, request.into_inner(), false);
+        let answers = stream::unfold(start, |(service, who, mut messages, ended)| async move {
             if ended {
                 return None;
             }
             match messages.next().await? {
-                Err(status) => Some((Err(status), (service, messages, true))),
+                Err(status) => Some((Err(status), (service, who, messages, true))),
                 Ok(message) => {
                     let id = message.id.clone();
-                    let answer = match service.infer(message).await {
+                    let answer = match service.infer(message, &who).await {
                         Ok(response) => ModelStreamInferResponse {
                             error_message: String::new(),
                             infer_response: Some(response),
@@ -142,7 +164,7 @@ impl GrpcInferenceService for Inference {
                             infer_response: Some(ModelInferResponse { id, ..Default::default() }),
                         },
                     };
-                    Some((Ok(answer), (service, messages, false)))
+                    Some((Ok(answer), (service, who, messages, false)))
                 }
             }
         });
@@ -223,10 +245,10 @@ impl GrpcInferenceService for Inference {
     ) -> Reply<RepositoryIndexResponse> {
         let RepositoryIndexRequest { repository_name, ready } = request.into_inner();
         check_repository(&repository_name)?;
-        let models = inventory::index(&self.state, ready).into_iter().map(|entry| ModelIndex {
+        let models = repository::index(&self.state.catalog(), ready).into_iter().map(|entry| ModelIndex {
             name: entry.name,
-            version: entry.version,
-            state: entry.state,
+            version: entry.version.unwrap_or_default(),
+            state: entry.state.to_owned(),
             reason: entry.reason,
         });
         Ok(Response::new(RepositoryIndexResponse { models: models.collect() }))
@@ -238,7 +260,7 @@ impl GrpcInferenceService for Inference {
     ) -> Reply<RepositoryModelLoadResponse> {
         let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request.into_inner();
         check_repository(&repository_name)?;
-        crate::routes::repository::check_load(parameters.keys().map(String::as_str))?;
+        check_load(parameters.keys().map(String::as_str))?;
         front::change(&self.state, Change::Load, model_name).await?;
         Ok(Response::new(RepositoryModelLoadResponse {}))
     }
@@ -249,7 +271,7 @@ impl GrpcInferenceService for Inference {
     ) -> Reply<RepositoryModelUnloadResponse> {
         let RepositoryModelUnloadRequest { repository_name, model_name, parameters } = request.into_inner();
         check_repository(&repository_name)?;
-        crate::routes::repository::check_unload(parameters.keys().map(String::as_str))?;
+        check_unload(parameters.keys().map(String::as_str))?;
         front::change(&self.state, Change::Unload, model_name).await?;
         Ok(Response::new(RepositoryModelUnloadResponse {}))
     }
@@ -262,7 +284,7 @@ impl GrpcInferenceService for Inference {
         }
         let front = &self.state.front;
         if !settings.is_empty() {
-            front.check_changes()?;
+            front::check_changes(&self.state)?;
             // No value takes a setting back.
             let change = |values: Vec<String>| if values.is_empty() { Value::Null } else { values.into() };
             let changes: Map<String, Value> =
@@ -288,7 +310,7 @@ impl GrpcInferenceService for Inference {
         let settings = request.into_inner().settings;
         let front = &self.state.front;
         if !settings.is_empty() {
-            front.check_changes()?;
+            front::check_changes(&self.state)?;
             let changes: Map<String, Value> = settings
                 .into_iter()
                 .map(|(key, setting)| {

@@ -228,16 +228,3 @@ pub struct BatchStatistics {
     pub compute_infer: Duration64,
     pub compute_output: Duration64,
 }
-
-/// One version in the answer of `POST /v2/repository/index`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct IndexEntry {
-    /// The model.
-    pub name: String,
-    /// The version.
-    pub version: String,
-    /// `READY`, `LOADING`, `UNLOADING` or `UNAVAILABLE`.
-    pub state: String,
-    /// Why it is not ready, where there is something to say.
-    pub reason: String,
-}

@@ -7,3 +7,4 @@ pub mod predict;
 pub mod reply;
 pub mod repository;
 pub mod table;
+pub mod traffic;

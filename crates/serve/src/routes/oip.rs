@@ -9,6 +9,7 @@ use crate::error::{Kind, Result, ServeError, shown};
 use crate::oip::request::{self, Form};
 use crate::oip::response::{self, Encoded};
 use crate::routes::reply;
+use crate::routes::traffic::with_caller;
 use crate::state::State;
 use crate::{front, inventory};
 
@@ -83,7 +84,8 @@ pub async fn infer(
     state: web::Data<State>,
     path: web::Path<Route>,
 ) -> Result<HttpResponse> {
-    let served = path.find(&state)?;
+    let version = path.version.as_deref();
+    let served = with_caller(&request, |caller| front::route(&state, &path.name, version, caller))?;
     // The protocol's clients send one of these types or none, whatever the body is.
     let content_type = request.content_type().to_ascii_lowercase();
     if !matches!(content_type.as_str(), "application/json" | "application/octet-stream" | "") {

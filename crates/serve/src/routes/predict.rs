@@ -13,9 +13,11 @@ use crate::body;
 use crate::error::{Result, ServeError, shown};
 use crate::oip::request::Form;
 use crate::payload::{self, File, Payload};
+use crate::routes::traffic::with_caller;
 use crate::routes::{oip, reply};
 use crate::served::Served;
 use crate::state::{self, State};
+use crate::traffic::Caller;
 
 /// Asks the default model.
 pub async fn default(
@@ -23,7 +25,7 @@ pub async fn default(
     body: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
-    let served = state.catalog().find_default().cloned()?;
+    let served = with_caller(&request, |caller| state.catalog().route_default(caller).cloned())?;
     predict(&request, body, &state, served).await
 }
 
@@ -39,7 +41,7 @@ pub async fn invocations(
     if content_type != BINARY {
         return default(request, body, state).await;
     }
-    let served = state.catalog().find_default().cloned()?;
+    let served = with_caller(&request, |caller| state.catalog().route_default(caller).cloned())?;
     let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let length = header.split(';').find_map(|part| part.trim().strip_prefix("json-header-size="));
     let Some(length) = length else {
@@ -64,7 +66,8 @@ pub async fn model(
     state: web::Data<State>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let served = state.catalog().find(&name, &Selector::Default).cloned()?;
+    let route = |caller: Caller<'_>| state.catalog().route(&name, &Selector::Default, caller).cloned();
+    let served = with_caller(&request, route)?;
     predict(&request, body, &state, served).await
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Kind, Result, ServeError, shown};
 use crate::front::{self, Change};
-use crate::inventory;
+use crate::repository;
 use crate::state::State;
 use crate::{body, json};
 
@@ -46,7 +46,7 @@ pub async fn index(
             return Err(ServeError::invalid(format_args!("`ready` must be a boolean, but is {found}")));
         }
     };
-    Ok(HttpResponse::Ok().json(inventory::index(&state, ready)))
+    Ok(HttpResponse::Ok().json(repository::index(&state.catalog(), ready)))
 }
 
 /// Refuses what loading cannot do: a configuration, or files, that come with the request. Models come from the
@@ -97,7 +97,7 @@ pub async fn load(
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
     // Before anything is read: who may not, learns nothing.
-    state.front.check_changes()?;
+    front::check_changes(&state)?;
     let fields = object(&request, payload, &state).await?;
     check_load(parameters(&fields)?.into_iter())?;
     front::change(&state, Change::Load, name.into_inner()).await?;
@@ -111,7 +111,7 @@ pub async fn unload(
     state: web::Data<State>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    state.front.check_changes()?;
+    front::check_changes(&state)?;
     let fields = object(&request, payload, &state).await?;
     check_unload(parameters(&fields)?.into_iter())?;
     front::change(&state, Change::Unload, name.into_inner()).await?;
@@ -129,7 +129,7 @@ pub async fn change_log(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
-    state.front.check_changes()?;
+    front::check_changes(&state)?;
     state.front.settings.change_log(&object(&request, payload, &state).await?)?;
     Ok(log(state).await)
 }
@@ -161,7 +161,7 @@ pub async fn change_trace(
     state: web::Data<State>,
     path: web::Path<Traced>,
 ) -> Result<HttpResponse> {
-    state.front.check_changes()?;
+    front::check_changes(&state)?;
     let model = path.check(&state)?;
     let changes = object(&request, payload, &state).await?;
     state.front.settings.change_trace(model, &changes)?;

@@ -3,7 +3,7 @@
 
 use actix_web::{Handler, Responder, Route, web};
 
-use super::{models, oip, playground, predict, repository};
+use super::{models, oip, playground, predict, repository, traffic};
 use crate::openapi;
 use crate::state::State;
 
@@ -199,6 +199,21 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Json("ChangeRequest"),
         Nothing,
         || web::post().to(repository::unload),
+    ),
+    get(
+        "/v2/repository/models/{name}/traffic",
+        REPOSITORY,
+        "How requests are split between versions",
+        Json("Traffic"),
+        || read(traffic::show),
+    ),
+    post(
+        "/v2/repository/models/{name}/traffic",
+        REPOSITORY,
+        "Changes how requests are split",
+        Json("TrafficAction"),
+        Json("Traffic"),
+        || web::post().to(traffic::change),
     ),
     get("/v2/logging", SETTINGS, "What is logged", Json("Settings"), || read(repository::log)),
     post("/v2/logging", SETTINGS, "Changes what is logged", Json("Settings"), Json("Settings"), || {

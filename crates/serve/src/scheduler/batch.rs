@@ -162,14 +162,14 @@ impl Core {
             let request = &part.request;
             let queue = taken.saturating_duration_since(request.asked);
             let timing = Timing { queue, ..ran.timing };
-            if let Some(done) = request.finish(part.rows.start, part.rows.len(), outputs, timing) {
-                let stats = &self.stats;
+            let stats = &self.stats;
+            request.finish(part.rows.start, part.rows.len(), outputs, timing, |done| {
                 stats.answered(request.rows, done.took);
                 stats.waited(done.timing.queue);
                 stats.compute_input.add(done.timing.compute_input);
                 stats.compute_infer.add(done.timing.compute_infer);
                 stats.compute_output.add(done.timing.compute_output);
-            }
+            });
         }
     }
 
@@ -187,17 +187,13 @@ impl Core {
     }
 
     fn fail(&self, part: &Part, error: AskError) {
-        if part.request.fail(error) {
-            self.stats.fail.add(part.request.asked.elapsed());
-        }
+        part.request.fail(error, || self.stats.fail.add(part.request.asked.elapsed()));
     }
 
     /// Tells a request whose time is up.
     pub(crate) fn expire(&self, request: &super::request::Request) {
         let waited = request.asked.elapsed();
-        if request.fail(AskError::Expired { waited }) {
-            self.expired(waited);
-        }
+        request.fail(AskError::Expired { waited }, || self.expired(waited));
     }
 
     /// Counts a request whose time is up.

@@ -74,15 +74,16 @@ impl Request {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// The rows from `first` on are answered. Tells how long the whole request took when these were the last and
-    /// somebody got the answer.
+    /// The rows from `first` on are answered. When these were the last and somebody waits, `note` hears how long it
+    /// took before the answer is sent, so that who has an answer finds it counted.
     pub(crate) fn finish(
         &self,
         first: usize,
         rows: usize,
         outputs: Vec<NamedTensor>,
         timing: Timing,
-    ) -> Option<Finished> {
+        note: impl FnOnce(Finished),
+    ) {
         let mut answer = self.answer();
         let told = &mut answer.timing;
         // What its first part waited is what the request waited.
@@ -97,9 +98,9 @@ impl Request {
         answer.rows += rows;
         if answer.rows < self.rows {
             answer.parts.push((first, outputs));
-            return None;
+            return;
         }
-        let reply = answer.reply.take()?;
+        let Some(reply) = answer.reply.take() else { return };
         let mut parts = std::mem::take(&mut answer.parts);
         drop(answer);
         let outputs = if parts.is_empty() {
@@ -111,16 +112,20 @@ impl Request {
         };
         // The outputs of parts have the same types and shapes, for all fit the signature.
         let result = outputs.map(|outputs| Answer { outputs, timing }).ok_or(AskError::Failed);
-        let answered = result.is_ok();
+        if result.is_ok() && !reply.is_closed() {
+            note(Finished { took: self.asked.elapsed(), timing });
+        }
         // The client may have gone in this moment.
-        let delivered = reply.send(result).is_ok();
-        (answered && delivered).then(|| Finished { took: self.asked.elapsed(), timing })
+        let _ = reply.send(result);
     }
 
-    /// Refuses the whole request; `true` when somebody hears that now.
-    pub(crate) fn fail(&self, error: AskError) -> bool {
-        let reply = self.answer().reply.take();
-        reply.is_some_and(|reply| reply.send(Err(error)).is_ok())
+    /// Refuses the whole request. When somebody waits, `note` is called before.
+    pub(crate) fn fail(&self, error: AskError, note: impl FnOnce()) {
+        let Some(reply) = self.answer().reply.take() else { return };
+        if !reply.is_closed() {
+            note();
+        }
+        let _ = reply.send(Err(error));
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use serve::config::Limits;
 use serve::error::{Result, ServeError};
-use serve::front::{Control, Front, Paths};
+use serve::front::{Control, Front};
 use serve::load;
 
 use crate::server::{Ask, Refusal, ask, check_refusals, empty_state, state, three_models};
@@ -70,11 +70,12 @@ async fn looking_is_free_and_changing_is_not() {
 async fn changes_that_are_allowed_reach_what_carries_them_out() {
     let told = Arc::new(Told::default());
     let models = three_models();
-    let state = Data::new(empty_state(Front::new(true, Paths::default())));
+    let state = Data::new(empty_state(Front::default()));
     load::discover(&state, &models.open(), None).unwrap();
     load::load(&state, &models.open(), &load::Options::default()).unwrap();
     let load = |name: &str, body: Value| Ask::json(&format!("/v2/repository/models/{name}/load"), body);
-    check_refusals(&state, vec![Refusal(load("digits", json!({})), 501, "loads its models by itself")]).await;
+    state.allow_changes(true);
+    check_refusals(&state, vec![Refusal(load("digits", json!({})), 503, "the server is starting")]).await;
     state.front.control_by(told.clone());
     assert_eq!(ask(&state, load("digits", json!({}))).await.status, 200);
     let unload = Ask::json(

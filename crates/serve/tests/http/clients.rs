@@ -14,7 +14,7 @@ use actix_web::web::Data;
 use futures_util::future::BoxFuture;
 use serve::error::{Result, ServeError};
 use serve::executor::Executor;
-use serve::front::{Control, Front, Paths};
+use serve::front::{Control, Front};
 use serve::served::Served;
 use serve::state::{Model, State, Version};
 use serve::{app, grpc};
@@ -66,7 +66,7 @@ impl Control for Toys {
 fn addresses() -> &'static (String, String) {
     static ADDRESSES: OnceLock<(String, String)> = OnceLock::new();
     ADDRESSES.get_or_init(|| {
-        let state = crate::server::empty_state(Front::new(true, Paths::default()));
+        let state = crate::server::empty_state(Front::default());
         let state = Arc::new(state);
         let mut toys: Vec<(String, Arc<dyn Executor>)> = vec![
             ("simple".to_owned(), executors::simple()),
@@ -84,6 +84,7 @@ fn addresses() -> &'static (String, String) {
             state.update(|catalog| drop(catalog.models.insert(name, model)));
         }
         state.front.control_by(Arc::new(Toys(Arc::downgrade(&state))));
+        state.allow_changes(true);
         state.loaded();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let http = listener.local_addr().unwrap().to_string();

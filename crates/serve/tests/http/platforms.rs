@@ -54,7 +54,7 @@ async fn vertex_chooses_its_routes_and_sends_instances() {
         // One that is there already stays what it is.
         predict: Some("/v1/endpoints/7:predict".to_owned()),
     };
-    let state = actix_web::web::Data::new(empty_state(Front::new(false, paths)));
+    let state = actix_web::web::Data::new(empty_state(Front::new(paths)));
     load::discover(&state, &models.open(), Some("digits".parse().unwrap())).unwrap();
     load::load(&state, &models.open(), &load::Options::default()).unwrap();
     assert_eq!(ask(&state, Ask::get("/v1/endpoints/7/health")).await.status, 200);

@@ -122,17 +122,15 @@ async fn whose_time_is_up_hears_it_at_once_and_is_not_computed() {
 #[actix_web::test]
 async fn what_is_computed_already_is_answered_however_late() {
     let server = Server::new(Echo::new(4).shut(), QueueSettings::default());
-    let sent = server.send(within(&[1], 5));
-    actix_web::rt::task::yield_now().await;
-    server.echo.wait_until_inside();
-    actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    let sent = server.occupy_with(within(&[1], 50)).await;
+    actix_web::rt::time::sleep(Duration::from_millis(60)).await;
     server.echo.open();
     assert_echo(&sent.await.unwrap(), &[1]);
 }
 
 #[actix_web::test]
 async fn the_default_timeout_holds_and_can_be_the_only_one() {
-    let settings = QueueSettings { timeout_ms: 5, ..QueueSettings::default() };
+    let settings = QueueSettings { timeout_ms: 50, ..QueueSettings::default() };
     let fixed = QueueSettings { timeout_override: false, ..settings.clone() };
     for (settings, expires) in [(settings, false), (fixed, true)] {
         let server = Server::new(Echo::new(4).shut(), settings);
@@ -191,9 +189,7 @@ async fn a_client_that_goes_away_costs_no_compute() {
 async fn the_rest_of_a_long_request_whose_client_went_away_is_not_computed() {
     let server = Server::new(Echo::new(4).shut(), QueueSettings::default());
     let long: Vec<i64> = (1..=100).collect();
-    let sent = server.send(call(&long));
-    actix_web::rt::task::yield_now().await;
-    server.echo.wait_until_inside();
+    let sent = server.occupy_with(call(&long)).await;
     assert_eq!(server.served.waiting(), (1, 96));
     sent.abort();
     server.wait_for(0).await;
