@@ -21,7 +21,7 @@ pub struct RepositoryConfig {
     pub startup: Vec<String>,
     /// Whether the server starts, and stays not ready, when there is nothing that it can serve.
     pub allow_empty: bool,
-    /// Whether requests may load and unload models and change their traffic.
+    /// Whether requests may load and unload models, change their traffic, and change what is logged and traced.
     pub allow_changes: bool,
 }
 

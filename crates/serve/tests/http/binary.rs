@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use actix_web::web::Data;
+use flate2::read::{GzDecoder, ZlibDecoder};
 use network::DType;
 use serde_json::{Value, json};
 use serve::config::Limits;
@@ -171,11 +172,10 @@ async fn bodies_are_packed_both_ways() {
         assert_eq!(answer.header("content-encoding"), coding);
         assert!(answer.body.len() < tensors.len(), "{coding}");
         let mut body = Vec::new();
+        let (mut gzip, mut zlib) = (GzDecoder::new(&answer.body[..]), ZlibDecoder::new(&answer.body[..]));
         match coding {
-            "gzip" => drop(flate2::read::GzDecoder::new(&answer.body[..]).read_to_end(&mut body).unwrap()),
-            "deflate" => {
-                drop(flate2::read::ZlibDecoder::new(&answer.body[..]).read_to_end(&mut body).unwrap())
-            }
+            "gzip" => assert_ne!(gzip.read_to_end(&mut body).unwrap(), 0),
+            "deflate" => assert_ne!(zlib.read_to_end(&mut body).unwrap(), 0),
             _ => body = serve::compression::unpack_zstd(&answer.body, 1 << 20).unwrap(),
         }
         // The length is that of the JSON before packing.
