@@ -28,15 +28,18 @@ pub async fn packed(
     body: Vec<u8>,
 ) -> Result<HttpResponse> {
     let mut response = response;
-    let coding = coding.filter(|_| body.len() >= SHORTEST);
-    let body = match coding {
-        None => body,
-        Some(coding) => {
-            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
-            response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
-            let pack = move || compression::pack(coding, &body).map_err(ServeError::internal);
-            state.pool.run(pack).await?.value
-        }
+    let Some(coding) = coding.filter(|_| body.len() >= SHORTEST) else {
+        return Ok(response.set_body(body).map_into_boxed_body());
     };
+    let pack = move || {
+        let packed = compression::pack(coding, &body).map_err(ServeError::internal)?;
+        // What does not get shorter is sent as it is.
+        Ok(if packed.len() < body.len() { (packed, true) } else { (body, false) })
+    };
+    let (body, is_packed) = state.pool.run(pack).await?.value;
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if is_packed {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    }
     Ok(response.set_body(body).map_into_boxed_body())
 }

@@ -1,11 +1,16 @@
 """The inference clients of KServe's SDK, over REST and over gRPC."""
 
 import asyncio
-
-import numpy as np
-from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
+import sys
 
 from common import NUMBERS, STRINGS, arguments, same
+
+PLACES = arguments()
+# The SDK reads the arguments of whoever imports it.
+sys.argv[1:] = []
+
+import numpy as np  # noqa: E402
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig  # noqa: E402
 
 
 def request(model, data, datatype, binary):
@@ -51,10 +56,9 @@ async def grpc(address):
 
 
 async def main():
-    places = arguments()
-    await rest(places.http)
+    await rest(PLACES.http)
     print("ok rest")
-    await grpc(places.grpc)
+    await grpc(PLACES.grpc)
     print("ok grpc")
 
 

@@ -29,7 +29,7 @@ impl Server {
         }
         command
             .env_remove("RUST_LOG")
-            .args(["--port", "0", "--models"])
+            .args(["--port", "0", "--grpc-port", "0", "--models"])
             .arg(models.path())
             .arg("--config")
             .arg(&file);
@@ -238,7 +238,11 @@ fn settings_of_versions_and_traffic_that_cannot_work_are_refused() {
         let file = models.path().with_extension("wrong.toml");
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_serve"));
-        command.args(["--port", "0", "--models"]).arg(models.path()).arg("--config").arg(&file);
+        command
+            .args(["--port", "0", "--grpc-port", "0", "--models"])
+            .arg(models.path())
+            .arg("--config")
+            .arg(&file);
         let output = command.env("NO_COLOR", "1").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{config}: {said}");

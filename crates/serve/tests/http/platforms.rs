@@ -68,7 +68,7 @@ async fn vertex_chooses_its_routes_and_sends_instances() {
         Refusal(predict(json!({ "instances": [], "inputs": [] })), 400, "both `inputs` and `instances`"),
         Refusal(predict(json!({ "instances": 1 })), 400, "`instances` must be an array"),
         Refusal(predict(json!({ "instances": [], "parameters": [] })), 400, "`parameters` must be an object"),
-        Refusal(predict(json!({ "instances": [], "parameters": { "tpo": 1 } })), 400, "did you mean `top`"),
+        Refusal(predict(json!({ "instances": [], "parameters": { "tpo": 1 } })), 400, "unknown field `tpo`"),
         Refusal(predict(json!({ "instances": [], "parameters": { "top": 0 } })), 400, "from 1 on"),
         Refusal(predict(json!({ "instances": [] })), 400, "there are no inputs"),
         Refusal(Ask::get("/v1/endpoints/7:predict"), 405, "this route takes POST"),
@@ -94,7 +94,8 @@ async fn every_route_is_described_and_answers() {
         let answer = ask(&state, request).await;
         let status = answer.status.as_u16();
         assert_ne!(status, 405, "{method} {path} is described, but not there");
-        assert!(status != 404 && status < 500, "{method} {path}: {answer:?}");
+        // Nothing directs traffic or loads models here, which is a server that is starting.
+        assert!(status != 404 && (status < 500 || status == 503), "{method} {path}: {answer:?}");
         assert!(
             described["responses"].get(status.to_string()).is_some(),
             "{method} {path}: {status} is not described"
