@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use artifact::{Registry, Selector};
 
 pub use self::act::Action;
-pub use self::plan::{Auto, Caller, Plan, Shadow};
+pub use self::plan::{Auto, Caller, Lookup, Plan, Shadow};
 use self::rules::{Verdict, judge};
 use self::store::{Event, Kept};
 use self::tally::{Agreement, Shadowed, Tally, Window};

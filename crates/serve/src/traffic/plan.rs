@@ -73,13 +73,16 @@ impl Default for Auto {
     }
 }
 
+/// Finds the value of a header by its name.
+pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// Who asks, as far as a split may depend on it.
 #[derive(Clone, Copy, Default)]
 pub struct Caller<'a> {
     /// The client's address.
     pub address: Option<std::net::IpAddr>,
     /// Looks a header up.
-    pub header: Option<&'a dyn Fn(&str) -> Option<String>>,
+    pub header: Option<&'a Lookup<'a>>,
 }
 
 impl std::fmt::Debug for Caller<'_> {
@@ -146,7 +149,10 @@ impl Plan {
             (auto.min_requests == 0, "`auto.min_requests` must be at least 1"),
             (!(0.0..=1.0).contains(&auto.max_error_rate), "`auto.max_error_rate` must be from 0 to 1"),
             (!(0.0..=1.0).contains(&auto.quantile), "`auto.quantile` must be from 0 to 1"),
-            (!(auto.max_latency_ratio > 0.0), "`auto.max_latency_ratio` must be above 0"),
+            (
+                auto.max_latency_ratio.is_nan() || auto.max_latency_ratio <= 0.0,
+                "`auto.max_latency_ratio` must be above 0",
+            ),
             (!(0.0..=1.0).contains(&auto.min_agreement), "`auto.min_agreement` must be from 0 to 1"),
             (
                 auto.min_agreement > 0.0 && !shadows,
