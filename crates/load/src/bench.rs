@@ -250,13 +250,10 @@ fn nothing(options: &Options, server: &Process, identity: &Subject) -> Result<Id
     for _ in 0..options.turns.max(1) {
         for (side, (process, target)) in [(server, &ours), (&echo, &theirs)].into_iter().enumerate() {
             let before = process.processor_time();
-            // Warming up counts for the processor too, so what is divided by is everything that was answered: a
-            // quarter more than what was timed.
             let load = closed(target, options.connections, options.turn);
             let took =
                 process.processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
-            let answered = load.answered as f64 * 1.25;
-            times[side].extend(took.map(|took| took.as_secs_f64() * 1e6 / answered.max(1.0)));
+            times[side].extend(took.map(|took| took.as_secs_f64() * 1e6 / load.sent.max(1) as f64));
             loads[side].push(load);
         }
     }
@@ -334,7 +331,7 @@ impl Bare {
             std::hint::black_box(self.predictor.infer(std::hint::black_box(&inputs))?);
             times.push(began.elapsed());
         }
-        Ok(Load::of(times, 0, start.elapsed().as_secs_f64()))
+        Ok(Load::of(times, 0, 0, start.elapsed().as_secs_f64()))
     }
 }
 
@@ -355,6 +352,7 @@ fn middle<'a>(loads: impl Iterator<Item = &'a Load>) -> Load {
     let loads: Vec<&Load> = loads.collect();
     let figure = |of: fn(&Load) -> f64| median(loads.iter().map(|load| of(load)));
     Load {
+        sent: loads.iter().map(|load| load.sent).sum(),
         answered: loads.iter().map(|load| load.answered).sum(),
         failed: loads.iter().map(|load| load.failed).sum(),
         per_second: figure(|load| load.per_second),

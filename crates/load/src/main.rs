@@ -63,7 +63,7 @@ struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     turn_seconds: f64,
 
-    /// One turn of a tenth of a second each: whether everything runs, not how fast.
+    /// One turn of half a second each: whether everything runs, not how fast.
     #[arg(long)]
     short: bool,
 
@@ -141,7 +141,7 @@ fn run(serve: &Serve) -> anyhow::Result<ExitStatus> {
         }
         (None, python) => python.clone(),
     };
-    let seconds = if serve.short { 0.1 } else { serve.turn_seconds };
+    let seconds = if serve.short { 0.5 } else { serve.turn_seconds };
     if !(0.01..=3600.0).contains(&seconds) {
         return Err(cli::usage_error("--turn-seconds must be from 0.01 to 3600".to_owned())).usage();
     }

@@ -106,7 +106,7 @@ async fn values_that_overflow_are_the_clients_to_change() {
         Refusal(
             Ask::json("/v2/models/prices/infer", json!({ "inputs": [tensor] })),
             400,
-            "the answer to row 1 is not a finite number in f16",
+            "row 1: its values are too large for the precision of this server, f16",
         ),
     ];
     check_refusals(&state, refusals).await;
