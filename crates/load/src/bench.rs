@@ -36,10 +36,8 @@ pub struct Options {
     pub serve: PathBuf,
     /// This program, which is the bare HTTP server too.
     pub echo: PathBuf,
-    /// An interpreter with peers.
-    pub python: Option<PathBuf>,
-    /// The peers that are measured, as far as the interpreter has them.
-    pub peers: Vec<Peer>,
+    /// The peers that are measured, each as far as the interpreter beside it has it.
+    pub peers: Vec<(Peer, PathBuf)>,
 }
 
 /// A measurement that failed.
@@ -204,13 +202,13 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, Bench
     let identity = nothing(options, &server, &identity)?;
 
     let (mut peers, mut missing) = (Vec::new(), Vec::new());
-    if let Some(python) = &options.python {
+    if !options.peers.is_empty() {
         let target = Target::learn(server.address, request(Form::Simple, 1))?;
         tell("the same load as the peers");
         let ours = closed(&target, options.connections, options.turn);
         peers.push(PeerRow { server: format!("brazier {}", env!("CARGO_PKG_VERSION")), load: ours });
         // An idle server takes no processor from the others.
-        for peer in &options.peers {
+        for (peer, python) in &options.peers {
             tell(peer.name());
             match measure_peer(*peer, options, &subject, &values, python)? {
                 Some(row) => peers.push(row),
