@@ -36,10 +36,8 @@ pub struct Options {
     pub serve: PathBuf,
     /// This program, which is the bare HTTP server too.
     pub echo: PathBuf,
-    /// An interpreter with peers.
-    pub python: Option<PathBuf>,
-    /// The peers that are measured, as far as the interpreter has them.
-    pub peers: Vec<Peer>,
+    /// The peers that are measured, each as far as the interpreter beside it has it.
+    pub peers: Vec<(Peer, PathBuf)>,
 }
 
 /// A measurement that failed.
@@ -204,13 +202,13 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, Bench
     let identity = nothing(options, &server, &identity)?;
 
     let (mut peers, mut missing) = (Vec::new(), Vec::new());
-    if let Some(python) = &options.python {
+    if !options.peers.is_empty() {
         let target = Target::learn(server.address, request(Form::Simple, 1))?;
         tell("the same load as the peers");
         let ours = closed(&target, options.connections, options.turn);
         peers.push(PeerRow { server: format!("brazier {}", env!("CARGO_PKG_VERSION")), load: ours });
         // An idle server takes no processor from the others.
-        for peer in &options.peers {
+        for (peer, python) in &options.peers {
             tell(peer.name());
             match measure_peer(*peer, options, &subject, &values, python)? {
                 Some(row) => peers.push(row),
@@ -250,13 +248,10 @@ fn nothing(options: &Options, server: &Process, identity: &Subject) -> Result<Id
     for _ in 0..options.turns.max(1) {
         for (side, (process, target)) in [(server, &ours), (&echo, &theirs)].into_iter().enumerate() {
             let before = process.processor_time();
-            // Warming up counts for the processor too, so what is divided by is everything that was answered: a
-            // quarter more than what was timed.
             let load = closed(target, options.connections, options.turn);
             let took =
                 process.processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
-            let answered = load.answered as f64 * 1.25;
-            times[side].extend(took.map(|took| took.as_secs_f64() * 1e6 / answered.max(1.0)));
+            times[side].extend(took.map(|took| took.as_secs_f64() * 1e6 / load.sent.max(1) as f64));
             loads[side].push(load);
         }
     }
@@ -334,7 +329,7 @@ impl Bare {
             std::hint::black_box(self.predictor.infer(std::hint::black_box(&inputs))?);
             times.push(began.elapsed());
         }
-        Ok(Load::of(times, 0, start.elapsed().as_secs_f64()))
+        Ok(Load::of(times, 0, 0, start.elapsed().as_secs_f64()))
     }
 }
 
@@ -355,6 +350,7 @@ fn middle<'a>(loads: impl Iterator<Item = &'a Load>) -> Load {
     let loads: Vec<&Load> = loads.collect();
     let figure = |of: fn(&Load) -> f64| median(loads.iter().map(|load| of(load)));
     Load {
+        sent: loads.iter().map(|load| load.sent).sum(),
         answered: loads.iter().map(|load| load.answered).sum(),
         failed: loads.iter().map(|load| load.failed).sum(),
         per_second: figure(|load| load.per_second),

@@ -14,7 +14,9 @@ use crate::http::Connection;
 /// What came back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Load {
-    /// Requests that were answered as they should be.
+    /// Requests that were sent, those while warming up included.
+    pub sent: usize,
+    /// Requests that were answered as they should be, within the time.
     pub answered: usize,
     /// Requests that were not: refused, broken off, or answered with something else than the first time.
     pub failed: usize,
@@ -29,13 +31,14 @@ pub struct Load {
 }
 
 impl Load {
-    pub(crate) fn of(mut times: Vec<Duration>, failed: usize, seconds: f64) -> Self {
+    pub(crate) fn of(mut times: Vec<Duration>, sent: usize, failed: usize, seconds: f64) -> Self {
         times.sort_unstable();
         let at = |share: f64| {
             let place = ((times.len() as f64 * share).ceil() as usize).clamp(1, times.len().max(1)) - 1;
             times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1e6)
         };
         Self {
+            sent,
             answered: times.len(),
             failed,
             per_second: times.len() as f64 / seconds.max(f64::MIN_POSITIVE),
@@ -87,18 +90,19 @@ impl Target {
 pub fn closed(target: &Target, connections: usize, time: Duration) -> Load {
     let start = Instant::now();
     let (from, until) = (start + time / 4, start + time / 4 + time);
-    let results = Mutex::new((Vec::new(), 0));
+    let results = Mutex::new(Results::default());
     std::thread::scope(|scope| {
         for _ in 0..connections.max(1) {
             scope.spawn(|| {
                 let mut connection = Connection::new(target.address);
-                let (mut times, mut failed) = (Vec::new(), 0);
+                let (mut times, mut asked, mut failed) = (Vec::new(), 0, 0);
                 loop {
                     let sent = Instant::now();
                     if sent >= until {
                         break;
                     }
                     let right = target.ask(&mut connection);
+                    asked += 1;
                     // What ends too late was not answered within the time.
                     if sent >= from && Instant::now() < until {
                         if right { times.push(sent.elapsed()) } else { failed += 1 }
@@ -108,12 +112,11 @@ pub fn closed(target: &Target, connections: usize, time: Duration) -> Load {
                         std::thread::sleep(Duration::from_millis(1));
                     }
                 }
-                add(&results, times, failed);
+                add(&results, times, asked, failed);
             });
         }
     });
-    let (times, failed) = results.into_inner().unwrap_or_default();
-    Load::of(times, failed, time.as_secs_f64())
+    sum(results, time.as_secs_f64())
 }
 
 /// Requests that come by chance, so many a second in the mean (a Poisson process), whether or not the earlier ones are
@@ -122,13 +125,13 @@ pub fn closed(target: &Target, connections: usize, time: Duration) -> Load {
 pub fn open(target: &Target, connections: usize, per_second: f64, time: Duration, seed: u64) -> Load {
     let arrivals = arrivals(per_second, time, seed);
     let next = AtomicUsize::new(0);
-    let results = Mutex::new((Vec::new(), 0));
+    let results = Mutex::new(Results::default());
     let start = Instant::now() + Duration::from_millis(10);
     std::thread::scope(|scope| {
         for _ in 0..connections.max(1) {
             scope.spawn(|| {
                 let mut connection = Connection::new(target.address);
-                let (mut times, mut failed) = (Vec::new(), 0);
+                let (mut times, mut asked, mut failed) = (Vec::new(), 0, 0);
                 while let Some(arrival) = arrivals.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let due = start + *arrival;
                     let early = due.saturating_duration_since(Instant::now());
@@ -136,22 +139,35 @@ pub fn open(target: &Target, connections: usize, per_second: f64, time: Duration
                     // The system wakes sleepers some tens of microseconds late, which is not the server's time.
                     let arrived = if early.is_zero() { due } else { Instant::now() };
                     let right = target.ask(&mut connection);
+                    asked += 1;
                     if right { times.push(arrived.elapsed()) } else { failed += 1 }
                 }
-                add(&results, times, failed);
+                add(&results, times, asked, failed);
             });
         }
     });
-    let took = start.elapsed().as_secs_f64();
-    let (times, failed) = results.into_inner().unwrap_or_default();
-    Load::of(times, failed, took)
+    sum(results, start.elapsed().as_secs_f64())
 }
 
-fn add(results: &Mutex<(Vec<Duration>, usize)>, times: Vec<Duration>, failed: usize) {
+/// What all connections found.
+#[derive(Default)]
+struct Results {
+    times: Vec<Duration>,
+    sent: usize,
+    failed: usize,
+}
+
+fn add(results: &Mutex<Results>, times: Vec<Duration>, sent: usize, failed: usize) {
     if let Ok(mut results) = results.lock() {
-        results.0.extend(times);
-        results.1 += failed;
+        results.times.extend(times);
+        results.sent += sent;
+        results.failed += failed;
     }
+}
+
+fn sum(results: Mutex<Results>, seconds: f64) -> Load {
+    let Results { times, sent, failed } = results.into_inner().unwrap_or_default();
+    Load::of(times, sent, failed, seconds)
 }
 
 /// When requests come: the times between them are drawn from an exponential distribution.
@@ -179,19 +195,15 @@ mod tests {
     #[test]
     fn percentiles_are_those_of_the_times() {
         let times = (1..=200).rev().map(Duration::from_micros).collect();
-        let load = Load::of(times, 3, 2.0);
-        let expected = Load {
-            answered: 200,
-            failed: 3,
-            per_second: 100.0,
-            p50_us: 100.0,
-            p99_us: 198.0,
-            most_us: 200.0,
-        };
+        let load = Load::of(times, 250, 3, 2.0);
         let close = |a: f64, b: f64| (a - b).abs() < 1e-6;
-        assert!(close(load.p50_us, expected.p50_us) && close(load.p99_us, expected.p99_us), "{load:?}");
-        assert_eq!((load.answered, load.failed, load.per_second), (200, 3, 100.0));
-        assert_eq!(Load::of(vec![], 0, 1.0), Load::default());
+        assert!(
+            close(load.p50_us, 100.0) && close(load.p99_us, 198.0) && close(load.most_us, 200.0),
+            "{load:?}"
+        );
+        assert_eq!((load.sent, load.answered, load.failed), (250, 200, 3));
+        assert!(close(load.per_second, 100.0), "{load:?}");
+        assert_eq!(Load::of(vec![], 0, 0, 1.0), Load::default());
     }
 
     #[test]

@@ -63,7 +63,7 @@ struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     turn_seconds: f64,
 
-    /// One turn of a tenth of a second each: whether everything runs, not how fast.
+    /// One turn of half a second each: whether everything runs, not how fast.
     #[arg(long)]
     short: bool,
 
@@ -71,12 +71,12 @@ struct Serve {
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
 
-    /// Measure servers of others, from a virtual environment in this folder. What it lacks is installed with pip, which
-    /// fetches packages.
+    /// Measure servers of others, each from a virtual environment of its own in this folder. What is not there is
+    /// installed with pip, which fetches packages.
     #[arg(long, value_name = "DIR", conflicts_with = "python")]
     venv: Option<PathBuf>,
 
-    /// Which of them. Repeatable; all without it.
+    /// Which of them, where --python or --venv says how. Repeatable; all without it.
     #[arg(long, value_enum)]
     peer: Vec<PeerName>,
 
@@ -130,18 +130,25 @@ fn run(serve: &Serve) -> anyhow::Result<ExitStatus> {
         return Err(anyhow::anyhow!("{} is not built", program.display()))
             .hint("`cargo xtask bench serve` builds it");
     }
-    let peers: Vec<Peer> = match serve.peer.as_slice() {
+    let wanted: Vec<Peer> = match serve.peer.as_slice() {
         [] => Peer::ALL.to_vec(),
         some => some.iter().map(|peer| peer.peer()).collect(),
     };
-    let python = match (&serve.venv, &serve.python) {
-        (Some(folder), _) => {
-            printer.status(format_args!("the virtual environment in {}", folder.display()));
-            Some(peers::environment(folder, &peers).context("the virtual environment cannot be set up")?)
+    let mut peers = Vec::new();
+    for peer in wanted {
+        match (&serve.venv, &serve.python) {
+            (Some(folder), _) => {
+                printer.status(format_args!("the virtual environment of {}", peer.name()));
+                let python = peers::environment(folder, peer);
+                let python =
+                    python.with_context(|| format!("the environment of {} cannot be set up", peer.name()))?;
+                peers.push((peer, python));
+            }
+            (None, Some(python)) => peers.push((peer, python.clone())),
+            (None, None) => {}
         }
-        (None, python) => python.clone(),
-    };
-    let seconds = if serve.short { 0.1 } else { serve.turn_seconds };
+    }
+    let seconds = if serve.short { 0.5 } else { serve.turn_seconds };
     if !(0.01..=3600.0).contains(&seconds) {
         return Err(cli::usage_error("--turn-seconds must be from 0.01 to 3600".to_owned())).usage();
     }
@@ -155,7 +162,6 @@ fn run(serve: &Serve) -> anyhow::Result<ExitStatus> {
         turn: Duration::from_secs_f64(seconds),
         serve: program,
         echo: own,
-        python,
         peers,
     };
     let board = bench::run(&options, &mut |what| printer.status(what))?;

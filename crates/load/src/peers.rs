@@ -176,35 +176,32 @@ impl Peer {
     }
 }
 
-/// An interpreter in a virtual environment that has the peers: made and filled where it is not there yet, which fetches
-/// packages.
+/// The interpreter of a virtual environment that has a peer: made and filled where it is not there yet, which fetches
+/// packages. Each peer has an environment of its own in the folder, for they do not agree about what they depend on.
 ///
 /// # Errors
 /// When the environment cannot be made or a package cannot be installed.
-pub fn environment(folder: &Path, peers: &[Peer]) -> std::io::Result<PathBuf> {
-    let python = folder.join("bin/python");
-    let run = |program: &Path, arguments: &[&str]| {
-        // What they say belongs to stderr; stdout is for results.
-        let status =
-            Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+pub fn environment(folder: &Path, peer: Peer) -> std::io::Result<PathBuf> {
+    let own = folder.join(peer.packages().first().copied().unwrap_or_default());
+    let python = own.join("bin/python");
+    let run = |mut command: Command| {
+        // What it says belongs to stderr; stdout is for results.
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
         if status.success() {
-            return Ok(());
+            Ok(())
+        } else {
+            Err(std::io::Error::other(format!("{command:?} ended with {status}")))
         }
-        Err(std::io::Error::other(format!(
-            "{} {} ended with {status}",
-            program.display(),
-            arguments.join(" ")
-        )))
     };
     if !python.is_file() {
-        let folder =
-            folder.to_str().ok_or_else(|| std::io::Error::other("the folder's name is not UTF-8"))?;
-        run(Path::new("python3"), &["-m", "venv", folder])?;
+        let mut make = Command::new("python3");
+        make.args(["-m", "venv"]).arg(&own);
+        run(make)?;
     }
-    for peer in peers.iter().filter(|peer| peer.version(&python).is_none()) {
-        let install = ["-m", "pip", "install", "--quiet", "onnxruntime", "numpy"];
-        let arguments: Vec<&str> = install.iter().chain(peer.packages()).copied().collect();
-        run(&python, &arguments)?;
+    if peer.version(&python).is_none() {
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "--quiet", "onnxruntime", "numpy"]).args(peer.packages());
+        run(install)?;
     }
     Ok(python)
 }

@@ -222,7 +222,7 @@ impl Config {
 
     /// The first setting that has the right type and cannot work all the same: its key, and what would.
     #[must_use]
-    pub fn fault(&self) -> Option<(&'static str, &'static str)> {
+    pub fn fault(&self) -> Option<(String, &'static str)> {
         let Limits { max_body_bytes, max_rows, queue, body_timeout_s, .. } = self.limits;
         let Limits { max_bytes_in_flight, max_connections, .. } = self.limits;
         let sizes = &self.batch_sizes;
@@ -237,6 +237,7 @@ impl Config {
                 "must not be that of HTTP",
             ),
             (self.threads > 1024, "threads", "must be at most 1024"),
+            (self.compute_workers > 1024, "compute_workers", "must be at most 1024"),
             (!possible, "batch_sizes", "must hold numbers from 1 to 256"),
             (!sizes.is_sorted_by(|a, b| a < b), "batch_sizes", "must be ascending, each number once"),
             (
@@ -276,7 +277,21 @@ impl Config {
             (self.drain.delay_ms > 600_000, "drain.delay_ms", "must be at most 600000"),
             (self.drain.timeout_s > 3600, "drain.timeout_s", "must be at most 3600"),
         ];
-        faults.into_iter().find_map(|(wrong, key, message)| wrong.then_some((key, message)))
+        let own =
+            faults.into_iter().find_map(|(wrong, key, message)| wrong.then(|| (key.to_owned(), message)));
+        own.or_else(|| self.scheduling_fault())
+    }
+
+    /// As [`Config::fault`], of the settings of the scheduler: for all models, and for each with what it sets itself.
+    fn scheduling_fault(&self) -> Option<(String, &'static str)> {
+        let under = |table: &str, settings: &QueueSettings| {
+            settings.fault().map(|(key, message)| (format!("{table}.{key}"), message))
+        };
+        under("scheduler", &self.scheduler).or_else(|| {
+            self.model.iter().find_map(|(name, model)| {
+                under(&format!("model.{name}.scheduler"), &model.scheduler.over(&self.scheduler))
+            })
+        })
     }
 }
 
@@ -313,13 +328,27 @@ mod tests {
         let fault = |health: &str, grpc: u16| {
             let paths = Paths { health: Some(health.to_owned()), predict: None };
             let grpc = Grpc { port: grpc, ..Grpc::default() };
-            Config { paths, grpc, ..Config::default() }.fault().map(|(key, _)| key)
+            Config { paths, grpc, ..Config::default() }.fault().map_or_else(String::new, |(key, _)| key)
         };
-        assert_eq!(fault("/v1/endpoints/1:health", 9000), None);
+        assert_eq!(fault("/v1/endpoints/1:health", 9000), "");
         for wrong in ["", "health", "/{name}", "/a b", "/a?b"] {
-            assert_eq!(fault(wrong, 9000), Some("paths.health"), "{wrong}");
+            assert_eq!(fault(wrong, 9000), "paths.health", "{wrong}");
         }
-        assert_eq!(fault("/h", 8080), Some("grpc.port"));
+        assert_eq!(fault("/h", 8080), "grpc.port");
+    }
+
+    #[test]
+    fn the_schedule_of_every_model_must_work() {
+        let read = |text: &str| toml::from_str::<Config>(text).unwrap();
+        let fault = |text: &str| read(text).fault().map(|(key, _)| key);
+        assert_eq!(fault("[scheduler]\nweight = 0").unwrap(), "scheduler.weight");
+        // What a model sets is looked at together with what holds for all.
+        let text = "[scheduler]\npreferred_batch_rows = [64]\n[model.a.scheduler]\nmax_batch_rows = 32";
+        assert_eq!(fault(text).unwrap(), "model.a.scheduler.preferred_batch_rows");
+        let config = read("[model.a.scheduler]\nmax_delay_us = 5\ncache = false");
+        assert_eq!(config.fault(), None);
+        let options = config.scheduling(4, false);
+        assert_eq!((options.of("a").max_delay_us, options.of("b").max_delay_us, options.workers), (5, 0, 1));
     }
 
     #[test]

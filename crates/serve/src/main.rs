@@ -126,7 +126,7 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
         .flag("limits.max_body_bytes", "--max-body-bytes", args.max_body_bytes)?;
     let resolved = layers.resolve::<Config>()?;
     match resolved.config.fault() {
-        Some((key, message)) => Err(resolved.refuse(key, message).into()),
+        Some((key, message)) => Err(resolved.refuse(&key, message).into()),
         None => match resolved.config.model_fault() {
             Some((key, message)) => Err(resolved.refuse(&key, message).into()),
             None => Ok(resolved),

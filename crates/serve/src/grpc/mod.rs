@@ -12,7 +12,7 @@ pub mod server;
 pub mod service;
 
 /// The messages and the service of `proto/inference.proto`.
-#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, reason = "generated")]
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, unreachable_pub, reason = "generated")]
 #[rustfmt::skip]
 #[path = "generated/inference.rs"]
 pub mod inference;

@@ -22,6 +22,7 @@ use serve::{app, grpc};
 use crate::executors::{self, DTYPES};
 
 /// The Python with the clients, if there is one.
+#[allow(clippy::print_stderr, reason = "a test that does nothing must say so")]
 fn python() -> Option<PathBuf> {
     let found = std::env::var_os("BRAZIER_CLIENTS_PYTHON").map(PathBuf::from).filter(|path| path.is_file());
     if found.is_none() {

@@ -10,3 +10,4 @@ mod failing;
 mod fake;
 mod overload;
 mod queueing;
+mod routes;
