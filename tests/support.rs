@@ -162,7 +162,11 @@ impl Server {
     /// Starts `serve` on a free port and waits until it is ready.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = command("serve");
-        command.args(["--port", "0"]).args(arguments).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command
+            .args(["--port", "0", "--grpc-port", "0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
         let mut child = command.spawn().expect("serve starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
         let address = loop {

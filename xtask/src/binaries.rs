@@ -20,10 +20,11 @@ pub(crate) enum Binary {
     Predict,
     Serve,
     Compress,
+    Load,
 }
 
 impl Binary {
-    const ALL: [Binary; 4] = [Binary::Train, Binary::Predict, Binary::Serve, Binary::Compress];
+    const ALL: [Binary; 5] = [Binary::Train, Binary::Predict, Binary::Serve, Binary::Compress, Binary::Load];
 
     /// The name of the package and of its program.
     pub(crate) fn name(self) -> &'static str {
@@ -32,6 +33,7 @@ impl Binary {
             Binary::Predict => "predict",
             Binary::Serve => "serve",
             Binary::Compress => "compress",
+            Binary::Load => "load",
         }
     }
 }
@@ -84,7 +86,7 @@ impl Binaries {
         cargo.stdin(Stdio::null()).stdout(Stdio::null());
         let status = if missing.is_some() {
             note(&format!(
-                "building train, predict, serve and compress{with}; the first time takes minutes …"
+                "building train, predict, serve, compress and load{with}; the first time takes minutes …"
             ));
             cargo.status()
         } else {
@@ -92,7 +94,7 @@ impl Binaries {
             cargo.arg("--quiet");
             let _patience = say_after(
                 Duration::from_secs(2),
-                format!("bringing train, predict, serve and compress{with} up to date …"),
+                format!("bringing train, predict, serve, compress and load{with} up to date …"),
             );
             cargo.status()
         };

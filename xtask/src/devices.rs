@@ -110,7 +110,7 @@ fn device(
         (Binary::Predict, _) => flag.or_else(|| around.variable("BRAZIER_PREDICT_DEVICE").map(str::to_owned)),
         (Binary::Serve, _) => serving(arguments, flag, around),
         // It measures what runs on the processor.
-        (Binary::Compress, _) => None,
+        (Binary::Compress | Binary::Load, _) => None,
     }
 }
 

@@ -13,6 +13,7 @@ mod devices;
 mod models;
 mod quickstart;
 mod schema;
+mod traffic;
 mod workspace;
 
 use std::ffi::OsString;
@@ -95,6 +96,13 @@ enum Command {
         #[command(flatten)]
         common: cli::Common,
     },
+    /// Split, shadow, promote and roll back the versions of a model on a running server.
+    Traffic {
+        #[command(subcommand)]
+        command: traffic::Command,
+        #[command(flatten)]
+        common: cli::Common,
+    },
     /// Check formatting, lints and documentation, as the continuous integration does after the tests.
     Ci(ci::Ci),
     /// Write the JSON schemas that are committed, or check that they are fresh.
@@ -109,6 +117,9 @@ enum Bench {
     /// Forward passes of the CPU engine, beside ONNX Runtime where there is one.
     #[command(disable_help_flag = true)]
     Engine(Forwarded),
+    /// The server, beside the bare predictor, a bare HTTP server, and servers of others where there are any.
+    #[command(disable_help_flag = true)]
+    Serve(Forwarded),
     /// How few bytes a classic network needs, over seeds.
     Small(bench::small::Small),
     /// Whether a student learns more from a teacher than alone, over seeds.
@@ -163,6 +174,7 @@ fn main() -> std::process::ExitCode {
                 Bench::Engine(forwarded) => {
                     binaries.hand_over(Binary::Compress, &["bench", "engine"], &forwarded.arguments)
                 }
+                Bench::Serve(forwarded) => binaries.hand_over(Binary::Load, &["serve"], &forwarded.arguments),
                 Bench::Small(board) => {
                     let printer = board.common.start(tracing::Level::WARN);
                     bench::small::run_board(&board, &binaries, &printer)
@@ -180,6 +192,10 @@ fn main() -> std::process::ExitCode {
             Command::Models { command, common } => {
                 let printer = common.start(tracing::Level::WARN);
                 models::run(command, workspace.root(), &printer)
+            }
+            Command::Traffic { command, common } => {
+                let printer = common.start(tracing::Level::WARN);
+                traffic::run(command, &printer)
             }
             Command::Ci(command) => ci::run(&command, &workspace),
             Command::Schema(command) => schema::run(&command, &workspace),

@@ -44,7 +44,7 @@ pub use args::Common;
 pub use clock::now;
 pub use interrupt::Interrupt;
 pub use kernel_cache::kernel_cache;
-pub use logging::LogFormat;
+pub use logging::{LogFormat, LogLevel, set_log_level};
 pub use output::{Format, JSON_VERSION, OutputError, Printer, json_line};
 pub use progress::{Progress, Unit, bytes, duration, grouped};
 pub use report::{ErrorExt, ExitStatus, exit_status, render_error, run, usage_error};

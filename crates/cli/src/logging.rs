@@ -1,7 +1,7 @@
 //! Logging: tracing events to stderr, as text or JSON.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum;
 use indicatif::MultiProgress;
@@ -23,6 +23,35 @@ pub enum LogFormat {
     Json,
 }
 
+/// How much is logged, from nothing to everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the levels say it")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Changes the filter of the logging that [`start`] set up.
+static CHANGE: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+
+/// Changes how much this process logs from now on. It does nothing where another subscriber than ours was set up.
+pub fn set_log_level(level: LogLevel) {
+    let Some(change) = CHANGE.get() else { return };
+    let filter = match level {
+        LogLevel::Off => EnvFilter::new("off"),
+        LogLevel::Error => levelled(Level::ERROR, false),
+        LogLevel::Warn => levelled(Level::WARN, false),
+        LogLevel::Info => levelled(Level::INFO, false),
+        LogLevel::Debug => levelled(Level::DEBUG, false),
+        LogLevel::Trace => levelled(Level::TRACE, true),
+    };
+    change(filter);
+}
+
 /// The filter: `-v` and `-q` where they are given, then `RUST_LOG`, then the command's default.
 fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> Result<EnvFilter, String> {
     let level = match (quiet, verbose) {
@@ -39,9 +68,14 @@ fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> R
         (_, 2) => Level::DEBUG,
         _ => Level::TRACE,
     };
+    Ok(levelled(level, verbose >= 3))
+}
+
+/// Everything up to a level, and with `chatty` everything of the libraries too.
+fn levelled(level: Level, chatty: bool) -> EnvFilter {
     let mut filter = EnvFilter::default().add_directive(level.into());
     // The libraries below a GPU write tens of thousands of lines about a single model.
-    if verbose < 3 {
+    if !chatty {
         for library in CHATTY {
             let directive = format!("{library}={}", level.min(Level::WARN));
             if let Ok(directive) = directive.parse() {
@@ -49,11 +83,25 @@ fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> R
             }
         }
     }
-    Ok(filter)
+    filter
 }
 
 /// Libraries whose information and debugging lines are their authors' own: seen with `-vvv` or `RUST_LOG` alone.
 const CHATTY: [&str; 6] = ["naga", "wgpu_core", "wgpu_hal", "cubecl_core", "cubecl_runtime", "cubecl_wgpu"];
+
+/// Begins to log, with a filter that can be changed. A macro, since each form of a line is a type of its own.
+macro_rules! begin {
+    ($builder:expr) => {{
+        let builder = $builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        let began = builder.try_init();
+        if began.is_ok() {
+            // A filter can be changed unless the subscriber is gone, and then nothing is logged anyway.
+            let _ = CHANGE.set(Box::new(move |filter| drop(handle.reload(filter))));
+        }
+        began
+    }};
+}
 
 pub(crate) fn start(common: &Common, default: Level, printer: &Printer) {
     let rust_log = std::env::var("RUST_LOG").ok();
@@ -66,15 +114,11 @@ pub(crate) fn start(common: &Common, default: Level, printer: &Printer) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A subscriber that is there already (a test's) keeps its place.
     let _ = match common.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => begin!(builder.json().flatten_event(true)),
         LogFormat::Text => {
             // A person at a terminal knows what time it is; a log file does not.
             let builder = builder.with_ansi(style::stderr_has_color()).with_target(common.verbose > 1);
-            if std::io::stderr().is_terminal() {
-                builder.without_time().try_init()
-            } else {
-                builder.try_init()
-            }
+            if std::io::stderr().is_terminal() { begin!(builder.without_time()) } else { begin!(builder) }
         }
     };
 }

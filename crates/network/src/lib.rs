@@ -18,6 +18,7 @@ pub mod preprocess;
 mod preset;
 pub mod quantization;
 mod raw;
+mod rows;
 pub mod shape;
 pub mod signature;
 pub mod spec;

@@ -28,6 +28,10 @@ pub enum DType {
     I32,
     #[serde(rename = "INT64")]
     I64,
+    #[serde(rename = "FP16")]
+    F16,
+    #[serde(rename = "BF16")]
+    Bf16,
     #[serde(rename = "FP32")]
     F32,
     #[serde(rename = "FP64")]
@@ -50,6 +54,8 @@ impl DType {
             Self::I16 => "INT16",
             Self::I32 => "INT32",
             Self::I64 => "INT64",
+            Self::F16 => "FP16",
+            Self::Bf16 => "BF16",
             Self::F32 => "FP32",
             Self::F64 => "FP64",
             Self::Bytes => "BYTES",
@@ -77,6 +83,10 @@ pub enum Elements {
     I16(Vec<i16>),
     I32(Vec<i32>),
     I64(Vec<i64>),
+    /// The bits of IEEE 754's half precision. They only travel: nothing here computes with them.
+    F16(Vec<u16>),
+    /// The bits of bfloat16, which are the upper half of a 32-bit float.
+    Bf16(Vec<u16>),
     F32(Vec<f32>),
     F64(Vec<f64>),
     Bytes(Vec<Vec<u8>>),
@@ -96,6 +106,8 @@ impl Elements {
             Self::I16(_) => DType::I16,
             Self::I32(_) => DType::I32,
             Self::I64(_) => DType::I64,
+            Self::F16(_) => DType::F16,
+            Self::Bf16(_) => DType::Bf16,
             Self::F32(_) => DType::F32,
             Self::F64(_) => DType::F64,
             Self::Bytes(_) => DType::Bytes,
@@ -115,6 +127,7 @@ impl Elements {
             Self::I16(v) => v.len(),
             Self::I32(v) => v.len(),
             Self::I64(v) => v.len(),
+            Self::F16(v) | Self::Bf16(v) => v.len(),
             Self::F32(v) => v.len(),
             Self::F64(v) => v.len(),
             Self::Bytes(v) => v.len(),

@@ -1,76 +1,95 @@
 //! Runs raw inputs through a model and writes the answer. Knows no HTTP.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use network::{Prediction, RawInput};
-use predict::{PredictError, Predictor};
+use network::{NamedTensor, Prediction, RawInput};
+use predict::{Predictor, PrepareError};
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use crate::error::{Result, ServeError};
-use crate::health::Health;
 use crate::payload::{Inputs, at};
+use crate::pool::Pool;
+use crate::served::{AskError, Call, Served};
 
 /// How long the parts of an answer took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
+    /// Waiting for a thread that prepares, and for one that computes.
+    pub queue: Duration,
     /// Reading the body's content and preprocessing.
     pub prepare: Duration,
-    /// The network.
+    /// The network, with joining batches and taking them apart.
     pub infer: Duration,
 }
 
-/// Predicts every input.
+/// Predicts every input. `size` is that of the body, by which it is judged how long preparing takes.
 ///
 /// # Errors
-/// 400 for an input that does not fit the model or its precision, with its place in the list; 500 when the network
-/// or its device fails.
-pub fn predict(
-    predictor: &Predictor,
-    inputs: &Inputs,
-    health: &Health,
+/// 400 for an input that does not fit the model or its precision, with its place in the list; what
+/// [`Served::ask`](crate::served::Served::ask) refuses; 500 when the network or its device fails.
+pub async fn predict(
+    served: &Served,
+    inputs: Inputs,
+    pool: &Pool,
+    size: usize,
     timing: &mut Timing,
 ) -> Result<Vec<Prediction>> {
-    let mut predictions = Vec::with_capacity(inputs.rows.len());
+    let predictor = served.raw()?;
+    let inputs = Arc::new(inputs);
+    let rows = inputs.rows.len();
+    let mut predictions = Vec::with_capacity(rows);
     // As many at once as the predictor runs in one pass, so that memory does not grow with the list.
-    let pass = predictor.pass_rows();
-    for (chunk, rows) in inputs.rows.chunks(pass).enumerate() {
-        predictions.extend(batch(predictor, rows, health, timing).map_err(|failed| match failed {
-            Failed::Input(_, error) if !inputs.list => ServeError::invalid(format_args!("`input`: {error}")),
-            Failed::Input(index, error) => at(chunk * pass + index, &error),
-            Failed::Model(error) => error,
-        })?);
+    let pass = predictor.pass_rows().max(1);
+    for first in (0..rows).step_by(pass) {
+        let range = first..rows.min(first + pass);
+        let failed = |index: usize, reason: &dyn std::fmt::Display| {
+            if inputs.list {
+                at(first + index, reason)
+            } else {
+                ServeError::invalid(format_args!("`input`: {reason}"))
+            }
+        };
+        let prepared = prepare(predictor, &inputs, range, pool, size, timing).await?;
+        let prepared = prepared.map_err(|error| failed(error.index, &error.source))?;
+        let call = Call { inputs: vec![prepared], ..Call::default() };
+        let answer = served.ask(call).await.map_err(|error| match error {
+            AskError::Row { row, reason } => failed(row, &reason),
+            error => error.into(),
+        })?;
+        timing.queue += answer.timing.queue;
+        timing.infer +=
+            answer.timing.compute_input + answer.timing.compute_infer + answer.timing.compute_output;
+        predictions.extend(predictor.finish(&answer.outputs).map_err(ServeError::internal)?);
     }
     Ok(predictions)
 }
 
-enum Failed {
-    Input(usize, String),
-    Model(ServeError),
-}
-
-fn batch(
-    predictor: &Predictor,
-    rows: &[RawInput],
-    health: &Health,
+/// Prepares some of the inputs. A picture is decoded in the pool however few its bytes are: it may unpack to many.
+async fn prepare(
+    predictor: &Arc<Predictor>,
+    inputs: &Arc<Inputs>,
+    range: Range<usize>,
+    pool: &Pool,
+    size: usize,
     timing: &mut Timing,
-) -> std::result::Result<Vec<Prediction>, Failed> {
-    let start = Instant::now();
-    let prepared =
-        predictor.prepare(rows).map_err(|error| Failed::Input(error.index, error.source.to_string()))?;
-    timing.prepare += start.elapsed();
-    let start = Instant::now();
-    let outputs = health.infer(predictor, std::slice::from_ref(&prepared));
-    let outputs = outputs.map_err(|error| match error {
-        // What overflows in 16 bits depends on the values that were sent; a model that always does is not served.
-        PredictError::Overflow { row, precision } => Failed::Input(
-            row,
-            format!("its values are too large for the precision of this server, {precision}"),
-        ),
-        error => Failed::Model(ServeError::internal(error)),
-    })?;
-    timing.infer += start.elapsed();
-    predictor.finish(&outputs).map_err(|error| Failed::Model(ServeError::internal(error)))
+) -> Result<std::result::Result<NamedTensor, PrepareError>> {
+    let rows = inputs.rows.get(range.clone()).unwrap_or_default();
+    let pictures = rows.iter().any(|row| matches!(row, RawInput::EncodedImage(_)));
+    let size = if pictures { usize::MAX } else { size };
+    let (predictor, inputs) = (Arc::clone(predictor), Arc::clone(inputs));
+    let job = move || {
+        let start = Instant::now();
+        let prepared = predictor.prepare(inputs.rows.get(range).unwrap_or_default());
+        Ok((prepared, start.elapsed()))
+    };
+    let done = pool.run_sized(size, job).await?;
+    timing.queue += done.queued;
+    let (prepared, took) = done.value;
+    timing.prepare += took;
+    Ok(prepared)
 }
 
 /// The body of an answer.
@@ -89,18 +108,13 @@ struct Answer<'a> {
 ///
 /// # Errors
 /// 500 when it cannot be written.
-pub fn write(
-    predictor: &Predictor,
-    predictions: &[Prediction],
-    list: bool,
-    top: Option<usize>,
-) -> Result<Vec<u8>> {
-    let names = &predictor.postprocess().labels;
+pub fn write(served: &Served, predictions: &[Prediction], list: bool, top: Option<usize>) -> Result<Vec<u8>> {
+    let names = served.predictor().map_or(&[][..], |predictor| &predictor.postprocess().labels);
     let mut views: Vec<View<'_>> =
         predictions.iter().map(|prediction| View { prediction, names, top }).collect();
     let prediction = if list { None } else { views.pop() };
     let predictions = list.then_some(views);
-    let answer = Answer { model: predictor.name(), version: predictor.version(), prediction, predictions };
+    let answer = Answer { model: served.name(), version: served.version(), prediction, predictions };
     serde_json::to_vec(&answer).map_err(ServeError::internal)
 }
 

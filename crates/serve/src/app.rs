@@ -7,12 +7,12 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, HttpRequest, Route, web};
+use actix_web::{App, Error, HttpRequest, web};
 use futures_util::FutureExt as _;
 use model::device::panic_message;
 
 use crate::error::{Result, ServeError, shown};
-use crate::routes::{models, oip, playground, predict};
+use crate::routes::table::{self, ENDPOINTS, Endpoint, Method};
 use crate::state::State;
 
 /// The application over its shared state.
@@ -30,48 +30,38 @@ pub fn new(
     let unreadable = web::PathConfig::default().error_handler(|_, _| {
         ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
     });
-    App::new().app_data(state).app_data(unreadable).wrap(from_fn(guard)).configure(configure)
+    let chosen = table::chosen(&state);
+    App::new()
+        .app_data(state)
+        .app_data(unreadable)
+        .wrap(from_fn(guard))
+        .configure(|app| configure(app, chosen))
 }
 
-/// Registers every route.
-fn configure(app: &mut web::ServiceConfig) {
-    let get = |app: &mut web::ServiceConfig, path: &str, route: Route| {
-        let refuse = |request: HttpRequest| wrong_method(request, "GET, HEAD");
-        app.service(web::resource(path).route(route).default_service(web::to(refuse)));
-    };
-    let post = |app: &mut web::ServiceConfig, path: &str, route: Route| {
-        let refuse = |request: HttpRequest| wrong_method(request, "POST");
-        app.service(web::resource(path).route(route).default_service(web::to(refuse)));
-    };
-    for path in playground::paths() {
-        get(app, path, read(playground::serve));
-    }
-    post(app, "/predict", web::post().to(predict::default));
-    get(app, "/models", read(models::list));
-    get(app, "/models/{name}", read(models::show));
-    post(app, "/models/{name}/predict", web::post().to(predict::model));
-    get(app, "/models/{name}/versions/{version}", read(models::show_version));
-    post(app, "/models/{name}/versions/{version}/predict", web::post().to(predict::version));
-    get(app, "/v2", read(oip::server));
-    get(app, "/v2/health/live", read(oip::live));
-    get(app, "/v2/health/ready", read(oip::ready));
-    for model in ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"] {
-        get(app, model, read(oip::model));
-        get(app, &format!("{model}/ready"), read(oip::model_ready));
-        post(app, &format!("{model}/infer"), web::post().to(oip::infer));
+/// Registers every route of the table, and those that a platform chose.
+fn configure(app: &mut web::ServiceConfig, chosen: Vec<(String, Endpoint)>) {
+    let listed = ENDPOINTS.iter().map(|endpoint| (endpoint.path.to_owned(), *endpoint));
+    let all: Vec<(String, Endpoint)> = listed.chain(chosen).collect();
+    for (index, (path, _)) in all.iter().enumerate() {
+        // One resource for each path, with the methods that it has.
+        if all.iter().take(index).any(|(earlier, _)| earlier == path) {
+            continue;
+        }
+        let endpoints: Vec<&Endpoint> =
+            all.iter().filter(|(other, _)| other == path).map(|(_, endpoint)| endpoint).collect();
+        let has = |method| endpoints.iter().any(|endpoint| endpoint.method == method);
+        let allow = match (has(Method::Get), has(Method::Post)) {
+            (true, true) => "GET, HEAD, POST",
+            (true, false) => "GET, HEAD",
+            (false, _) => "POST",
+        };
+        let resource = endpoints
+            .iter()
+            .fold(web::resource(path.as_str()), |resource, endpoint| resource.route((endpoint.route)()));
+        let refuse = move |request: HttpRequest| wrong_method(request, allow);
+        app.service(resource.default_service(web::to(refuse)));
     }
     app.default_service(web::to(no_route));
-}
-
-/// A route that is read: GET, and HEAD as its shadow.
-fn read<F, Args>(handler: F) -> Route
-where
-    F: actix_web::Handler<Args>,
-    Args: actix_web::FromRequest + 'static,
-    F::Output: actix_web::Responder + 'static,
-{
-    use actix_web::guard;
-    web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler)
 }
 
 async fn wrong_method(request: HttpRequest, allow: &'static str) -> Result<actix_web::HttpResponse> {
@@ -80,7 +70,7 @@ async fn wrong_method(request: HttpRequest, allow: &'static str) -> Result<actix
 
 async fn no_route(request: HttpRequest) -> Result<actix_web::HttpResponse> {
     Err(ServeError::not_found(format_args!(
-        "there is no route {}; see GET /models, POST /models/NAME/predict and GET /v2",
+        "there is no route {}; see GET /docs, GET /models, POST /models/NAME/predict and GET /v2",
         shown(request.path())
     )))
 }

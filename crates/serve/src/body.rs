@@ -12,6 +12,7 @@ use actix_web::web::{Bytes, BytesMut, Payload};
 use actix_web::{HttpRequest, rt};
 use futures_util::StreamExt as _;
 
+use crate::compression::{self, Coding, UnpackError};
 use crate::error::{Kind, Result, ServeError, shown};
 use crate::state::State;
 
@@ -33,13 +34,22 @@ impl InFlight {
 
 /// A share of [`InFlight`], given back when it is dropped.
 #[derive(Debug)]
-struct Held {
+pub(crate) struct Held {
     in_flight: Arc<InFlight>,
     bytes: usize,
 }
 
 impl Held {
-    fn grow(&mut self, bytes: usize) -> Result<()> {
+    /// Nothing yet.
+    pub(crate) fn new(in_flight: &Arc<InFlight>) -> Self {
+        Self { in_flight: Arc::clone(in_flight), bytes: 0 }
+    }
+
+    /// Takes more.
+    ///
+    /// # Errors
+    /// 503 while other bodies fill the memory.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<()> {
         let most = self.in_flight.most;
         let add = |held: usize| held.checked_add(bytes).filter(|total| *total <= most);
         match self.in_flight.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, add) {
@@ -91,59 +101,80 @@ impl Deref for Body {
 pub async fn read(request: &HttpRequest, payload: Payload, state: &State) -> Result<Body> {
     let limits = &state.limits;
     let limit = limits.max_body_bytes;
-    let too_large = || {
-        ServeError::new(
-            Kind::TooLarge,
-            format!("the body is larger than the {limit} bytes that this server accepts"),
-        )
-    };
-    let packed = check_encoding(request)?;
+    let coding = check_encoding(request)?;
+    let packed = coding.is_some();
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
     let mut stream = Decompress::from_headers(payload, request.headers());
     let reading = async {
         let mut body = BytesMut::new();
-        let mut held = Held { in_flight: Arc::clone(&state.in_flight), bytes: 0 };
+        let mut held = Held::new(&state.in_flight);
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| broken(&error, packed))?;
             if chunk.len() > limit - body.len() {
-                return Err(too_large());
+                return Err(too_large(limit));
             }
             held.grow(chunk.len())?;
             body.extend_from_slice(&chunk);
         }
-        Ok(Body { bytes: body.freeze(), _held: held })
+        Ok((body.freeze(), held))
     };
     let deadline = Duration::from_secs(limits.body_timeout_s);
-    rt::time::timeout(deadline, reading).await.unwrap_or_else(|_| {
+    let (bytes, mut held) = rt::time::timeout(deadline, reading).await.unwrap_or_else(|_| {
         Err(ServeError::new(
             Kind::Timeout,
             format!("the body did not arrive within {} s", limits.body_timeout_s),
         ))
-    })
+    })?;
+    if coding != Some(Coding::Zstd) {
+        return Ok(Body { bytes, _held: held });
+    }
+    // Unpacking takes time, which the network threads do not have.
+    let unpacked = state
+        .pool
+        .run(move || match compression::unpack_zstd(&bytes, limit) {
+            Ok(unpacked) => Ok(unpacked),
+            Err(UnpackError::TooLarge) => Err(too_large(limit)),
+            Err(UnpackError::Damaged) => Err(unreadable()),
+        })
+        .await?
+        .value;
+    held.grow(unpacked.len())?;
+    Ok(Body { bytes: unpacked.into(), _held: held })
 }
 
-/// Whether the body is compressed.
-fn check_encoding(request: &HttpRequest) -> Result<bool> {
-    const READ: [&str; 3] = ["identity", "gzip", "deflate"];
-    let Some(value) = request.headers().get(CONTENT_ENCODING) else {
-        return Ok(false);
+fn too_large(limit: usize) -> ServeError {
+    let message = format!("the body is larger than the {limit} bytes that this server accepts");
+    ServeError::new(Kind::TooLarge, message)
+}
+
+/// How the body is packed, if it is.
+fn check_encoding(request: &HttpRequest) -> Result<Option<Coding>> {
+    let mut values = request.headers().get_all(CONTENT_ENCODING);
+    let Some(value) = values.next() else {
+        return Ok(None);
     };
     let encoding = value.to_str().unwrap_or("").trim();
-    if READ.iter().any(|known| encoding.eq_ignore_ascii_case(known)) {
-        return Ok(!encoding.eq_ignore_ascii_case(READ[0]));
+    let coding = Coding::named(encoding);
+    if values.next().is_none() && (coding.is_some() || encoding.eq_ignore_ascii_case("identity")) {
+        return Ok(coding);
     }
-    let message = format!("content encoding {} is not read; use identity, gzip or deflate", shown(encoding));
+    let message =
+        format!("content encoding {} is not read; use identity, gzip, deflate or zstd", shown(encoding));
     Err(ServeError::new(Kind::MediaType, message))
+}
+
+fn unreadable() -> ServeError {
+    ServeError::invalid("the body cannot be unpacked with its content encoding, or breaks off")
 }
 
 fn broken(error: &PayloadError, packed: bool) -> ServeError {
     tracing::debug!(%error, "a body could not be read");
     if packed {
-        return ServeError::invalid("the body cannot be unpacked with its content encoding, or breaks off");
+        return unreadable();
     }
     ServeError::invalid("the body breaks off before its end")
 }

@@ -1,9 +1,16 @@
 //! Every setting of the server, with its default. `configs/serve.toml` shows them all.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
+
+use crate::ensemble::EnsembleConfig;
+use crate::front::Paths;
+use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
+use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
+use crate::traffic::Plan;
 
 /// The settings: flag > environment > file > default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +22,10 @@ pub struct Config {
     pub host: String,
     /// The port to listen on; 0 takes a free one.
     pub port: u16,
+    /// The gRPC side.
+    pub grpc: Grpc,
+    /// Further paths, for platforms that choose them.
+    pub paths: Paths,
     /// The model that `/predict` asks: `name`, `name@version` or `name@alias`. Needed with several models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_model: Option<String>,
@@ -32,10 +43,47 @@ pub struct Config {
     pub batch_sizes: Vec<usize>,
     /// Threads that compute; 0 takes one per processor.
     pub threads: usize,
+    /// Batches that are computed at a time; 0 chooses by the threads and the device.
+    pub compute_workers: usize,
+    /// Bytes of answers that are kept to answer the same inputs again; 0 keeps none.
+    pub response_cache_bytes: usize,
     /// What a request may cost.
     pub limits: Limits,
+    /// How requests are batched and queued.
+    pub scheduler: QueueSettings,
     /// How the server stops.
     pub drain: Drain,
+    /// How the directory of models becomes what is served.
+    pub repository: RepositoryConfig,
+    /// What differs for single models, by name.
+    pub model: BTreeMap<String, ModelConfig>,
+}
+
+/// What differs for one model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// How its requests are batched and queued.
+    pub scheduler: QueueOverrides,
+    /// Which of its versions are served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Policy>,
+    /// The models that it is made of; it is no package of the registry then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<EnsembleConfig>,
+    /// How requests that name no version are split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Plan>,
+}
+
+/// The gRPC side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grpc {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// The port to listen on, at the same address as HTTP; 0 takes a free one.
+    pub port: u16,
 }
 
 /// What one request may cost.
@@ -46,7 +94,7 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// Inputs in one request.
     pub max_rows: usize,
-    /// Requests that may wait for a thread; the next is answered 503.
+    /// Requests that may wait for a thread that prepares them; the next is answered 503.
     pub queue: usize,
     /// Seconds within which a body must have arrived.
     pub body_timeout_s: u64,
@@ -72,15 +120,28 @@ impl Default for Config {
             models: PathBuf::from("artifacts/models"),
             host: "127.0.0.1".to_owned(),
             port: 8080,
+            grpc: Grpc::default(),
+            paths: Paths::default(),
             default_model: None,
             device: "cpu".to_owned(),
             precision: "f32".to_owned(),
             kernel_cache: None,
             batch_sizes: Vec::new(),
             threads: 0,
+            compute_workers: 0,
+            response_cache_bytes: 0,
             limits: Limits::default(),
+            scheduler: QueueSettings::default(),
             drain: Drain::default(),
+            repository: RepositoryConfig::default(),
+            model: BTreeMap::new(),
         }
+    }
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self { enabled: true, port: 9000 }
     }
 }
 
@@ -104,15 +165,79 @@ impl Default for Drain {
 }
 
 impl Config {
+    /// What the scheduler is told on so many threads.
+    #[must_use]
+    pub fn scheduling(&self, threads: usize, gpu: bool) -> SchedulerOptions {
+        let workers =
+            if self.compute_workers == 0 { default_workers(threads, gpu) } else { self.compute_workers };
+        let own = |(name, model): (&String, &ModelConfig)| (name.clone(), model.scheduler.clone());
+        SchedulerOptions {
+            workers,
+            queue: self.scheduler.clone(),
+            models: self.model.iter().map(own).collect(),
+            cache_bytes: self.response_cache_bytes,
+        }
+    }
+
+    /// What the repository is told.
+    #[must_use]
+    pub fn repository_settings(&self) -> Settings {
+        let own = |(name, model): (&String, &ModelConfig)| Some((name.clone(), model.versions.clone()?));
+        let versions = self.model.iter().filter_map(own).collect();
+        Settings { general: self.repository.clone(), versions, ensembles: self.ensembles() }
+    }
+
+    /// The models that are made of others, by name.
+    #[must_use]
+    pub fn ensembles(&self) -> BTreeMap<String, EnsembleConfig> {
+        self.model.iter().filter_map(|(name, model)| Some((name.clone(), model.ensemble.clone()?))).collect()
+    }
+
+    /// How the traffic of models is directed, by name.
+    #[must_use]
+    pub fn traffic(&self) -> BTreeMap<String, Plan> {
+        self.model.iter().filter_map(|(name, model)| Some((name.clone(), model.traffic.clone()?))).collect()
+    }
+
+    /// What of the settings of single models cannot work: its key and why.
+    #[must_use]
+    pub fn model_fault(&self) -> Option<(String, String)> {
+        let traffic = self.model.iter().find_map(|(name, model)| {
+            Some((format!("model.{name}.traffic"), model.traffic.as_ref()?.check().err()?))
+        });
+        let ensemble = || crate::ensemble::fault(&self.ensembles());
+        traffic.or_else(|| ensemble().map(|(name, why)| (format!("model.{name}.ensemble"), why)))
+    }
+
+    /// This configuration with those parts of `next` that take effect without a restart.
+    #[must_use]
+    pub fn reloaded(&self, next: &Self) -> Self {
+        let mut config =
+            Self { repository: next.repository.clone(), model: next.model.clone(), ..self.clone() };
+        for (name, model) in &mut config.model {
+            model.scheduler = self.model.get(name).map(|model| model.scheduler.clone()).unwrap_or_default();
+        }
+        config
+    }
+
     /// The first setting that has the right type and cannot work all the same: its key, and what would.
     #[must_use]
-    pub fn fault(&self) -> Option<(&'static str, &'static str)> {
+    pub fn fault(&self) -> Option<(String, &'static str)> {
         let Limits { max_body_bytes, max_rows, queue, body_timeout_s, .. } = self.limits;
         let Limits { max_bytes_in_flight, max_connections, .. } = self.limits;
         let sizes = &self.batch_sizes;
         let possible = sizes.iter().all(|size| (1..=MAX_PASS_ROWS).contains(size));
+        let path = |path: &Option<String>| path.as_ref().is_none_or(|path| path_works(path));
         let faults = [
+            (!path(&self.paths.health), "paths.health", PATH),
+            (!path(&self.paths.predict), "paths.predict", PATH),
+            (
+                self.grpc.enabled && self.grpc.port != 0 && self.grpc.port == self.port,
+                "grpc.port",
+                "must not be that of HTTP",
+            ),
             (self.threads > 1024, "threads", "must be at most 1024"),
+            (self.compute_workers > 1024, "compute_workers", "must be at most 1024"),
             (!possible, "batch_sizes", "must hold numbers from 1 to 256"),
             (!sizes.is_sorted_by(|a, b| a < b), "batch_sizes", "must be ascending, each number once"),
             (
@@ -139,11 +264,43 @@ impl Config {
                 "must be at least `limits.max_body_bytes`",
             ),
             (!(1..=1 << 16).contains(&max_connections), "limits.max_connections", "must be from 1 to 65536"),
+            (
+                !(10..=3_600_000).contains(&self.repository.poll_ms),
+                "repository.poll_ms",
+                "must be from 10 to 3600000",
+            ),
+            (
+                self.repository.mode == Mode::Watch && self.repository.startup != ["*"],
+                "repository.startup",
+                "has no effect in the mode `watch`, which serves whatever is there",
+            ),
             (self.drain.delay_ms > 600_000, "drain.delay_ms", "must be at most 600000"),
             (self.drain.timeout_s > 3600, "drain.timeout_s", "must be at most 3600"),
         ];
-        faults.into_iter().find_map(|(wrong, key, message)| wrong.then_some((key, message)))
+        let own =
+            faults.into_iter().find_map(|(wrong, key, message)| wrong.then(|| (key.to_owned(), message)));
+        own.or_else(|| self.scheduling_fault())
     }
+
+    /// As [`Config::fault`], of the settings of the scheduler: for all models, and for each with what it sets itself.
+    fn scheduling_fault(&self) -> Option<(String, &'static str)> {
+        let under = |table: &str, settings: &QueueSettings| {
+            settings.fault().map(|(key, message)| (format!("{table}.{key}"), message))
+        };
+        under("scheduler", &self.scheduler).or_else(|| {
+            self.model.iter().find_map(|(name, model)| {
+                under(&format!("model.{name}.scheduler"), &model.scheduler.over(&self.scheduler))
+            })
+        })
+    }
+}
+
+const PATH: &str = "must begin with a slash and hold letters, digits and any of `/-_.:~`";
+
+/// A path as it stands in a request, without what a pattern of a route could mean.
+fn path_works(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.:~".contains(&byte);
+    path.starts_with('/') && path.len() <= 256 && path.bytes().all(plain)
 }
 
 #[cfg(test)]
@@ -164,6 +321,34 @@ mod tests {
         assert_eq!(config.fault().unwrap().0, "limits.max_body_bytes");
         let config = Config { kernel_cache: Some(PathBuf::new()), ..Config::default() };
         assert_eq!(config.fault().unwrap().0, "kernel_cache");
+    }
+
+    #[test]
+    fn paths_are_plain_and_ports_differ() {
+        let fault = |health: &str, grpc: u16| {
+            let paths = Paths { health: Some(health.to_owned()), predict: None };
+            let grpc = Grpc { port: grpc, ..Grpc::default() };
+            Config { paths, grpc, ..Config::default() }.fault().map_or_else(String::new, |(key, _)| key)
+        };
+        assert_eq!(fault("/v1/endpoints/1:health", 9000), "");
+        for wrong in ["", "health", "/{name}", "/a b", "/a?b"] {
+            assert_eq!(fault(wrong, 9000), "paths.health", "{wrong}");
+        }
+        assert_eq!(fault("/h", 8080), "grpc.port");
+    }
+
+    #[test]
+    fn the_schedule_of_every_model_must_work() {
+        let read = |text: &str| toml::from_str::<Config>(text).unwrap();
+        let fault = |text: &str| read(text).fault().map(|(key, _)| key);
+        assert_eq!(fault("[scheduler]\nweight = 0").unwrap(), "scheduler.weight");
+        // What a model sets is looked at together with what holds for all.
+        let text = "[scheduler]\npreferred_batch_rows = [64]\n[model.a.scheduler]\nmax_batch_rows = 32";
+        assert_eq!(fault(text).unwrap(), "model.a.scheduler.preferred_batch_rows");
+        let config = read("[model.a.scheduler]\nmax_delay_us = 5\ncache = false");
+        assert_eq!(config.fault(), None);
+        let options = config.scheduling(4, false);
+        assert_eq!((options.of("a").max_delay_us, options.of("b").max_delay_us, options.workers), (5, 0, 1));
     }
 
     #[test]

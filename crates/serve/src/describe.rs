@@ -9,12 +9,13 @@ use network::preprocess::ColumnRule;
 use predict::Predictor;
 use serde_json::{Map, Value, json};
 
-use crate::state::{Catalog, Model, Version};
+use crate::served::Served;
+use crate::state::{Catalog, Model};
 
 /// Every model, for `GET /models`.
 #[must_use]
 pub fn catalog(catalog: &Catalog) -> Value {
-    let default = catalog.find_default().ok().map(|predictor| predictor.name().to_owned());
+    let default = catalog.find_default().ok().map(|served| served.name().to_owned());
     let models: Vec<Value> = catalog.models.iter().map(|(name, entry)| model(name, entry)).collect();
     json!({ "models": models, "default": default })
 }
@@ -27,8 +28,8 @@ pub fn model(name: &str, model: &Model) -> Value {
         .iter()
         .map(|(number, version)| {
             let mut entry = json!({ "version": number, "state": version.state() });
-            if matches!(version, Version::Failed) {
-                entry["reason"] = json!("the package could not be loaded; the server's log says why");
+            if let Some(reason) = model.reasons.get(number) {
+                entry["reason"] = json!(reason);
             }
             entry
         })
@@ -39,7 +40,20 @@ pub fn model(name: &str, model: &Model) -> Value {
 
 /// One version: task, labels, what it takes, how well it does, examples.
 #[must_use]
-pub fn version(predictor: &Predictor) -> Value {
+pub fn version(served: &Served) -> Value {
+    let Some(predictor) = served.predictor() else {
+        return json!({
+            "name": served.name(),
+            "version": served.version(),
+            "state": "ready",
+            "platform": served.platform(),
+            "signature": served.signature(),
+        });
+    };
+    model_version(predictor)
+}
+
+fn model_version(predictor: &Predictor) -> Value {
     let postprocess = predictor.postprocess();
     let mut view = json!({
         "name": predictor.name(),

@@ -18,6 +18,8 @@ use serde_json::{Map, Value};
 pub enum Kind {
     /// 400: the request can never succeed as it is.
     Invalid,
+    /// 403: the server does not let clients do that.
+    Forbidden,
     /// 404: no such route, model or version.
     NotFound,
     /// 405: the route exists, the method does not.
@@ -34,6 +36,8 @@ pub enum Kind {
     Unsupported,
     /// 503: not now; the client may try again.
     Unavailable,
+    /// 504: the request's time was up before it was computed.
+    Deadline,
 }
 
 impl Kind {
@@ -42,6 +46,7 @@ impl Kind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
@@ -50,6 +55,7 @@ impl Kind {
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 }

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use network::NamedTensor;
 use predict::{DeviceError, PredictError, Predictor};
 
 /// Which models have stopped to compute.
@@ -19,20 +18,6 @@ pub struct Health {
 }
 
 impl Health {
-    /// Runs prepared inputs through the network, and notes whether the device did its part.
-    ///
-    /// # Errors
-    /// Those of [`Predictor::infer`].
-    pub fn infer(
-        &self,
-        predictor: &Predictor,
-        inputs: &[NamedTensor],
-    ) -> Result<Vec<NamedTensor>, PredictError> {
-        let result = predictor.infer(inputs);
-        self.note(predictor, result.as_ref().err(), || predictor.self_check().map(drop));
-        result
-    }
-
     /// Notes how a model answered; `check` asks it something that it has answered before, and is called when its
     /// device has failed.
     pub fn note(
@@ -62,6 +47,11 @@ impl Health {
             }
             Some(_) => {}
         }
+    }
+
+    /// A version has been unloaded or replaced: what is known of it concerns nobody any more.
+    pub fn forget(&self, name: &str, version: u64) {
+        self.lost().remove(&(name.to_owned(), version));
     }
 
     /// Why a model cannot be asked, if so.
@@ -128,8 +118,7 @@ mod tests {
         // Known already.
         health.note(&predictor, Some(&failed()), || panic!("checked again"));
         assert_eq!(health.first_fault(), Some(reason));
-        let inputs = [predictor.prepare(&[network::RawInput::Numbers(vec![0.0; 4])]).unwrap()];
-        health.infer(&predictor, &inputs).unwrap();
+        health.note(&predictor, None, || panic!("there is nothing to check"));
         assert_eq!((health.fault(&predictor), health.first_fault()), (None, None));
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::error::{Kind, Result, ServeError, shown, suggestion};
 
 /// How deep arrays and objects may nest. Images need 4 (`inputs`, row, column, channel).
-pub const DEPTH: usize = 64;
+pub const DEPTH: usize = 100;
 
 /// How many arrays one body may hold; each takes far more memory than the two characters that make one.
 pub const ARRAYS: usize = 1 << 21;

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artifact::registry::ModelEntry;
-use artifact::{ModelRef, Registry, Selector};
+use artifact::{ModelRef, PackageError, Registry, RegistryError, Selector};
 use model::device::panic_message;
+use network::{NamedTensor, Tensor};
 use predict::{DeviceError, Kernels, Placement, PredictError, Predictor, WarmUp};
 
 use crate::error::suggestion;
+use crate::executor::Executor as _;
+use crate::repository::{Settings, Worker};
 use crate::state::{Model, State, Version};
 
 /// How models are opened.
@@ -45,11 +48,13 @@ pub enum LoadError {
     },
 }
 
-/// Lists what is there, so that the listing is complete before the first model is loaded.
+/// Lists what is there, so that the listing is complete before the first model is loaded, and notes the default model
+/// whether it is there or not.
 ///
 /// # Errors
 /// When the registry cannot be read, is empty, or lacks the default model.
 pub fn discover(state: &State, registry: &Registry, default: Option<ModelRef>) -> Result<(), LoadError> {
+    state.update(|catalog| catalog.default.clone_from(&default));
     let scan = registry.scan()?;
     for warning in scan.warnings {
         tracing::warn!(path = %warning.path.display(), reason = warning.reason, "ignored");
@@ -57,7 +62,7 @@ pub fn discover(state: &State, registry: &Registry, default: Option<ModelRef>) -
     let mut models = BTreeMap::new();
     for ModelEntry { name, versions, aliases } in scan.models {
         let versions = versions.into_iter().map(|number| (number, Version::Loading)).collect();
-        models.insert(name, Model { versions, aliases });
+        models.insert(name, Model { versions, aliases, ..Model::default() });
     }
     if models.is_empty() {
         return Err(LoadError::Empty { path: registry.root().to_owned() });
@@ -75,62 +80,25 @@ pub fn discover(state: &State, registry: &Registry, default: Option<ModelRef>) -
             return Err(LoadError::Default { name: wanted.to_string(), known, hint });
         }
     }
-    state.update(|catalog| {
-        catalog.models = models;
-        catalog.default = default;
-    });
+    state.update(|catalog| catalog.models = models);
     Ok(())
 }
 
-/// Loads and warms up whatever [`discover`] found, then declares the server ready.
+/// Loads and warms up every version of every model, then declares the server ready.
 ///
 /// # Errors
 /// When not one package could be loaded.
 pub fn load(state: &State, registry: &Registry, options: &Options) -> Result<(), LoadError> {
-    let found = state.catalog();
-    let all = found
-        .models
-        .iter()
-        .flat_map(|(name, model)| model.versions.keys().map(move |number| (name, *number)));
-    let (mut count, mut last_loaded, mut device) = (0usize, None, None);
-    for (name, number) in all {
-        count += 1;
-        let version = match open(registry, name, number, options) {
-            Ok((predictor, warm)) => {
-                report(&predictor, &warm);
-                let predictor = Arc::new(predictor);
-                last_loaded = Some(Arc::clone(&predictor));
-                Version::Ready(predictor)
-            }
-            Err(error) => {
-                tracing::error!(model = %name, version = number, error = %chain(error.as_ref()), "not served");
-                if let Some((error, failed)) = gpu_failure(&error) {
-                    device = Some(failed.clone());
-                    // It may have taken along those that were loaded before.
-                    if let Some(earlier) = &last_loaded {
-                        state.health.note(earlier, Some(error), || earlier.self_check().map(drop));
-                    }
-                }
-                Version::Failed
-            }
-        };
-        state.update(|catalog| {
-            if let Some(model) = catalog.models.get_mut(name) {
-                model.versions.insert(number, version);
-            }
-        });
-    }
-    if last_loaded.is_none() {
-        return Err(LoadError::AllFailed { count, path: registry.root().to_owned(), device });
-    }
-    state.loaded();
-    Ok(())
+    Worker::new(registry.clone(), options.clone(), Settings::default()).begin(state)
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What [`open`] gives.
+type Opened = Result<(Arc<Predictor>, Vec<WarmUp>), Failure>;
 
 /// The failure of a GPU, if it was one. What fails on a CPU is the package, which makes a backend panic.
-fn gpu_failure(error: &Failure) -> Option<(&PredictError, &DeviceError)> {
+pub(crate) fn gpu_failure(error: &Failure) -> Option<(&PredictError, &DeviceError)> {
     let error = error.downcast_ref()?;
     match error {
         PredictError::Device(failed @ DeviceError::Failed { device, .. }) if device.is_gpu() => {
@@ -140,15 +108,45 @@ fn gpu_failure(error: &Failure) -> Option<(&PredictError, &DeviceError)> {
     }
 }
 
-/// Opens one version and compares it with its packed answers at every size of a pass, which also warms it up.
-fn open(
+/// Opens one version on a thread of its own, which also keeps what it needed for that from what serves. `gently`
+/// leaves the processors to the requests while there are any.
+pub(crate) fn open_on_a_thread(
     registry: &Registry,
     name: &str,
     number: u64,
     options: &Options,
-) -> Result<(Predictor, Vec<WarmUp>), Failure> {
+    gently: bool,
+) -> Opened {
+    std::thread::scope(|scope| {
+        let loader = std::thread::Builder::new().name("loader".to_owned());
+        let loading = loader.spawn_scoped(scope, || {
+            if gently {
+                give_way();
+            }
+            open(registry, name, number, options)
+        });
+        match loading.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(panic)) => Err(format!("loading it panicked: {}", panic_message(panic.as_ref())).into()),
+            Err(error) => Err(format!("the system gives no thread to load it: {error}").into()),
+        }
+    })
+}
+
+/// Puts this thread behind all others.
+pub(crate) fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(19) {
+        // Then loading takes its share of the processors.
+        tracing::debug!(%error, "the loading thread keeps its priority");
+    }
+}
+
+/// Opens one version, compares it with its packed answers at every size of a pass, and runs the sizes of batches that
+/// it will be given.
+fn open(registry: &Registry, name: &str, number: u64, options: &Options) -> Opened {
     // A hostile package must not take the server down, whatever it makes a library do.
-    let open = || -> Result<(Predictor, Vec<WarmUp>), Failure> {
+    let open = || -> Opened {
         let reference = ModelRef { name: name.to_owned(), selector: Selector::Version(number) };
         let mut predictor = Predictor::open(registry, &reference, options.placement)?;
         // A CPU takes batches as they come; filling them up would only cost time.
@@ -156,14 +154,60 @@ fn open(
             predictor = predictor.with_batch_sizes(&options.batch_sizes);
         }
         let warm = predictor.warm_up()?;
+        let predictor = Arc::new(predictor);
+        if predictor.batch_sizes().is_empty() {
+            for rows in [1, predictor.max_rows()] {
+                predictor.infer(&zeros(&predictor, rows)?)?;
+            }
+        }
         Ok((predictor, warm))
     };
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
         .unwrap_or_else(|panic| Err(format!("loading it panicked: {}", panic_message(panic.as_ref())).into()))
 }
 
+/// A batch of zeros.
+fn zeros(predictor: &Predictor, rows: usize) -> Result<Vec<NamedTensor>, Failure> {
+    let inputs = predictor.signature().inputs.iter().map(|spec| {
+        let shape: Vec<usize> =
+            std::iter::once(rows).chain(spec.sample_shape().unwrap_or_default()).collect();
+        let values = vec![0.0; shape.iter().product()];
+        Ok(NamedTensor { name: spec.name.clone(), tensor: Tensor::from_f32(shape, values)? })
+    });
+    inputs.collect()
+}
+
+/// Why a version is not served, as listings may say it: without paths, which the log has.
+pub(crate) fn told(error: &Failure) -> String {
+    const UNTOLD: &str = "the package could not be loaded; the server's log says why";
+    let package = |error: &PackageError| match error {
+        PackageError::NoManifest { .. } => "the package has no manifest".to_owned(),
+        PackageError::Manifest { source, .. } => format!("the manifest is not valid: {source}"),
+        PackageError::Damaged { problems, .. } => {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            format!("the package is damaged: {}", problems.join("; "))
+        }
+        PackageError::Record { source, .. } => format!("the weights are not valid: {source}"),
+        PackageError::Codec { source, .. } => format!("the weights cannot be unwrapped: {source}"),
+        _ => UNTOLD.to_owned(),
+    };
+    match error.downcast_ref() {
+        Some(PredictError::Package(error) | PredictError::Registry(RegistryError::Package(error))) => {
+            package(error)
+        }
+        Some(
+            error @ (PredictError::Device(_)
+            | PredictError::Shape { .. }
+            | PredictError::Sample { .. }
+            | PredictError::SelfCheck { .. }
+            | PredictError::Overflow { .. }),
+        ) => error.to_string(),
+        _ => UNTOLD.to_owned(),
+    }
+}
+
 /// Logs what was loaded, and how long it took to warm up.
-fn report(predictor: &Predictor, warm: &[WarmUp]) {
+pub(crate) fn report(predictor: &Predictor, warm: &[WarmUp]) {
     let (model, version) = (predictor.name(), predictor.version());
     for WarmUp { rows, check, first, again } in warm {
         tracing::debug!(model, version, rows, ?check, ?first, ?again, "warmed up");
@@ -188,7 +232,7 @@ fn report(predictor: &Predictor, warm: &[WarmUp]) {
 }
 
 /// An error with its causes on one line.
-fn chain(error: &(dyn std::error::Error + Send + Sync)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

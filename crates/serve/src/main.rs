@@ -11,7 +11,7 @@ use cli::config::{Layers, Resolved};
 use cli::{ErrorExt as _, ExitStatus};
 use serve::config::Config;
 use serve::load::LoadError;
-use serve::run::{RunError, run};
+use serve::run::{Addresses, Outside, RunError, run};
 
 /// Serves every model of a registry over HTTP, with a playground at `/`.
 ///
@@ -31,6 +31,19 @@ struct Args {
     /// The port to listen on; 0 takes a free one [default: 8080] [env: BRAZIER_SERVE_PORT]
     #[arg(long)]
     port: Option<u16>,
+
+    /// The port of gRPC; 0 takes a free one [default: 9000] [env: BRAZIER_SERVE_GRPC__PORT]
+    #[arg(long, value_name = "PORT", conflicts_with = "no_grpc")]
+    grpc_port: Option<u16>,
+
+    /// Serves HTTP alone [env: BRAZIER_SERVE_GRPC__ENABLED=false]
+    #[arg(long)]
+    no_grpc: bool,
+
+    /// Lets clients load and unload models, direct their traffic, and change what is logged and traced
+    /// [env: BRAZIER_SERVE_REPOSITORY__ALLOW_CHANGES=true]
+    #[arg(long)]
+    allow_changes: bool,
 
     /// The model that /predict asks: NAME, NAME@VERSION or NAME@ALIAS [env: BRAZIER_SERVE_DEFAULT_MODEL]
     #[arg(long, value_name = "MODEL")]
@@ -63,7 +76,7 @@ struct Args {
 
 const EXAMPLES: &str = "Examples:
   serve                                      every model in artifacts/models on 127.0.0.1:8080
-  serve --default-model digits --port 9000   /predict asks digits@production, else its newest version
+  serve --default-model digits --port 8000   /predict asks digits@production, else its newest version
   curl -H 'content-type: image/png' --data-binary @digit.png http://127.0.0.1:8080/models/digits/predict
 
 A GPU's compiled kernels are kept in the folder kernel-cache beside the registry, or where BRAZIER_KERNEL_CACHE says.";
@@ -80,7 +93,7 @@ fn main() -> std::process::ExitCode {
         for entry in resolved.non_defaults() {
             tracing::debug!(key = entry.key, value = entry.value, origin = %entry.origin, "setting");
         }
-        serve(resolved, printer)
+        serve(resolved, args, printer)
     })
 }
 
@@ -94,14 +107,18 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
         layers = layers.file(file)?;
     }
     // The file's own name is no setting in the file.
-    let variables = std::env::vars_os()
+    let variables: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
-        .filter(|(name, _)| name != CONFIG_VARIABLE);
+        .filter(|(name, _)| name != CONFIG_VARIABLE)
+        .collect();
     let layers = layers
-        .env_from(PREFIX, variables)?
+        .env_from(PREFIX, with_platform(variables))?
         .flag("models", "--models", args.models.as_ref())?
         .flag("host", "--host", args.host.as_ref())?
         .flag("port", "--port", args.port)?
+        .flag("grpc.port", "--grpc-port", args.grpc_port)?
+        .flag("grpc.enabled", "--no-grpc", args.no_grpc.then_some(false))?
+        .flag("repository.allow_changes", "--allow-changes", args.allow_changes.then_some(true))?
         .flag("default_model", "--default-model", args.default_model.as_ref())?
         .flag("device", "--device", args.device.as_ref())?
         .flag("precision", "--precision", args.precision.as_ref())?
@@ -109,12 +126,37 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
         .flag("limits.max_body_bytes", "--max-body-bytes", args.max_body_bytes)?;
     let resolved = layers.resolve::<Config>()?;
     match resolved.config.fault() {
-        Some((key, message)) => Err(resolved.refuse(key, message).into()),
-        None => Ok(resolved),
+        Some((key, message)) => Err(resolved.refuse(&key, message).into()),
+        None => match resolved.config.model_fault() {
+            Some((key, message)) => Err(resolved.refuse(&key, message).into()),
+            None => Ok(resolved),
+        },
     }
 }
 
-fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<ExitStatus> {
+/// The variables with which platforms tell a container what to do, and the settings that they mean: those of Vertex AI
+/// and of SageMaker.
+const PLATFORM: [(&str, &str); 4] = [
+    ("AIP_HTTP_PORT", "PORT"),
+    ("AIP_HEALTH_ROUTE", "PATHS__HEALTH"),
+    ("AIP_PREDICT_ROUTE", "PATHS__PREDICT"),
+    ("SAGEMAKER_BIND_TO_PORT", "PORT"),
+];
+
+/// Adds the settings that a platform's variables mean, where no variable of ours says otherwise.
+fn with_platform(variables: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut all = variables;
+    for (theirs, key) in PLATFORM {
+        let ours = format!("{PREFIX}{key}");
+        let set = |all: &[(String, String)], name: &str| all.iter().find(|(found, _)| found == name).cloned();
+        if let (None, Some((_, value))) = (set(&all, &ours), set(&all, theirs)) {
+            all.push((ours, value));
+        }
+    }
+    all
+}
+
+fn serve(resolved: Resolved<Config>, args: Args, printer: cli::Printer) -> anyhow::Result<ExitStatus> {
     let config = &resolved.config;
     let default = match &config.default_model {
         None => None,
@@ -135,16 +177,19 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
     let threads = if config.threads == 0 { processors } else { config.threads };
     // Once, before anything computes: the CPU device shares rayon's pool.
     model::device::set_threads(threads)?;
-    let started = move |address: std::net::SocketAddr| {
-        let url = format!("http://{address}");
-        let result = printer.result(&serde_json::json!({ "listening": url }), || {
-            format!("Serving on {url} (the playground is at {url}/, Ctrl-C stops)")
+    let started = move |Addresses { http, grpc }: Addresses| {
+        let url = format!("http://{http}");
+        let result = printer.result(&serde_json::json!({ "listening": url, "grpc": grpc }), || {
+            let grpc = grpc.map_or_else(String::new, |address| format!(" and gRPC on {address}"));
+            format!("Serving on {url}{grpc} (the playground is at {url}/, Ctrl-C stops)")
         });
         if let Err(error) = result {
             tracing::warn!(%error, "the address could not be printed");
         }
     };
-    let running = run(config, registry, default, options, threads, started);
+    let reread = move || resolve(&args).map(|resolved| resolved.config).map_err(|error| format!("{error:#}"));
+    let outside = Outside { started, reread, clock: cli::now };
+    let running = run(config, registry, default, options, threads, outside);
     let result = actix_web::rt::System::new().block_on(running);
     match result {
         Ok(()) => Ok(ExitStatus::Success),
@@ -157,6 +202,9 @@ fn serve(resolved: Resolved<Config>, printer: cli::Printer) -> anyhow::Result<Ex
             };
             let verify = "the lines above say why; `cargo xtask models verify` checks the registry";
             Err(error).hint(hint.as_deref().unwrap_or(verify))
+        }
+        Err(error @ RunError::ListenGrpc { .. }) => {
+            Err(error).hint("choose another port with --grpc-port, or --no-grpc for none")
         }
         Err(error @ RunError::Listen { .. }) => Err(error).hint("choose another port with --port"),
         Err(error) => Err(error.into()),

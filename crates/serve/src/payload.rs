@@ -14,7 +14,7 @@ use crate::json;
 /// A body whose form is known and whose content is not yet looked at.
 #[derive(Debug)]
 pub enum Payload {
-    /// `{"input": X}` or `{"inputs": [X, …]}`.
+    /// `{"input": X}` or `{"inputs": [X, …]}`; Vertex AI's `{"instances": [X, …], "parameters": {"top": K}}` too.
     Json(Bytes),
     /// A header and rows.
     Csv(Bytes),
@@ -42,6 +42,8 @@ pub struct Inputs {
     pub rows: Vec<RawInput>,
     /// A list is answered with a list, even of one.
     pub list: bool,
+    /// How many of the most probable classes to list, where the body says it.
+    pub top: Option<usize>,
 }
 
 /// What a body may be, for messages.
@@ -77,8 +79,10 @@ impl Payload {
     pub fn inputs(self, preprocess: &Preprocess, max_rows: usize) -> Result<Inputs> {
         let inputs = match self {
             Self::Json(body) => from_json(&body, preprocess, max_rows)?,
-            Self::Csv(body) => Inputs { rows: from_csv(&body, preprocess, max_rows)?, list: true },
-            Self::Image(body) => Inputs { rows: vec![from_image(&body, preprocess)?], list: false },
+            Self::Csv(body) => Inputs { rows: from_csv(&body, preprocess, max_rows)?, list: true, top: None },
+            Self::Image(body) => {
+                Inputs { rows: vec![from_image(&body, preprocess)?], list: false, top: None }
+            }
             Self::Files(files) => from_files(files, preprocess, max_rows)?,
         };
         match inputs.rows.len() {
@@ -97,31 +101,54 @@ pub(crate) fn too_many(rows: usize, max_rows: usize) -> ServeError {
 
 fn from_json(body: &[u8], preprocess: &Preprocess, max_rows: usize) -> Result<Inputs> {
     let expected = "{\"input\": X} or {\"inputs\": [X, …]}";
-    let mut fields = json::object(body, expected, max_rows.saturating_add(1))?;
-    json::known_fields(fields.keys().map(String::as_str), &["input", "inputs"], "the request")?;
-    match (fields.remove("input"), fields.remove("inputs")) {
-        (Some(input), None) => {
+    let mut fields = json::object(body, expected, max_rows.saturating_add(2))?;
+    let known = ["input", "inputs", "instances", "parameters"];
+    json::known_fields(fields.keys().map(String::as_str), &known, "the request")?;
+    let top = fields.remove("parameters").map_or(Ok(None), |parameters| top(&parameters))?;
+    let mut given = ["input", "inputs", "instances"]
+        .into_iter()
+        .filter_map(|field| fields.remove(field).map(|value| (field, value)));
+    match (given.next(), given.next()) {
+        (Some(("input", input)), None) => {
             let row = input::from_json(&input, preprocess)
                 .map_err(|error| ServeError::invalid(format_args!("`input`: {error}")))?;
-            Ok(Inputs { rows: vec![row], list: false })
+            Ok(Inputs { rows: vec![row], list: false, top })
         }
-        (None, Some(Value::Array(inputs))) => {
+        (Some((_, Value::Array(inputs))), None) => {
             if inputs.len() > max_rows {
                 return Err(too_many(inputs.len(), max_rows));
             }
             let read =
                 |(index, input)| input::from_json(input, preprocess).map_err(|error| at(index, &error));
-            Ok(Inputs { rows: inputs.iter().enumerate().map(read).collect::<Result<_>>()?, list: true })
+            let rows = inputs.iter().enumerate().map(read).collect::<Result<_>>()?;
+            Ok(Inputs { rows, list: true, top })
         }
-        (None, Some(other)) => Err(ServeError::invalid(format_args!(
-            "`inputs` must be an array of inputs, but is {}; for one input use `input`",
+        (Some((field, other)), None) => Err(ServeError::invalid(format_args!(
+            "`{field}` must be an array of inputs, but is {}; for one input use `input`",
             json::kind_of(&other)
         ))),
-        (Some(_), Some(_)) => {
-            Err(ServeError::invalid("the request has both `input` and `inputs`; give one of them"))
-        }
-        (None, None) => Err(ServeError::invalid(format_args!("the request is empty; expected {expected}"))),
+        (Some((one, _)), Some((other, _))) => Err(ServeError::invalid(format_args!(
+            "the request has both `{one}` and `{other}`; give one of them"
+        ))),
+        (None, _) => Err(ServeError::invalid(format_args!("the request is empty; expected {expected}"))),
     }
+}
+
+/// Reads `{"top": K}`.
+fn top(parameters: &Value) -> Result<Option<usize>> {
+    let Value::Object(fields) = parameters else {
+        let found = json::kind_of(parameters);
+        return Err(ServeError::invalid(format_args!("`parameters` must be an object, but is {found}")));
+    };
+    json::known_fields(fields.keys().map(String::as_str), &["top"], "`parameters`")?;
+    let Some(value) = fields.get("top") else { return Ok(None) };
+    let top = value.as_u64().and_then(|top| usize::try_from(top).ok()).filter(|top| *top > 0);
+    top.map(Some).ok_or_else(|| {
+        ServeError::invalid(format_args!(
+            "`top` must be a whole number from 1 on, but is {}",
+            shown(&value.to_string())
+        ))
+    })
 }
 
 /// A 400 that says which of several inputs is wrong.
@@ -171,5 +198,5 @@ fn from_files(files: Vec<File>, preprocess: &Preprocess, max_rows: usize) -> Res
             }
         }
     }
-    Ok(Inputs { rows, list })
+    Ok(Inputs { rows, list, top: None })
 }

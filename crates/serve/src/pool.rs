@@ -1,10 +1,10 @@
-//! Threads that compute, behind a bounded queue.
+//! Threads that prepare, behind a bounded queue.
 //!
-//! Reading a body is asynchronous; parsing, preprocessing and the network are not, so they run here and the
-//! HTTP workers stay free to answer health checks. With a GPU they parse and preprocess here and then wait for
-//! the device's own thread, which runs one pass after the other ([`model::Lane`]). A full queue is an answer
-//! (503), not a longer wait, and the work of a client that went away is skipped. A panic in a job is that job's
-//! failure alone.
+//! Reading a body is asynchronous; parsing it, decoding images and preprocessing are not, so they run here: the
+//! threads of the network stay free to answer health checks, and those that compute ([`crate::scheduler`]) are not
+//! held up by a large picture. What is small is done at once where it is ([`Pool::run_sized`]), for handing it over
+//! would take longer. A full queue is an answer (503), not a longer wait, and the work of a client that went away is
+//! skipped. A panic in a job is that job's failure alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -34,6 +34,10 @@ pub struct Done<T> {
     pub queued: Duration,
 }
 
+/// Up to so many bytes of text are read or written on the thread that has them: it takes some tens of microseconds,
+/// about as long as waking another thread and being woken by it.
+const SMALL_BYTES: usize = 16 << 10;
+
 impl Pool {
     /// Starts `threads` threads that share a queue of `queue` waiting jobs; both are at least 1.
     ///
@@ -45,13 +49,29 @@ impl Pool {
         let receiver = Arc::new(Mutex::new(receiver));
         for index in 0..threads.max(1) {
             let receiver = Arc::clone(&receiver);
-            std::thread::Builder::new().name(format!("compute-{index}")).spawn(move || {
+            std::thread::Builder::new().name(format!("prepare-{index}")).spawn(move || {
                 while let Some(job) = next(&receiver) {
                     job()
                 }
             })?;
         }
         Ok(Self { sender, queue })
+    }
+
+    /// Runs a job whose time grows with `bytes` of text: here when they are few, otherwise on a thread of the pool.
+    ///
+    /// # Errors
+    /// As [`Pool::run`].
+    pub async fn run_sized<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        job: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<Done<T>> {
+        if bytes > SMALL_BYTES {
+            return self.run(job).await;
+        }
+        let value = contained(job)?;
+        Ok(Done { value, queued: Duration::ZERO })
     }
 
     /// Runs `job` on a thread of the pool.
@@ -69,11 +89,7 @@ impl Pool {
                 return;
             }
             let queued = asked.elapsed();
-            // The job owns everything it touches, so nothing half-changed outlives a panic.
-            let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
-                let cause = panic_message(panic.as_ref());
-                Err(ServeError::internal(format_args!("a computation panicked: {cause}")))
-            });
+            let result = contained(job);
             // The client may be gone by now; then nobody wants the answer.
             let _ = reply.send(result.map(|value| Done { value, queued }));
         });
@@ -82,10 +98,19 @@ impl Pool {
                 "the server is busy: {} requests are waiting already; try again in a second",
                 self.queue
             )),
-            TrySendError::Disconnected(_) => ServeError::internal("the compute pool has stopped"),
+            TrySendError::Disconnected(_) => ServeError::internal("the pool has stopped"),
         })?;
-        answer.await.unwrap_or_else(|_| Err(ServeError::internal("the compute pool dropped a job")))
+        answer.await.unwrap_or_else(|_| Err(ServeError::internal("the pool dropped a job")))
     }
+}
+
+/// A job's result; a panic is a failure of its own. The job owns everything it touches, so nothing half-changed
+/// outlives the panic.
+fn contained<T>(job: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
+        let cause = panic_message(panic.as_ref());
+        Err(ServeError::internal(format_args!("a job panicked: {cause}")))
+    })
 }
 
 fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {

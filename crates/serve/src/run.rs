@@ -1,6 +1,7 @@
 //! The life of the server: listen, load, serve, drain.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
@@ -10,9 +11,14 @@ use tokio::sync::oneshot;
 
 use crate::app;
 use crate::config::Config;
+use crate::front::Front;
+use crate::grpc::{self, server::Running};
 use crate::load::{self, LoadError, Options};
 use crate::pool::Pool;
+use crate::repository::Repository;
+use crate::scheduler::Scheduler;
 use crate::state::State;
+use crate::traffic::{Clock, Traffic};
 
 /// Why the server did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -23,13 +29,35 @@ pub enum RunError {
     Load(#[from] LoadError),
     #[error("cannot listen on {host}:{port}")]
     Listen { host: String, port: u16, source: std::io::Error },
+    #[error("cannot listen on {host}:{port} for gRPC")]
+    ListenGrpc { host: String, port: u16, source: std::io::Error },
     #[error("the system gives no threads or signals")]
     System(#[source] std::io::Error),
     #[error("the server failed")]
     Serve(#[source] std::io::Error),
 }
 
-/// Serves until a signal, then drains. `started` is told the address once the models are ready.
+/// Where the server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// HTTP.
+    pub http: SocketAddr,
+    /// gRPC, if there is one.
+    pub grpc: Option<SocketAddr>,
+}
+
+/// What the server needs of the program around it.
+#[derive(Debug)]
+pub struct Outside<S, R> {
+    /// Is told the addresses once the models are ready.
+    pub started: S,
+    /// Reads the settings again, on SIGHUP.
+    pub reread: R,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+/// Serves until a signal, then drains.
 ///
 /// The caller has sized rayon's pool to `threads` already.
 ///
@@ -41,11 +69,27 @@ pub async fn run(
     default: Option<ModelRef>,
     options: Options,
     threads: usize,
-    started: impl FnOnce(SocketAddr) + Send + 'static,
+    outside: Outside<impl FnOnce(Addresses), impl Fn() -> Result<Config, String>>,
 ) -> Result<(), RunError> {
     let pool = Pool::new(threads, config.limits.queue).map_err(RunError::System)?;
-    let state = web::Data::new(State::new(pool, config.limits));
-    load::discover(&state, &registry, default)?;
+    let gpu = options.placement.device.is_gpu();
+    let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
+    let front = Front::new(config.paths.clone());
+    let state = web::Data::new(State::new(pool, scheduler, config.limits).with_front(front));
+    // An ensemble is not in the registry; it becomes the default when its members are known.
+    let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
+    let in_registry = default.filter(|_| ensemble.is_none());
+    match load::discover(&state, &registry, in_registry) {
+        Err(error @ (LoadError::Empty { .. } | LoadError::Default { .. }))
+            if config.repository.allow_empty =>
+        {
+            tracing::warn!(%error, "not ready until there is something to serve");
+        }
+        other => other?,
+    }
+    if ensemble.is_some() {
+        state.update(|catalog| catalog.default = ensemble);
+    }
 
     let listen = |source| RunError::Listen { host: config.host.clone(), port: config.port, source };
     let shared = state.clone();
@@ -59,47 +103,63 @@ pub async fn run(
         .bind((config.host.as_str(), config.port))
         .map_err(listen)?;
     let address = server.addrs().first().copied();
+    let grpc = listen_grpc(config, &state)?;
     let server = server.run();
     let handle = server.handle();
     let serving = rt::spawn(server);
 
     let mut signals = Signals::listen().map_err(RunError::System)?;
     // A thread of its own, which nobody waits for: a signal ends the server while models load, too.
-    let (report, loaded) = oneshot::channel();
-    let loader = state.clone().into_inner();
-    std::thread::Builder::new()
-        .name("loader".to_owned())
-        .spawn(move || report.send(load::load(&loader, &registry, &options)))
-        .map_err(RunError::System)?;
-    let early = tokio::select! {
-        signal = signals.next() => Some(signal),
-        result = loaded => {
-            let result = result.map_err(|error| RunError::System(std::io::Error::other(error)))?;
-            if let Err(error) = result {
-                handle.stop(false).await;
-                return Err(error.into());
+    let (report, mut loaded) = oneshot::channel();
+    let report = |result| drop(report.send(result));
+    let Outside { started, reread, clock } = outside;
+    let settings = config.repository_settings();
+    let shared = state.clone().into_inner();
+    state.allow_changes(settings.general.allow_changes);
+    let traffic =
+        Traffic::start(&shared, registry.clone(), config.traffic(), clock).map_err(RunError::System)?;
+    let repository =
+        Repository::start(shared, registry, options, settings, report).map_err(RunError::System)?;
+    state.front.control_by(Arc::new(repository.clone()));
+    let mut started = Some(started);
+    let mut current = config.clone();
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Asked::Stop(signal) => break signal,
+                Asked::Reload => current = reload(current, &reread, &repository, &traffic, &state),
+            },
+            result = &mut loaded, if started.is_some() => {
+                let result = result.map_err(|error| RunError::System(std::io::Error::other(error)))?;
+                if let Err(error) = result {
+                    handle.stop(false).await;
+                    return Err(error.into());
+                }
+                if let (Some(started), Some(http)) = (started.take(), address) {
+                    started(Addresses { http, grpc: grpc.as_ref().map(Running::address) });
+                }
             }
-            if let Some(address) = address {
-                started(address);
-            }
-            None
         }
     };
-    let signal = match early {
-        Some(signal) => signal,
-        None => signals.next().await,
-    };
+    repository.stop();
+    traffic.stop();
 
     state.drain();
     tracing::info!(signal, "draining: not ready any more, requests under way finish");
     let drain = async {
         rt::time::sleep(Duration::from_millis(config.drain.delay_ms)).await;
-        handle.stop(true).await;
+        let timeout = Duration::from_secs(config.drain.timeout_s);
+        let grpc = async {
+            if let Some(grpc) = grpc {
+                grpc.stop(timeout).await;
+            }
+        };
+        tokio::join!(handle.stop(true), grpc);
     };
     // A second signal means now.
     tokio::select! {
         () = drain => {}
-        _ = signals.next() => handle.stop(false).await,
+        () = signals.stop_again() => handle.stop(false).await,
     }
     match serving.await {
         Ok(result) => result.map_err(RunError::Serve)?,
@@ -109,22 +169,87 @@ pub async fn run(
     Ok(())
 }
 
-/// The signals that ask a server to stop.
+/// Opens the socket of gRPC and serves it; it is not ready before the models are, as HTTP is not.
+fn listen_grpc(config: &Config, state: &web::Data<State>) -> Result<Option<Running>, RunError> {
+    if !config.grpc.enabled {
+        return Ok(None);
+    }
+    let (host, port) = (config.host.clone(), config.grpc.port);
+    let listen = TcpListener::bind((host.as_str(), port))
+        .and_then(|listener| grpc::server::start(Arc::clone(state), listener));
+    listen.map(Some).map_err(|source| RunError::ListenGrpc { host, port, source })
+}
+
+/// Takes what can be taken of changed settings; returns those that hold now.
+fn reload(
+    current: Config,
+    reread: impl Fn() -> Result<Config, String>,
+    repository: &Repository,
+    traffic: &Traffic,
+    state: &State,
+) -> Config {
+    let next = match reread() {
+        Ok(next) => next,
+        Err(error) => {
+            tracing::error!(error, "SIGHUP: the settings cannot be used; those before stay");
+            return current;
+        }
+    };
+    let taken = current.reloaded(&next);
+    if taken != next {
+        tracing::warn!(
+            "SIGHUP: some of the changed settings need a restart; those of models and traffic do not"
+        );
+    }
+    match repository.configure(taken.repository_settings()) {
+        Ok(()) => {
+            state.allow_changes(taken.repository.allow_changes);
+            traffic.configure(state, taken.traffic());
+            tracing::info!("SIGHUP: the settings of models have been read again");
+            taken
+        }
+        Err(error) => {
+            tracing::error!(%error, "SIGHUP: the settings could not be handed on; those before stay");
+            current
+        }
+    }
+}
+
+/// The signals that a server listens to.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// To stop; the name of the signal.
+    Stop(&'static str),
+    /// To read the settings again.
+    Reload,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    /// Waits for one and names it.
-    async fn next(&mut self) -> &'static str {
+    /// Waits for one.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.hangup.recv() => Asked::Reload,
         }
+    }
+
+    /// Waits for one that asks to stop.
+    async fn stop_again(&mut self) {
+        while matches!(self.next().await, Asked::Reload) {}
     }
 }

@@ -4,31 +4,45 @@
 //! begun keeps the model it found, whatever happens to the catalog meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
-use predict::Predictor;
 
 use crate::body::InFlight;
 use crate::config::Limits;
 use crate::error::{Result, ServeError, shown, suggestion};
+use crate::front::Front;
 use crate::health::Health;
 use crate::pool::Pool;
+use crate::repository::Repository;
+use crate::scheduler::Scheduler;
+use crate::served::Served;
+use crate::traffic::{Caller, Live, Traffic};
 
 /// Shared by every request.
 #[derive(Debug)]
 pub struct State {
     catalog: RwLock<Arc<Catalog>>,
+    /// Held by whoever makes the next catalog, so that requests need not wait for it.
+    changing: Mutex<()>,
     phase: AtomicU8,
-    /// Where computing happens.
+    repository: OnceLock<Repository>,
+    traffic: OnceLock<Arc<Traffic>>,
+    /// Whether requests may change what is served.
+    changes: AtomicBool,
+    /// Where requests are read and prepared.
     pub pool: Pool,
+    /// Where models compute.
+    pub scheduler: Scheduler,
     /// What a request may cost.
     pub limits: Limits,
     /// Bytes of bodies that are in memory now.
     pub in_flight: Arc<InFlight>,
     /// Whether the models still compute.
     pub health: Arc<Health>,
+    /// What clients may see and change of the server itself.
+    pub front: Front,
 }
 
 /// How far the server has come; it decides readiness.
@@ -58,6 +72,10 @@ pub struct Model {
     pub versions: BTreeMap<u64, Version>,
     /// The version that each alias points at.
     pub aliases: BTreeMap<String, u64>,
+    /// What there is to say of a version, by number: why it is not served, or why what replaced it on the disk is not.
+    pub reasons: BTreeMap<u64, String>,
+    /// How requests that name no version are split, where that was said.
+    pub traffic: Option<Arc<Live>>,
 }
 
 /// One version and what became of it.
@@ -66,9 +84,13 @@ pub enum Version {
     /// Found, not loaded yet.
     Loading,
     /// Loaded, its self-check passed.
-    Ready(Arc<Predictor>),
-    /// Not served; the log says why.
+    Ready(Arc<Served>),
+    /// Not asked any more; requests under way finish.
+    Unloading,
+    /// It could not be loaded; the log says more than [`Model::reasons`].
     Failed,
+    /// There, and not wanted.
+    Unloaded,
 }
 
 impl Version {
@@ -78,18 +100,56 @@ impl Version {
         match self {
             Self::Loading => "loading",
             Self::Ready(_) => "ready",
+            Self::Unloading => "unloading",
             Self::Failed => "failed",
+            Self::Unloaded => "unloaded",
         }
+    }
+
+    /// The state as the protocol's repository extension names it.
+    #[must_use]
+    pub fn protocol_state(&self) -> &'static str {
+        match self {
+            Self::Loading => "LOADING",
+            Self::Ready(_) => "READY",
+            Self::Unloading => "UNLOADING",
+            Self::Failed | Self::Unloaded => "UNAVAILABLE",
+        }
+    }
+
+    /// The version, where it answers.
+    #[must_use]
+    pub fn served(&self) -> Option<&Arc<Served>> {
+        if let Self::Ready(served) = self { Some(served) } else { None }
     }
 }
 
 impl State {
     /// A server that has not looked for models yet.
     #[must_use]
-    pub fn new(pool: Pool, limits: Limits) -> Self {
+    pub fn new(pool: Pool, scheduler: Scheduler, limits: Limits) -> Self {
         let phase = AtomicU8::new(Phase::Loading as u8);
         let in_flight = InFlight::new(limits.max_bytes_in_flight);
-        Self { catalog: RwLock::default(), phase, pool, limits, in_flight, health: Arc::default() }
+        Self {
+            catalog: RwLock::default(),
+            changing: Mutex::default(),
+            phase,
+            repository: OnceLock::new(),
+            traffic: OnceLock::new(),
+            changes: AtomicBool::new(false),
+            pool,
+            scheduler,
+            limits,
+            in_flight,
+            health: Arc::default(),
+            front: Front::default(),
+        }
+    }
+
+    /// The same, with what clients may change.
+    #[must_use]
+    pub fn with_front(self, front: Front) -> Self {
+        Self { front, ..self }
     }
 
     /// The models as they are now.
@@ -100,10 +160,51 @@ impl State {
 
     /// Changes the catalog; requests under way keep the one they have.
     pub fn update(&self, change: impl FnOnce(&mut Catalog)) {
-        let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = (**current).clone();
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = (*self.catalog()).clone();
         change(&mut next);
-        *current = Arc::new(next);
+        let next = Arc::new(next);
+        let before = {
+            let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, next)
+        };
+        // What it alone held is freed here, where nobody waits.
+        drop(before);
+    }
+
+    /// What loads and unloads models, once it has been started.
+    #[must_use]
+    pub fn repository(&self) -> Option<&Repository> {
+        self.repository.get()
+    }
+
+    /// From now on `repository` loads and unloads models; the first one stays.
+    pub fn set_repository(&self, repository: Repository) {
+        // A second one would be the caller's mistake, and the first goes on.
+        let _ = self.repository.set(repository);
+    }
+
+    /// What directs the traffic, once it has been started.
+    #[must_use]
+    pub fn traffic(&self) -> Option<&Arc<Traffic>> {
+        self.traffic.get()
+    }
+
+    /// From now on `traffic` directs; the first one stays.
+    pub fn set_traffic(&self, traffic: Arc<Traffic>) {
+        // A second one would be the caller's mistake, and the first goes on.
+        let _ = self.traffic.set(traffic);
+    }
+
+    /// Whether requests may load and unload models and change their traffic.
+    #[must_use]
+    pub fn changes_allowed(&self) -> bool {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Lets requests change what is served, or not.
+    pub fn allow_changes(&self, allowed: bool) {
+        self.changes.store(allowed, Ordering::Release);
     }
 
     /// How far the server has come.
@@ -132,13 +233,11 @@ impl State {
     /// nothing to serve, or a device does not compute any more.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        let serves =
-            |model: &Model| model.versions.values().any(|version| matches!(version, Version::Ready(_)));
         match self.phase() {
             Phase::Loading => Some("the models are being loaded".to_owned()),
             Phase::Draining => Some("the server is shutting down".to_owned()),
-            Phase::Ready if !self.catalog().models.values().any(serves) => {
-                Some("no model could be loaded".to_owned())
+            Phase::Ready if !self.catalog().models.values().any(Model::is_ready) => {
+                Some("no model is loaded".to_owned())
             }
             Phase::Ready => self.health.first_fault(),
         }
@@ -163,11 +262,11 @@ impl Catalog {
     ///
     /// # Errors
     /// 404 when there is no such model, version or alias; 503 when it is not loaded (yet).
-    pub fn find(&self, name: &str, selector: &Selector) -> Result<&Arc<Predictor>> {
+    pub fn find(&self, name: &str, selector: &Selector) -> Result<&Arc<Served>> {
         let model = self.model(name)?;
         let number = model.number(name, selector)?;
         match model.versions.get(&number) {
-            Some(Version::Ready(predictor)) => Ok(predictor),
+            Some(Version::Ready(served)) => Ok(served),
             Some(Version::Loading) => Err(ServeError::unavailable(format_args!(
                 "version {number} of {} is still being loaded; try again in a second",
                 shown(name)
@@ -176,7 +275,42 @@ impl Catalog {
                 "version {number} of {} could not be loaded; the server's log says why",
                 shown(name)
             ))),
+            Some(Version::Unloading | Version::Unloaded) => Err(ServeError::unavailable(format_args!(
+                "version {number} of {} is not loaded",
+                shown(name)
+            ))),
             None => Err(model.no_version(name, &number.to_string())),
+        }
+    }
+
+    /// As [`Catalog::find`], for a request that is to be answered: where it leaves the version to the server, the traffic
+    /// of the model decides. A version that is not ready gets none; the default answers instead.
+    ///
+    /// # Errors
+    /// As [`Catalog::find`].
+    pub fn route(&self, name: &str, selector: &Selector, caller: Caller<'_>) -> Result<&Arc<Served>> {
+        let model = self.model(name)?;
+        let picked = model.traffic.as_ref().filter(|_| *selector == Selector::Default);
+        let picked = picked.and_then(|live| live.pick(name, caller));
+        match picked.and_then(|number| model.versions.get(&number)?.served()) {
+            Some(served) => Ok(served),
+            None => self.find(name, selector),
+        }
+    }
+
+    /// As [`Catalog::find_default`], for a request that is to be answered.
+    ///
+    /// # Errors
+    /// As [`Catalog::find_default`].
+    pub fn route_default(&self, caller: Caller<'_>) -> Result<&Arc<Served>> {
+        let default = match (&self.default, self.models.keys().next()) {
+            (Some(default), _) => Some((&default.name, &default.selector)),
+            (None, Some(name)) if self.models.len() == 1 => Some((name, &Selector::Default)),
+            _ => None,
+        };
+        match default {
+            Some((name, selector)) => self.route(name, selector, caller),
+            None => self.find_default(),
         }
     }
 
@@ -184,7 +318,7 @@ impl Catalog {
     ///
     /// # Errors
     /// 400 with the list when there are several.
-    pub fn find_default(&self) -> Result<&Arc<Predictor>> {
+    pub fn find_default(&self) -> Result<&Arc<Served>> {
         if let Some(default) = &self.default {
             return self.find(&default.name, &default.selector);
         }
@@ -206,6 +340,12 @@ impl Catalog {
 }
 
 impl Model {
+    /// Whether a version of it answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.versions.values().any(|version| matches!(version, Version::Ready(_)))
+    }
+
     /// The version number that a selector means: for the default the alias `production`, else the newest.
     /// The newest is the newest that is ready, while there is one.
     ///

@@ -44,7 +44,11 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn start(binaries: &Binaries, models: &Path, port: u16, model: &str) -> anyhow::Result<Self> {
         let mut command = super::on_the_processor(binaries.command(Binary::Serve));
-        command.arg("--models").arg(models).args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+        command
+            .arg("--models")
+            .arg(models)
+            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+            .arg("--no-grpc");
         // Without a default, `/predict` would be ambiguous in a registry with several models. The address
         // is announced here, with more beside it, and not twice.
         command.args(["--default-model", model]).stdin(Stdio::null()).stdout(Stdio::null());

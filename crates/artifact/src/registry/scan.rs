@@ -45,6 +45,9 @@ pub struct Warning {
     pub damage: bool,
 }
 
+/// What the server keeps beside the versions of a model: how it directs the traffic between them.
+const TRAFFIC_FILE: &str = "traffic.json";
+
 impl Registry {
     /// Lists models, versions and aliases. What is no model or version is ignored with a warning, so that
     /// one stray directory does not stop a server.
@@ -119,7 +122,7 @@ pub(super) fn versions(model: &Path) -> Result<Versions, FileError> {
     let mut found = Versions::default();
     for (name, path, kind) in list(model)? {
         let reason = match parse_version(&name) {
-            _ if name == STATE_FILE || name == LOCK_FILE => continue,
+            _ if [STATE_FILE, LOCK_FILE, TRAFFIC_FILE].contains(&name.as_str()) => continue,
             // The lists of versions are used while others publish: their unfinished work is no news, but
             // a directory that a stopped writer left should be seen by somebody.
             None if name.starts_with(TEMPORARY_PREFIX) => {

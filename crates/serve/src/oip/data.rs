@@ -5,25 +5,20 @@
 
 use std::fmt;
 
-use network::{DType, Elements, Tensor, element_count};
+use half::f16;
+use network::{DType, Elements, Tensor};
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// How many dimensions a tensor may have.
-const RANK: usize = 16;
+use super::binary;
 
 /// Reads `data` as a tensor of `shape` and `dtype`.
 ///
 /// # Errors
 /// A sentence about what is wrong, without the tensor's name.
 pub fn tensor(dtype: DType, shape: &[usize], data: &RawValue) -> Result<Tensor, String> {
-    if shape.len() > RANK {
-        return Err(format!("its shape has {} dimensions; at most {RANK} are read", shape.len()));
-    }
-    let Some(count) = element_count(shape) else {
-        return Err(format!("its shape {shape:?} has more elements than can be counted"));
-    };
+    let count = binary::count(shape)?;
     // Each element takes at least two characters, so a claim beyond that cannot be true; it must not
     // reserve memory either.
     if count > data.get().len() {
@@ -39,9 +34,11 @@ pub fn tensor(dtype: DType, shape: &[usize], data: &RawValue) -> Result<Tensor, 
         DType::I16 => read(data, shape, count, Elements::I16, as_is::<i16>),
         DType::I32 => read(data, shape, count, Elements::I32, as_is::<i32>),
         DType::I64 => read(data, shape, count, Elements::I64, as_is::<i64>),
+        DType::F16 => read(data, shape, count, Elements::F16, finite_f16),
         DType::F32 => read(data, shape, count, Elements::F32, finite_f32),
         DType::F64 => read(data, shape, count, Elements::F64, as_is::<f64>),
         DType::Bytes => read(data, shape, count, Elements::Bytes, |text: String| Ok(text.into_bytes())),
+        DType::Bf16 => return Err("BF16 has no form in JSON; send it in binary".to_owned()),
         other => return Err(format!("its datatype {other} cannot be read from JSON")),
     }?;
     Tensor::new(shape.to_vec(), elements).map_err(|error| error.to_string())
@@ -54,6 +51,11 @@ fn as_is<T>(value: T) -> Result<T, &'static str> {
 fn finite_f32(value: f64) -> Result<f32, &'static str> {
     let narrow = value as f32;
     if narrow.is_finite() { Ok(narrow) } else { Err("a number outside the range of FP32") }
+}
+
+fn finite_f16(value: f64) -> Result<u16, &'static str> {
+    let narrow = f16::from_f64(value);
+    if narrow.is_finite() { Ok(narrow.to_bits()) } else { Err("a number outside the range of FP16") }
 }
 
 fn read<'de, T: Deserialize<'de>, E>(
@@ -169,12 +171,13 @@ mod tests {
             read_json(DType::U64, &[1], "[18446744073709551615]").unwrap(),
             Elements::U64(vec![u64::MAX])
         );
+        assert_eq!(read_json(DType::F16, &[2], "[1, -0.5]").unwrap(), Elements::F16(vec![0x3c00, 0xb800]));
         assert_eq!(read_json(DType::F32, &[0, 4], "[]").unwrap(), Elements::F32(vec![]));
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let cases: [(DType, &[usize], &str, &str); 14] = [
+        let cases: [(DType, &[usize], &str, &str); 16] = [
             (DType::F32, &[2, 2], "[1, 2, 3]", "expected 4 elements, found 3"),
             (DType::F32, &[2, 2], "[1, 2, 3, 4, 5]", "expected 4 elements, found more"),
             (DType::F32, &[2, 2], "[[1, 2], [3]]", "expected 2 elements, found 1"),
@@ -183,6 +186,8 @@ mod tests {
             (DType::F32, &[2, 2], "[[1, 2], 3, 4]", "expected an array of 2 elements"),
             (DType::F32, &[1], "[null]", "invalid type: null, expected f64"),
             (DType::F32, &[1], "[1e39]", "a number outside the range of FP32"),
+            (DType::F16, &[1], "[65520]", "a number outside the range of FP16"),
+            (DType::Bf16, &[1], "[1]", "send it in binary"),
             (DType::F32, &[1], "[\"1\"]", "invalid type: string"),
             (DType::F32, &[1], "{}", "invalid type: map, expected an array of 1 elements"),
             (DType::U8, &[1], "[256]", "invalid value: integer `256`, expected u8"),

@@ -1,31 +1,23 @@
-//! Answers inference requests: prepared tensors in, raw outputs out. Knows no transport.
+//! Fits requests to a model and its answers to what was asked for. Knows no transport, and computes nothing.
 
-use network::NamedTensor;
-use network::Signature;
-use predict::{PredictError, Predictor};
+use network::{Elements, NamedTensor, Signature, Tensor};
 
-use super::types::{
-    InferRequest, InferResponse, ModelMetadata, ModelParameters, RequestedOutput, TensorMetadata,
-};
-use crate::error::{Result, ServeError, shown, suggestion};
-use crate::health::Health;
-use crate::payload::too_many;
+use super::types::{InferRequest, InferResponse, Output, RequestedOutput};
+use crate::error::{Kind, Result, ServeError, shown, suggestion};
 
-/// What runs the models, as the metadata names it.
-const PLATFORM: &str = "brazier_burnpack";
+/// What of a checked request is needed once the model has answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    id: Option<String>,
+    outputs: Vec<RequestedOutput>,
+}
 
-/// Runs one request through a model.
+/// Checks what a request asks for against the model that it is for, and returns its inputs, which are not checked yet,
+/// with what the answer will need.
 ///
 /// # Errors
-/// 400 when the inputs or the outputs asked for do not fit the model, or values are too large for its precision,
-/// 413 for more rows than allowed.
-pub fn run(
-    predictor: &Predictor,
-    request: InferRequest,
-    max_rows: usize,
-    health: &Health,
-) -> Result<InferResponse> {
-    let name = predictor.name();
+/// 400 when the body names another model, or an output that the model does not give.
+pub fn check(name: &str, signature: &Signature, request: InferRequest) -> Result<(Vec<NamedTensor>, Plan)> {
     if let Some(other) = request.model_name.as_deref().filter(|other| *other != name) {
         return Err(ServeError::invalid(format_args!(
             "`model_name` is {}, but the route names {}",
@@ -33,45 +25,22 @@ pub fn run(
             shown(name)
         )));
     }
-    let signature = predictor.signature();
-    let wanted = select(signature, request.outputs.as_deref())?;
-    let rows = signature.check_inputs(&request.inputs).map_err(ServeError::invalid)?;
-    if rows > max_rows {
-        return Err(too_many(rows, max_rows));
-    }
-    if rows == 0 {
-        return Err(ServeError::invalid("the batch is empty; expected at least one row"));
-    }
-    let mut outputs = health.infer(predictor, &request.inputs).map_err(|error| match error {
-        // What overflows in 16 bits depends on the values that were sent; a model that always does is not served.
-        PredictError::Overflow { .. } => ServeError::invalid(error),
-        error => ServeError::internal(error),
-    })?;
-    let outputs = wanted
-        .iter()
-        .map(|name| {
-            let index = outputs.iter().position(|output| output.name == *name);
-            index
-                .map(|index| outputs.swap_remove(index))
-                .ok_or_else(|| ServeError::internal(format_args!("the model gave no output `{name}`")))
-        })
-        .collect::<Result<Vec<NamedTensor>>>()?;
-    Ok(InferResponse {
-        model_name: name.to_owned(),
-        model_version: predictor.version(),
-        id: request.id,
-        outputs,
-    })
+    let outputs = select(signature, request.outputs, request.binary_output)?;
+    Ok((request.inputs, Plan { id: request.id, outputs }))
 }
 
-/// The names of the outputs to return, in order.
-fn select(signature: &Signature, requested: Option<&[RequestedOutput]>) -> Result<Vec<String>> {
+/// The outputs to return, in order.
+fn select(
+    signature: &Signature,
+    requested: Option<Vec<RequestedOutput>>,
+    binary: bool,
+) -> Result<Vec<RequestedOutput>> {
     let known = || signature.outputs.iter().map(|spec| spec.name.as_str());
     let Some(requested) = requested else {
-        return Ok(known().map(str::to_owned).collect());
+        let all = known().map(|name| RequestedOutput { name: name.to_owned(), binary, ..Default::default() });
+        return Ok(all.collect());
     };
-    let mut names: Vec<String> = Vec::with_capacity(requested.len());
-    for RequestedOutput { name, .. } in requested {
+    for (index, RequestedOutput { name, .. }) in requested.iter().enumerate() {
         if !known().any(|output| output == name) {
             let list = known().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             let hint = suggestion(name, known());
@@ -81,24 +50,96 @@ fn select(signature: &Signature, requested: Option<&[RequestedOutput]>) -> Resul
                 hint.trim_end_matches('?')
             )));
         }
-        if names.contains(name) {
+        if requested.iter().take(index).any(|earlier| earlier.name == *name) {
             return Err(ServeError::invalid(format_args!("output {} is asked for twice", shown(name))));
         }
-        names.push(name.clone());
     }
-    Ok(names)
+    Ok(requested)
 }
 
-/// The protocol's description of a model.
-#[must_use]
-pub fn metadata(predictor: &Predictor, versions: Vec<String>) -> ModelMetadata {
-    let signature = predictor.signature();
-    ModelMetadata {
-        name: predictor.name().to_owned(),
-        versions,
-        platform: PLATFORM,
-        inputs: signature.inputs.iter().map(TensorMetadata::from).collect(),
-        outputs: signature.outputs.iter().map(TensorMetadata::from).collect(),
-        parameters: ModelParameters { device: predictor.device(), precision: predictor.precision_name() },
+impl Plan {
+    /// Makes the response of what the model gave; `labels` are the names of the classes, where it has some.
+    ///
+    /// # Errors
+    /// 500 when the model gave not what its signature says, 400 for the classes of an output that has no numbers.
+    pub fn respond(
+        self,
+        model: &str,
+        version: &str,
+        mut given: Vec<NamedTensor>,
+        labels: &[String],
+    ) -> Result<InferResponse> {
+        let outputs =
+            self.outputs
+                .into_iter()
+                .map(|RequestedOutput { name, binary, classes, .. }| {
+                    let index = given.iter().position(|output| output.name == name).ok_or_else(|| {
+                        ServeError::internal(format_args!("the model gave no output `{name}`"))
+                    })?;
+                    let tensor = given.swap_remove(index);
+                    let tensor = if classes == 0 { tensor } else { classify(&tensor, classes, labels)? };
+                    Ok(Output { tensor, binary })
+                })
+                .collect::<Result<Vec<_>>>()?;
+        Ok(InferResponse {
+            model_name: model.to_owned(),
+            model_version: version.to_owned(),
+            id: self.id,
+            outputs,
+            ..InferResponse::default()
+        })
+    }
+}
+
+/// The classification extension: of every row the `count` largest values as `value:index` or `value:index:label`,
+/// the largest first; of equal ones the first.
+fn classify(output: &NamedTensor, count: usize, labels: &[String]) -> Result<NamedTensor> {
+    let shape = output.tensor.shape();
+    let (Some(values), [rows, rest @ ..]) = (output.tensor.as_f32(), shape) else {
+        let message =
+            format!("output {} has no FP32 numbers in rows to choose classes from", shown(&output.name));
+        return Err(ServeError::new(Kind::Invalid, message));
+    };
+    let width = rest.iter().product::<usize>().max(1);
+    let count = count.min(width);
+    let mut texts = Vec::with_capacity(rows.saturating_mul(count));
+    for row in values.chunks(width) {
+        let mut order: Vec<usize> = (0..row.len()).collect();
+        let value = |index: &usize| row.get(*index).copied().unwrap_or(f32::NEG_INFINITY);
+        order.sort_by(|a, b| value(b).total_cmp(&value(a)));
+        texts.extend(order.iter().take(count).map(|index| {
+            let label = labels.get(*index).map(|label| format!(":{label}")).unwrap_or_default();
+            format!("{:.6}:{index}{label}", value(index)).into_bytes()
+        }));
+    }
+    let tensor = Tensor::new(vec![*rows, count], Elements::Bytes(texts)).map_err(ServeError::internal)?;
+    Ok(NamedTensor { name: output.name.clone(), tensor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_the_largest_values_with_their_labels() {
+        let rows = Tensor::from_f32(vec![2, 3], vec![0.1, 0.7, 0.2, 5.0, 5.0, f32::NEG_INFINITY]).unwrap();
+        let output = NamedTensor { name: "y".to_owned(), tensor: rows };
+        let texts = |count, labels: &[&str]| {
+            let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
+            let tensor = classify(&output, count, &labels).unwrap().tensor;
+            let Elements::Bytes(texts) = tensor.elements() else { panic!("no text") };
+            let texts: Vec<String> =
+                texts.iter().map(|text| String::from_utf8(text.clone()).unwrap()).collect();
+            (tensor.shape().to_vec(), texts.join(" "))
+        };
+        let expected = "0.700000:1:b 0.200000:2:c 5.000000:0:a 5.000000:1:b".to_owned();
+        assert_eq!(texts(2, &["a", "b", "c"]), (vec![2, 2], expected));
+        assert_eq!(texts(1, &[]), (vec![2, 1], "0.700000:1 5.000000:0".to_owned()));
+        assert_eq!(texts(99, &[]).0, [2, 3]);
+        let text = NamedTensor {
+            name: "y".to_owned(),
+            tensor: Tensor::new(vec![1], Elements::Bytes(vec![vec![]])).unwrap(),
+        };
+        assert!(classify(&text, 1, &[]).is_err());
     }
 }

@@ -4,3 +4,7 @@ pub mod models;
 pub mod oip;
 pub mod playground;
 pub mod predict;
+pub mod reply;
+pub mod repository;
+pub mod table;
+pub mod traffic;

@@ -18,7 +18,7 @@ pub async fn show(state: web::Data<State>, name: web::Path<String>) -> Result<Ht
     let mut view = describe::model(&name, catalog.model(&name)?);
     view["current"] = catalog
         .find(&name, &Selector::Default)
-        .map_or(serde_json::Value::Null, |predictor| describe::version(predictor));
+        .map_or(serde_json::Value::Null, |served| describe::version(served));
     Ok(HttpResponse::Ok().json(view))
 }
 
@@ -28,6 +28,6 @@ pub async fn show_version(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse> {
     let (name, version) = path.into_inner();
-    let predictor = state.catalog().find(&name, &state::selector(&version)).cloned()?;
-    Ok(HttpResponse::Ok().json(describe::version(&predictor)))
+    let served = state.catalog().find(&name, &state::selector(&version)).cloned()?;
+    Ok(HttpResponse::Ok().json(describe::version(&served)))
 }

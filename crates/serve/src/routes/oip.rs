@@ -1,25 +1,24 @@
-//! The routes of the Open Inference Protocol, below `/v2`.
+//! The routes of the Open Inference Protocol, below `/v2`: server, models, inference.
 
-use std::sync::Arc;
-
+use actix_web::http::header::HeaderValue;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
-use artifact::Selector;
-use predict::Predictor;
 use serde_json::json;
 
 use crate::body;
 use crate::error::{Kind, Result, ServeError, shown};
-use crate::oip::types::ServerMetadata;
-use crate::oip::{infer, json as wire};
-use crate::state::{self, State};
+use crate::oip::request::{self, Form};
+use crate::oip::response::{self, Encoded};
+use crate::routes::reply;
+use crate::routes::traffic::with_caller;
+use crate::state::State;
+use crate::{front, inventory};
+
+/// The header that says where the JSON ends and the tensors begin.
+pub const JSON_LENGTH: &str = "inference-header-content-length";
 
 /// `GET /v2`.
 pub async fn server() -> HttpResponse {
-    HttpResponse::Ok().json(ServerMetadata {
-        name: "brazier",
-        version: env!("CARGO_PKG_VERSION"),
-        extensions: &[],
-    })
+    HttpResponse::Ok().json(inventory::server())
 }
 
 /// `GET /v2/health/live`: the process answers.
@@ -36,11 +35,6 @@ pub async fn ready(state: web::Data<State>) -> HttpResponse {
     }
 }
 
-fn find(state: &State, path: &web::Path<Route>) -> Result<Arc<Predictor>> {
-    let selector = path.version.as_deref().map_or(Selector::Default, state::selector);
-    state.catalog().find(&path.name, &selector).cloned()
-}
-
 /// The part of the path that names a model.
 #[derive(Debug, serde::Deserialize)]
 pub struct Route {
@@ -48,20 +42,39 @@ pub struct Route {
     version: Option<String>,
 }
 
+impl Route {
+    fn find(&self, state: &State) -> Result<std::sync::Arc<crate::served::Served>> {
+        front::find(state, &self.name, self.version.as_deref())
+    }
+}
+
 /// `GET /v2/models/{name}[/versions/{version}]`.
 pub async fn model(state: web::Data<State>, path: web::Path<Route>) -> Result<HttpResponse> {
-    let predictor = find(&state, &path)?;
-    let versions = state.catalog().model(&path.name)?.versions.keys().map(u64::to_string).collect();
-    Ok(HttpResponse::Ok().json(infer::metadata(&predictor, versions)))
+    let served = path.find(&state)?;
+    Ok(HttpResponse::Ok().json(inventory::metadata(&state, &served)?))
+}
+
+/// `GET /v2/models/{name}[/versions/{version}]/config`.
+pub async fn config(state: web::Data<State>, path: web::Path<Route>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(inventory::config(&*path.find(&state)?)))
 }
 
 /// `GET /v2/models/{name}[/versions/{version}]/ready`.
 pub async fn model_ready(state: web::Data<State>, path: web::Path<Route>) -> Result<HttpResponse> {
-    let predictor = find(&state, &path)?;
-    match state.health.fault(&predictor) {
-        None => Ok(HttpResponse::Ok().json(json!({ "name": predictor.name(), "ready": true }))),
-        Some(reason) => Err(ServeError::unavailable(reason)),
-    }
+    let served = path.find(&state)?;
+    front::check_ready(&state, &served)?;
+    Ok(HttpResponse::Ok().json(json!({ "name": served.name(), "ready": true })))
+}
+
+/// `GET /v2/models/stats`.
+pub async fn all_statistics(state: web::Data<State>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(inventory::statistics(&state, None, None)?))
+}
+
+/// `GET /v2/models/{name}[/versions/{version}]/stats`.
+pub async fn statistics(state: web::Data<State>, path: web::Path<Route>) -> Result<HttpResponse> {
+    let statistics = inventory::statistics(&state, Some(&path.name), path.version.as_deref())?;
+    Ok(HttpResponse::Ok().json(statistics))
 }
 
 /// `POST /v2/models/{name}[/versions/{version}]/infer`.
@@ -71,30 +84,67 @@ pub async fn infer(
     state: web::Data<State>,
     path: web::Path<Route>,
 ) -> Result<HttpResponse> {
-    let predictor = find(&state, &path)?;
-    if request.headers().contains_key("Inference-Header-Content-Length") {
-        return Err(ServeError::new(
-            Kind::Unsupported,
-            "this server does not speak the binary tensor extension (Inference-Header-Content-Length); \
-             send the tensors as JSON `data`",
-        ));
-    }
-    // The protocol's clients send this type or none.
+    let version = path.version.as_deref();
+    let served = with_caller(&request, |caller| front::route(&state, &path.name, version, caller))?;
+    // The protocol's clients send one of these types or none, whatever the body is.
     let content_type = request.content_type().to_ascii_lowercase();
-    if !matches!(content_type.as_str(), "application/json" | "") {
-        let message =
-            format!("content type {} is not read here; expected application/json", shown(&content_type));
+    if !matches!(content_type.as_str(), "application/json" | "application/octet-stream" | "") {
+        let found = shown(&content_type);
+        let message = format!(
+            "content type {found} is not read here; expected application/json or application/octet-stream"
+        );
         return Err(ServeError::new(Kind::MediaType, message));
     }
-    let body = body::read(&request, body, &state).await?;
-    let (max_rows, health) = (state.limits.max_rows, Arc::clone(&state.health));
-    let done = state
-        .pool
-        .run(move || {
-            let request = wire::decode(&body)?;
-            drop(body);
-            wire::encode(&infer::run(&predictor, request, max_rows, &health)?)
-        })
-        .await?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(done.value))
+    answer(&request, body, &state, &served, form(&request)?).await
+}
+
+/// How the body is divided, as the header says.
+fn form(request: &HttpRequest) -> Result<Form> {
+    let mut values = request.headers().get_all(JSON_LENGTH);
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(ServeError::invalid("the header Inference-Header-Content-Length is given twice"));
+    }
+    // What is no text is no number either.
+    Form::from_header(first.map(|value| value.to_str().unwrap_or("?")))
+}
+
+/// Reads the body of an inference request in the form that it has, and answers it.
+///
+/// # Errors
+/// Those of reading, and of [`front::infer`].
+pub async fn answer(
+    request: &HttpRequest,
+    body: web::Payload,
+    state: &State,
+    served: &std::sync::Arc<crate::served::Served>,
+    form: Form,
+) -> Result<HttpResponse> {
+    let coding = reply::accepted(request);
+    let body = body::read(request, body, state).await?;
+    let json = match form {
+        Form::Json => body.len(),
+        Form::Binary { json } => json.min(body.len()),
+        Form::Raw => 0,
+    };
+    let cost = front::cost(json, body.len() - json);
+    let decode = move |signature: &network::Signature| request::decode(&body, form, signature);
+    let response = front::infer(state, served, cost, decode).await?;
+    let (mut text, mut binary) = (0, 0);
+    for output in &response.outputs {
+        let elements = output.tensor.tensor.elements();
+        // A number takes some ten characters.
+        let size = if output.binary { &mut binary } else { &mut text };
+        *size += elements.len().saturating_mul(10);
+    }
+    let encode = move || response::encode(&response);
+    let Encoded { body, json_length } = state.pool.run_sized(front::cost(text, binary), encode).await?.value;
+    let mut builder = HttpResponse::Ok();
+    match json_length {
+        None => builder.content_type("application/json"),
+        Some(length) => builder
+            .content_type("application/octet-stream")
+            .insert_header((JSON_LENGTH, HeaderValue::from(length))),
+    };
+    reply::packed(state, coding, builder.finish(), body).await
 }

@@ -1,16 +1,18 @@
-//! The playground: one page and its files, compiled into the binary.
+//! The playground and the page about the routes: each one page and its files, compiled into the binary.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse};
 
-/// A file of the playground.
+use crate::error::{Result, ServeError, shown};
+
+/// A file of either page.
 struct Asset {
     path: &'static str,
     content_type: &'static str,
     content: &'static str,
 }
 
-const ASSETS: [Asset; 7] = [
+const ASSETS: [Asset; 10] = [
     Asset {
         path: "/",
         content_type: "text/html; charset=utf-8",
@@ -42,6 +44,17 @@ const ASSETS: [Asset; 7] = [
         content_type: SCRIPT,
         content: include_str!("../playground/results.js"),
     },
+    Asset {
+        path: "/docs",
+        content_type: "text/html; charset=utf-8",
+        content: include_str!("../docs/index.html"),
+    },
+    Asset {
+        path: "/docs/style.css",
+        content_type: "text/css; charset=utf-8",
+        content: include_str!("../docs/style.css"),
+    },
+    Asset { path: "/docs/app.js", content_type: SCRIPT, content: include_str!("../docs/app.js") },
 ];
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -55,15 +68,18 @@ pub fn paths() -> impl Iterator<Item = &'static str> {
     ASSETS.iter().map(|asset| asset.path)
 }
 
-/// Answers one of [`paths`].
-pub async fn serve(request: HttpRequest) -> HttpResponse {
+/// Answers one of the files by its path.
+///
+/// # Errors
+/// 404 when there is no such file.
+pub async fn serve(request: HttpRequest) -> Result<HttpResponse> {
     let Some(asset) = ASSETS.iter().find(|asset| asset.path == request.path()) else {
-        return HttpResponse::NotFound().finish();
+        return Err(ServeError::not_found(format_args!("there is no route {}", shown(request.path()))));
     };
-    HttpResponse::Ok()
+    Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, asset.content_type))
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
         // The files change with the binary and are small, so a browser asks each time.
         .insert_header((CACHE_CONTROL, "no-cache"))
-        .body(asset.content)
+        .body(asset.content))
 }

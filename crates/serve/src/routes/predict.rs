@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use artifact::Selector;
 use futures_util::stream;
-use predict::Predictor;
 
 use crate::answer::{self, Timing};
 use crate::body;
 use crate::error::{Result, ServeError, shown};
+use crate::oip::request::Form;
 use crate::payload::{self, File, Payload};
+use crate::routes::traffic::with_caller;
+use crate::routes::{oip, reply};
+use crate::served::Served;
 use crate::state::{self, State};
+use crate::traffic::Caller;
 
 /// Asks the default model.
 pub async fn default(
@@ -21,8 +25,38 @@ pub async fn default(
     body: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
-    let predictor = state.catalog().find_default().cloned()?;
-    predict(&request, body, &state, predictor).await
+    let served = with_caller(&request, |caller| state.catalog().route_default(caller).cloned())?;
+    predict(&request, body, &state, served).await
+}
+
+/// SageMaker's route: the default model with whatever [`default`] takes, or with the protocol's tensors, in the type
+/// by which SageMaker carries the length of their JSON, since it passes no headers on.
+pub async fn invocations(
+    request: HttpRequest,
+    body: web::Payload,
+    state: web::Data<State>,
+) -> Result<HttpResponse> {
+    const BINARY: &str = "application/vnd.sagemaker-triton.binary+json";
+    let content_type = request.content_type().to_ascii_lowercase();
+    if content_type != BINARY {
+        return default(request, body, state).await;
+    }
+    let served = with_caller(&request, |caller| state.catalog().route_default(caller).cloned())?;
+    let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let length = header.split(';').find_map(|part| part.trim().strip_prefix("json-header-size="));
+    let Some(length) = length else {
+        return Err(ServeError::invalid(format_args!(
+            "the content type {BINARY} needs a `json-header-size`"
+        )));
+    };
+    let form = Form::from_header(Some(length))?;
+    let mut response = oip::answer(&request, body, &state, &served, form).await?;
+    // The answer is told apart in the same way.
+    if let Some(length) = response.headers().get(oip::JSON_LENGTH).and_then(|value| value.to_str().ok()) {
+        let value = HeaderValue::from_str(&format!("{BINARY};json-header-size={length}"));
+        response.headers_mut().insert(CONTENT_TYPE, value.map_err(ServeError::internal)?);
+    }
+    Ok(response)
 }
 
 /// Asks the version of a model that its alias `production` names, else the newest.
@@ -32,8 +66,9 @@ pub async fn model(
     state: web::Data<State>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let predictor = state.catalog().find(&name, &Selector::Default).cloned()?;
-    predict(&request, body, &state, predictor).await
+    let route = |caller: Caller<'_>| state.catalog().route(&name, &Selector::Default, caller).cloned();
+    let served = with_caller(&request, route)?;
+    predict(&request, body, &state, served).await
 }
 
 /// Asks a version by its number or an alias.
@@ -44,15 +79,15 @@ pub async fn version(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse> {
     let (name, version) = path.into_inner();
-    let predictor = state.catalog().find(&name, &state::selector(&version)).cloned()?;
-    predict(&request, body, &state, predictor).await
+    let served = state.catalog().find(&name, &state::selector(&version)).cloned()?;
+    predict(&request, body, &state, served).await
 }
 
 async fn predict(
     request: &HttpRequest,
     body: web::Payload,
     state: &State,
-    predictor: Arc<Predictor>,
+    served: Arc<Served>,
 ) -> Result<HttpResponse> {
     let top = top(request.query_string())?;
     let content_type = request.content_type().to_ascii_lowercase();
@@ -66,30 +101,40 @@ async fn predict(
     } else {
         payload::classify(&content_type, body.bytes())?
     };
-    let (max_rows, health) = (state.limits.max_rows, Arc::clone(&state.health));
+    let (max_rows, size) = (state.limits.max_rows, body.len());
+    let predictor = Arc::clone(served.raw()?);
     let done = state
         .pool
-        .run(move || {
+        .run_sized(size, move || {
             let start = Instant::now();
             let inputs = payload.inputs(predictor.preprocess(), max_rows)?;
-            let mut timing = Timing { prepare: start.elapsed(), ..Timing::default() };
             drop(body);
-            let predictions = answer::predict(&predictor, &inputs, &health, &mut timing)?;
-            Ok((answer::write(&predictor, &predictions, inputs.list, top)?, timing))
+            Ok((inputs, start.elapsed()))
         })
         .await?;
-    let (json, timing) = done.value;
+    let (inputs, prepare) = done.value;
+    let (list, top) = (inputs.list, top.or(inputs.top));
+    let mut timing = Timing { queue: done.queued, prepare, ..Timing::default() };
+    let predictions = answer::predict(&served, inputs, &state.pool, size, &mut timing).await?;
+    let values: usize = predictions.len().saturating_mul(served.raw()?.postprocess().labels.len());
+    // A name and a number for each label.
+    let json = state
+        .pool
+        .run_sized(values.saturating_mul(20), move || answer::write(&served, &predictions, list, top))
+        .await?
+        .value;
     let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
     let server_timing = format!(
         "queue;dur={:.3}, prepare;dur={:.3}, infer;dur={:.3}",
-        milliseconds(done.queued),
+        milliseconds(timing.queue),
         milliseconds(timing.prepare),
         milliseconds(timing.infer)
     );
-    Ok(HttpResponse::Ok()
+    let response = HttpResponse::Ok()
         .content_type("application/json")
         .insert_header(("Server-Timing", server_timing))
-        .body(json))
+        .finish();
+    reply::packed(state, reply::accepted(request), response, json).await
 }
 
 const MULTIPART: &str = "multipart/form-data";

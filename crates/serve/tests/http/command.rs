@@ -17,7 +17,7 @@ fn serve(models: &Models, arguments: &[&str]) -> Command {
         }
     }
     command.current_dir(models.path()).env_remove("RUST_LOG").env("NO_COLOR", "1");
-    command.args(["--port", "0", "--models", "."]).args(arguments);
+    command.args(["--port", "0", "--grpc-port", "0", "--models", "."]).args(arguments);
     command
 }
 

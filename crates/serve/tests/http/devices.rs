@@ -106,7 +106,7 @@ async fn values_that_overflow_are_the_clients_to_change() {
         Refusal(
             Ask::json("/v2/models/prices/infer", json!({ "inputs": [tensor] })),
             400,
-            "the answer to row 1 is not a finite number in f16",
+            "row 1: its values are too large for the precision of this server, f16",
         ),
     ];
     check_refusals(&state, refusals).await;
@@ -139,7 +139,8 @@ async fn a_device_that_does_not_compute_any_more_is_not_ready() {
         DeviceError::Failed { device: DeviceSpec::Cuda(0), reason: "driver: /tmp/x panicked".to_owned() }
             .into()
     };
-    let predictor = state.catalog().find("prices", &artifact::Selector::Default).cloned().unwrap();
+    let served = state.catalog().find("prices", &artifact::Selector::Default).cloned().unwrap();
+    let predictor = std::sync::Arc::clone(served.predictor().unwrap());
     state.health.note(&predictor, Some(&failed()), || predictor.self_check().map(drop));
     assert_eq!(ask(&state, Ask::get("/v2/health/ready")).await.status, 200, "it answers its samples");
 

@@ -30,7 +30,7 @@ async fn shapes_that_overflow_and_json_that_is_deep() {
         Refusal(shape("[340282366920938463463374607431768211456]"), 400, ""),
         Refusal(shape("[1e400]"), 400, ""),
         Refusal(shape(&format!("[{}1]", "1,".repeat(100_000))), 400, "100001 dimensions; at most 16"),
-        Refusal(Ask::json(PREDICT, deep(120)), 400, "nests deeper than 64 levels"),
+        Refusal(Ask::json(PREDICT, deep(120)), 400, "nests deeper than 100 levels"),
         Refusal(Ask::json(PREDICT, deep(50)), 400, "`input`"),
         Refusal(Ask::json(PREDICT, "[".repeat(250_000)), 400, "nests deeper"),
         Refusal(Ask::json(INFER, "[".repeat(250_000)), 400, "nests deeper"),
@@ -38,7 +38,7 @@ async fn shapes_that_overflow_and_json_that_is_deep() {
         Refusal(
             Ask::json(PREDICT, format!("{{\"inputs\": [{}0]}}", "{\"a\":0},".repeat(100_000))),
             413,
-            "more than 1025 objects",
+            "more than 1026 objects",
         ),
         Refusal(
             Ask::json(INFER, format!("{{\"inputs\": [{}0]}}", "{\"a\":0},".repeat(100_000))),

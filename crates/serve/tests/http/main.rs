@@ -2,11 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
 
+mod binary;
+mod changes;
+mod clients;
 mod command;
 mod devices;
+mod ensembles;
+mod executors;
 mod hostile;
+mod life;
 mod models;
 mod oip;
+mod platforms;
 mod predict;
 mod registry;
+mod repository;
+mod rpc;
 mod server;
+mod traffic;
+mod wire;

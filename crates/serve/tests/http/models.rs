@@ -8,7 +8,7 @@ use serve::pool::Pool;
 use serve::state::{Phase, State};
 
 use crate::registry::{Models, digits, prices};
-use crate::server::{Ask, Refusal, ask, check_refusals, state, three_models};
+use crate::server::{Ask, Refusal, ask, check_refusals, scheduler, state, three_models};
 
 #[actix_web::test]
 async fn listing_and_descriptions() {
@@ -93,8 +93,9 @@ async fn the_page_comes_from_the_binary_and_needs_nothing_else() {
             text.split("://").skip(1).filter(|rest| !rest.starts_with("www.w3.org/2000/svg'")).count();
         assert_eq!(outside, 0, "{path} names an outside resource");
         // Every file that a file names is there.
-        for part in
-            text.split(['"', '\'']).filter(|part| part.starts_with("./") || part.starts_with("/playground/"))
+        for part in text
+            .split(['"', '\''])
+            .filter(|part| ["./", "/playground/", "/docs/"].iter().any(|start| part.starts_with(start)))
         {
             let wanted = part.replace("./", "/playground/");
             assert!(serve::routes::playground::paths().any(|path| path == wanted), "{path} wants {part}");
@@ -130,7 +131,8 @@ async fn a_damaged_version_is_skipped_and_the_others_serve() {
 #[actix_web::test]
 async fn readiness_follows_loading_and_draining() {
     let models = three_models();
-    let state = actix_web::web::Data::new(State::new(Pool::new(1, 1).unwrap(), Limits::default()));
+    let state =
+        actix_web::web::Data::new(State::new(Pool::new(1, 1).unwrap(), scheduler(), Limits::default()));
     assert_eq!(ask(&state, Ask::get("/v2/health/ready")).await.status, 503);
     load::discover(&state, &models.open(), None).unwrap();
     let early = ask(&state, Ask::json("/models/prices/predict", json!({ "input": [1, 2, 3] }))).await;
@@ -150,7 +152,7 @@ async fn readiness_follows_loading_and_draining() {
 
 #[actix_web::test]
 async fn a_registry_without_models_is_an_error() {
-    let new = || State::new(Pool::new(1, 1).unwrap(), Limits::default());
+    let new = || State::new(Pool::new(1, 1).unwrap(), scheduler(), Limits::default());
     let models = Models::new();
     assert!(matches!(load::discover(&new(), &models.open(), None), Err(LoadError::Empty { .. })));
     models.publish("prices", &prices(), 1);

@@ -19,7 +19,11 @@ async fn metadata_and_health() {
     let get = async |path: &str| ask(&state, Ask::get(path)).await;
     let server = get("/v2").await.json();
     assert_eq!(server["name"], "brazier");
-    assert_eq!(server["extensions"], json!([]));
+    let extensions: Vec<&str> =
+        server["extensions"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for extension in ["binary_tensor_data", "model_repository", "statistics", "schedule_policy"] {
+        assert!(extensions.contains(&extension), "{extensions:?}");
+    }
     assert_eq!(get("/v2/health/live").await.json(), json!({ "live": true }));
     assert_eq!(get("/v2/health/ready").await.json(), json!({ "ready": true }));
     for path in ["/v2/models/digits", "/v2/models/digits/versions/2"] {
@@ -93,21 +97,18 @@ async fn refusals_are_those_of_the_protocol() {
         Refusal(Ask::get("/v2/models/prices/versions/7"), 404, "no version `7`"),
         Refusal(Ask::get("/v2/models/prices/versions/7/ready"), 404, "no version `7`"),
         Refusal(Ask::json("/v2/models/price/infer", good()), 404, "there is no model `price`"),
-        Refusal(Ask::get("/v2/repository/index"), 404, "there is no route"),
+        Refusal(Ask::get("/v2/repository/index"), 405, "this route takes POST, not `GET`"),
         Refusal(Ask::get(INFER), 405, "this route takes POST, not `GET`"),
         Refusal(Ask::json("/v2/health/ready", "{}"), 405, "this route takes GET, HEAD, not `POST`"),
         Refusal(Ask::post(INFER, "text/plain", "{}"), 415, "expected application/json"),
+        Refusal(with("parameters", json!({ "binary_data_output": 1 })), 400, "must be a boolean"),
+        Refusal(with("parameters", json!({ "priority": -1 })), 400, "whole number from 0 on"),
         Refusal(
-            infer(good()).header("Inference-Header-Content-Length", "99999999999"),
+            with("outputs", json!([{ "name": "logits", "parameters": { "shared_memory_region": "r" } }])),
             501,
-            "binary tensor extension",
+            "does not share memory",
         ),
-        Refusal(with("parameters", json!({ "binary_data_output": true })), 501, "binary_data_output"),
-        Refusal(
-            with("outputs", json!([{ "name": "logits", "parameters": { "binary_data": true } }])),
-            501,
-            "binary",
-        ),
+        Refusal(tensor("parameters", json!({ "binary_data_size": 12 })), 400, "give one of them"),
         Refusal(
             with("output", json!([])),
             400,

@@ -158,3 +158,13 @@ pub(crate) fn prices() -> Model {
         sample: RawInput::Numbers(vec![1.0, 2.0, 3.0]),
     }
 }
+
+/// As [`prices`], with weights of 4 MB.
+pub(crate) fn wide() -> Model {
+    Model {
+        network: r#"
+            inputs = [{ name = "input", shape = [3] }]
+            layers = [{ type = "dense", units = 1000 }, { type = "dense", units = 1000 }, { type = "dense", units = 2 }]"#,
+        ..prices()
+    }
+}

@@ -7,8 +7,10 @@ use actix_web::test;
 use actix_web::web::{Bytes, Data};
 use serde_json::Value;
 use serve::config::Limits;
+use serve::front::Front;
 use serve::load::Options;
 use serve::pool::Pool;
+use serve::scheduler::{Scheduler, SchedulerOptions};
 use serve::state::State;
 use serve::{app, load};
 
@@ -26,11 +28,21 @@ pub(crate) fn state_with(
     limits: Limits,
     options: &Options,
 ) -> Data<State> {
-    let state = Data::new(State::new(Pool::new(2, 8).unwrap(), limits));
+    let state = Data::new(State::new(Pool::new(2, 8).unwrap(), scheduler(), limits));
     let default = default.map(|name| name.parse().unwrap());
     load::discover(&state, &models.open(), default).unwrap();
     load::load(&state, &models.open(), options).unwrap();
     state
+}
+
+/// The state of a server without models.
+pub(crate) fn empty_state(front: Front) -> State {
+    State::new(Pool::new(2, 64).unwrap(), scheduler(), Limits::default()).with_front(front)
+}
+
+/// Two compute workers and the defaults.
+pub(crate) fn scheduler() -> Scheduler {
+    Scheduler::new(SchedulerOptions { workers: 2, ..SchedulerOptions::default() }).unwrap()
 }
 
 /// `digits` with versions 1 and 2 (1 is in production), `flowers` and `prices`.

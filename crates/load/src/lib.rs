@@ -1,0 +1,15 @@
+//! How fast the server is: a load generator, and the bench that puts the server beside the bare predictor, a bare HTTP
+//! server, and servers of others.
+//!
+//! Everything runs on the same processors as the server, so the generator is small: blocking sockets, one thread for
+//! each connection, requests that are bytes from the start. It measures and asserts nothing; `cargo xtask bench serve`
+//! is how it is called.
+
+pub mod bench;
+pub mod echo;
+pub mod generate;
+pub mod http;
+pub mod peers;
+pub mod process;
+pub mod requests;
+pub mod subject;

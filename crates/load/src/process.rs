@@ -1,0 +1,185 @@
+//! A server as a process beside us: started, waited for, asked how much of the processor it took, and ended.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::http::Connection;
+
+/// How long a server may take until it answers. Those in Python load for many seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A server that could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the messages name the fields")]
+pub enum ProcessError {
+    #[error("`{name}` cannot be started")]
+    Start { name: String, source: std::io::Error },
+    #[error("`{name}` did not say where it listens")]
+    Silent { name: String },
+    #[error("`{name}` ended before it answered ({status}){}", tail(log))]
+    Ended { name: String, status: std::process::ExitStatus, log: String },
+    #[error("`{name}` does not answer after {} s{}", PATIENCE.as_secs(), tail(log))]
+    Late { name: String, log: String },
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().rev().take(8).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!(":\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+}
+
+/// A running server. Dropped, it is ended.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Process {
+    /// Starts a program that says where it listens: a line of JSON with `listening` on standard output.
+    ///
+    /// # Errors
+    /// When it cannot be started or says something else.
+    pub fn announced(name: &str, mut command: Command) -> Result<Self, ProcessError> {
+        let start = |source| ProcessError::Start { name: name.to_owned(), source };
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(start)?;
+        let mut line = String::new();
+        if let Some(output) = child.stdout.take() {
+            // An error leaves the line empty, which is found next.
+            let _ = BufReader::new(output).read_line(&mut line);
+        }
+        let told = serde_json::from_str::<serde_json::Value>(&line).ok();
+        let address = told.and_then(|told| {
+            told["listening"].as_str()?.trim_start_matches("http://").parse::<SocketAddr>().ok()
+        });
+        let Some(address) = address else {
+            end(&mut child);
+            return Err(ProcessError::Silent { name: name.to_owned() });
+        };
+        Ok(Self { name: name.to_owned(), child, address })
+    }
+
+    /// Starts a program that was told its port, and waits until `request` is answered with status 200. What it says is
+    /// written to `log`.
+    ///
+    /// # Errors
+    /// When it cannot be started, ends, or does not answer within two minutes.
+    pub fn on_port(
+        name: &str,
+        mut command: Command,
+        port: u16,
+        request: &[u8],
+        log: &Path,
+    ) -> Result<Self, ProcessError> {
+        let start = |source| ProcessError::Start { name: name.to_owned(), source };
+        let output = std::fs::File::create(log).map_err(start)?;
+        let errors = output.try_clone().map_err(start)?;
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().map_err(start)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut process = Self { name: name.to_owned(), child, address };
+        let began = Instant::now();
+        let log = || std::fs::read_to_string(log).unwrap_or_default();
+        loop {
+            if Connection::new(address).ask(request).is_ok_and(|answer| answer.status == 200) {
+                return Ok(process);
+            }
+            if let Ok(Some(status)) = process.child.try_wait() {
+                return Err(ProcessError::Ended { name: process.name.clone(), status, log: log() });
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(ProcessError::Late { name: process.name.clone(), log: log() });
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// The time on processors that it and its children took so far, in steps of 10 ms; nothing where the system does
+    /// not tell.
+    #[must_use]
+    pub fn processor_time(&self) -> Option<Duration> {
+        processor_time(self.child.id())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// Python servers have children, which end with their parent only when it is asked kindly.
+fn end(child: &mut Child) {
+    let script = ["-c", "kill -TERM \"$0\"", &child.id().to_string()];
+    let asked = Command::new("/bin/sh").args(script).status().is_ok_and(|status| status.success());
+    let began = Instant::now();
+    while asked && began.elapsed() < Duration::from_secs(15) {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // It may have ended in this moment; nothing depends on how.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn processor_time(id: u32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name may hold anything, but it ends with the last bracket.
+    let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_whitespace().collect();
+    // User and system time of the process, the 14th and 15th field of all; Linux counts them in hundredths.
+    let ticks: u64 = fields.get(11..13)?.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+    Some(Duration::from_millis(ticks * 10))
+}
+
+/// A port that is free now.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_on_processors_is_told() {
+        let spent = || processor_time(std::process::id()).unwrap();
+        let before = spent();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(20) && spent() <= before {
+            std::hint::black_box((0..100_000).sum::<u64>());
+        }
+        assert!(spent() > before);
+    }
+
+    #[test]
+    fn a_program_that_says_nothing_is_an_error() {
+        let error = Process::announced("true", Command::new("true")).unwrap_err();
+        assert_eq!(error.to_string(), "`true` did not say where it listens");
+        let folder = tempfile::tempdir().unwrap();
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "echo it is broken; exit 3"]);
+        let port = free_port().unwrap();
+        let error =
+            Process::on_port("sh", shell, port, b"GET / HTTP/1.1\r\n\r\n", &folder.path().join("log"));
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("it is broken") && text.contains("exit status: 3"), "{text}");
+    }
+}

@@ -1,0 +1,90 @@
+//! `grpc.health.v1`: whether the server answers, and whether a model does, for probes and load balancers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use tonic::{Request, Response, Status};
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::Health;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use crate::error::shown;
+use crate::front;
+use crate::state::State;
+
+/// Answers health checks. The empty service is the server, so is the protocol's own service; a model is one by its
+/// name.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    state: Arc<State>,
+}
+
+/// How often a watched service is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+const SERVICE: &str = "inference.GRPCInferenceService";
+
+impl HealthCheck {
+    /// Of this server.
+    #[must_use]
+    pub fn new(state: Arc<State>) -> Self {
+        Self { state }
+    }
+
+    fn status(&self, service: &str) -> Option<ServingStatus> {
+        let serves = if service.is_empty() || service == SERVICE {
+            self.state.fault().is_none()
+        } else {
+            let catalog = self.state.catalog();
+            catalog.model(service).ok()?;
+            // An unknown name is one thing, a model that cannot answer another.
+            front::find(&self.state, service, None)
+                .is_ok_and(|served| front::check_ready(&self.state, &served).is_ok())
+        };
+        Some(if serves { ServingStatus::Serving } else { ServingStatus::NotServing })
+    }
+}
+
+fn response(status: Option<ServingStatus>) -> HealthCheckResponse {
+    // The protocol's number of a service that is not known to a watcher.
+    const SERVICE_UNKNOWN: i32 = 3;
+    HealthCheckResponse { status: status.map_or(SERVICE_UNKNOWN, |status| status as i32) }
+}
+
+#[tonic::async_trait]
+impl Health for HealthCheck {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let service = request.into_inner().service;
+        match self.status(&service) {
+            None => Err(Status::not_found(format!("there is no service {}", shown(&service)))),
+            status => Ok(Response::new(response(status))),
+        }
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (health, service) = (self.clone(), request.into_inner().service);
+        let changes = stream::unfold(None, move |told: Option<HealthCheckResponse>| {
+            let (health, service) = (health.clone(), service.clone());
+            async move {
+                loop {
+                    let now = response(health.status(&service));
+                    if told.as_ref() != Some(&now) {
+                        return Some((Ok(now), Some(now)));
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(changes)))
+    }
+}

@@ -1,0 +1,172 @@
+//! The gRPC server: a socket, threads of its own, and which service a path means.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use model::device::panic_message;
+use tokio::sync::oneshot;
+use tonic::codegen::{CompressionEncoding, Service, http};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Status, body::Body};
+use tonic_health::pb::health_server::HealthServer;
+
+use super::DESCRIPTORS;
+use super::body::Bounded;
+use super::health::HealthCheck;
+use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use super::service::Inference;
+use crate::error::shown;
+use crate::state::State;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: JoinHandle<()>,
+}
+
+/// Threads that read and write; computing happens elsewhere.
+const THREADS: usize = 2;
+
+/// Calls of one connection at a time. The queues refuse long before; this bounds what one client can open.
+const STREAMS: u32 = 256;
+
+/// Starts a server on a socket that listens already.
+///
+/// # Errors
+/// When the system gives no threads, or the socket cannot be used.
+pub fn start(state: Arc<State>, listener: TcpListener) -> std::io::Result<Running> {
+    let address = listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let limit = state.limits.max_body_bytes;
+    let services = Services {
+        inference: GrpcInferenceServiceServer::new(Inference::new(Arc::clone(&state)))
+            .max_decoding_message_size(limit)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
+            .send_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Deflate),
+        health: HealthServer::new(HealthCheck::new(Arc::clone(&state))).max_decoding_message_size(1 << 16),
+        v1: reflection().build_v1().map_err(std::io::Error::other)?.max_decoding_message_size(1 << 16),
+        v1alpha: reflection()
+            .build_v1alpha()
+            .map_err(std::io::Error::other)?
+            .max_decoding_message_size(1 << 16),
+        state,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("grpc")
+        .enable_all()
+        .build()?;
+    let incoming = {
+        let _inside = runtime.enter();
+        TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true))
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("grpc".to_owned()).spawn(move || {
+        let server = Server::builder()
+            .max_concurrent_streams(STREAMS)
+            .http2_max_header_list_size(Some(16 << 10))
+            .http2_keepalive_interval(Some(Duration::from_secs(60)))
+            .serve_with_incoming_shutdown(services, incoming, stopped.map(drop));
+        if let Err(error) = runtime.block_on(server) {
+            tracing::error!(%error, "the gRPC server failed");
+        }
+    })?;
+    Ok(Running { address, stop: Some(stop), thread })
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no new connections any more, and waits until the calls under way are answered, but no longer than this.
+    pub async fn stop(mut self, within: Duration) {
+        // It may have ended by itself, and then nobody listens.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        let finished = async {
+            while !self.thread.is_finished() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(within, finished).await.is_err() {
+            tracing::warn!("gRPC calls under way were cut off");
+        }
+    }
+}
+
+/// The services, told apart by the first part of the path. Every call goes through here, so this is the place for
+/// what holds for all of them.
+#[derive(Clone)]
+struct Services<V1, V1Alpha> {
+    state: Arc<State>,
+    inference: GrpcInferenceServiceServer<Inference>,
+    health: HealthServer<HealthCheck>,
+    v1: V1,
+    v1alpha: V1Alpha,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+impl<V1, V1Alpha> Service<http::Request<Body>> for Services<V1, V1Alpha>
+where
+    V1: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    V1::Future: Send + 'static,
+    V1Alpha: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    V1Alpha::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Generated services always are.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Answer {
+        let path = request.uri().path().to_owned();
+        let service = path.split('/').nth(1).unwrap_or("");
+        let limits = &self.state.limits;
+        // A stream may last; one message must arrive in time.
+        let streams = path.ends_with("/ModelStreamInfer") || service.starts_with("grpc.reflection");
+        let within = (!streams).then(|| Duration::from_secs(limits.body_timeout_s));
+        let request = request.map(|body| Body::new(Bounded::new(body, &self.state.in_flight, within)));
+        let answer: Answer = match service {
+            "inference.GRPCInferenceService" => Box::pin(self.inference.call(request)),
+            "grpc.health.v1.Health" => Box::pin(self.health.call(request)),
+            "grpc.reflection.v1.ServerReflection" => Box::pin(self.v1.call(request)),
+            "grpc.reflection.v1alpha.ServerReflection" => Box::pin(self.v1alpha.call(request)),
+            other => {
+                let status = Status::unimplemented(format!("there is no service {}", shown(other)));
+                Box::pin(std::future::ready(Ok(status.into_http())))
+            }
+        };
+        Box::pin(async move {
+            AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
+                let cause = panic_message(panic.as_ref());
+                tracing::error!(%cause, "a gRPC call panicked");
+                Ok(Status::internal("the server failed to answer; its log says why").into_http())
+            })
+        })
+    }
+}

@@ -1,0 +1,260 @@
+//! Every route: what it is called, what answers it, and what its description says. The application registers them
+//! from here and [`crate::openapi`] describes them from here, so that neither can know a route that the other does not.
+
+use actix_web::{Handler, Responder, Route, web};
+
+use super::{models, oip, playground, predict, repository, traffic};
+use crate::openapi;
+use crate::state::State;
+
+/// How a route is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET, and HEAD as its shadow.
+    Get,
+    /// POST.
+    Post,
+}
+
+/// What goes in or comes out, for the description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Nothing.
+    Nothing,
+    /// JSON by the name of a schema in [`crate::openapi`].
+    Json(&'static str),
+    /// An inference request or response: JSON, or JSON with binary tensors.
+    Tensors(&'static str),
+    /// Raw inputs in any form that `/predict` reads.
+    Inputs,
+    /// A file of the playground or the page about the routes.
+    File,
+}
+
+/// One route with one method.
+#[derive(Clone, Copy)]
+pub struct Endpoint {
+    /// How it is called.
+    pub method: Method,
+    /// Its path, with `{name}` and `{version}` for what varies.
+    pub path: &'static str,
+    /// Under which heading it is described.
+    pub tag: &'static str,
+    /// What it does, in a line.
+    pub summary: &'static str,
+    /// What it takes.
+    pub takes: Shape,
+    /// What it gives when all is well.
+    pub gives: Shape,
+    /// What answers it.
+    pub route: fn() -> Route,
+}
+
+/// A route that is read: GET, and HEAD as its shadow.
+fn read<F, Args>(handler: F) -> Route
+where
+    F: Handler<Args>,
+    Args: actix_web::FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    use actix_web::guard;
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler)
+}
+
+const fn get(
+    path: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    gives: Shape,
+    route: fn() -> Route,
+) -> Endpoint {
+    Endpoint { method: Method::Get, path, tag, summary, takes: Shape::Nothing, gives, route }
+}
+
+const fn post(
+    path: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    takes: Shape,
+    gives: Shape,
+    route: fn() -> Route,
+) -> Endpoint {
+    Endpoint { method: Method::Post, path, tag, summary, takes, gives, route }
+}
+
+const RAW: &str = "Raw inputs";
+const OIP: &str = "Open Inference Protocol";
+const REPOSITORY: &str = "Repository";
+const SETTINGS: &str = "Settings";
+const PLATFORMS: &str = "Platforms";
+const PAGES: &str = "Pages";
+
+use Shape::{File, Inputs, Json, Nothing, Tensors};
+
+/// All routes of the server, apart from those that a platform chooses ([`chosen`]). Of two that match, the first one
+/// answers.
+pub const ENDPOINTS: &[Endpoint] = &[
+    post("/predict", RAW, "Asks the default model", Inputs, Json("Predictions"), || {
+        web::post().to(predict::default)
+    }),
+    get("/models", RAW, "Every model with its versions and aliases", Json("Models"), || read(models::list)),
+    get("/models/{name}", RAW, "One model in full", Json("Model"), || read(models::show)),
+    post(
+        "/models/{name}/predict",
+        RAW,
+        "Asks the version in production, else the newest",
+        Inputs,
+        Json("Predictions"),
+        || web::post().to(predict::model),
+    ),
+    get("/models/{name}/versions/{version}", RAW, "One version in full", Json("Version"), || {
+        read(models::show_version)
+    }),
+    post(
+        "/models/{name}/versions/{version}/predict",
+        RAW,
+        "Asks a version by number or alias",
+        Inputs,
+        Json("Predictions"),
+        || web::post().to(predict::version),
+    ),
+    get("/v2", OIP, "Name, version and extensions of the server", Json("ServerMetadata"), || {
+        read(oip::server)
+    }),
+    get("/v2/health/live", OIP, "Whether the process answers", Json("Live"), || read(oip::live)),
+    get("/v2/health/ready", OIP, "Whether the models are ready", Json("Ready"), || read(oip::ready)),
+    get("/v2/models/stats", OIP, "What every model has done", Json("Statistics"), || {
+        read(oip::all_statistics)
+    }),
+    get("/v2/models/{name}", OIP, "Inputs, outputs and versions of a model", Json("ModelMetadata"), || {
+        read(oip::model)
+    }),
+    get("/v2/models/{name}/ready", OIP, "Whether a model answers", Json("ModelReady"), || {
+        read(oip::model_ready)
+    }),
+    get("/v2/models/{name}/config", OIP, "How a model is batched", Json("ModelConfig"), || read(oip::config)),
+    get("/v2/models/{name}/stats", OIP, "What a model has done", Json("Statistics"), || {
+        read(oip::statistics)
+    }),
+    post(
+        "/v2/models/{name}/infer",
+        OIP,
+        "Inference with prepared tensors",
+        Tensors("InferRequest"),
+        Tensors("InferResponse"),
+        || web::post().to(oip::infer),
+    ),
+    get("/v2/models/{name}/versions/{version}", OIP, "The same of a version", Json("ModelMetadata"), || {
+        read(oip::model)
+    }),
+    get(
+        "/v2/models/{name}/versions/{version}/ready",
+        OIP,
+        "Whether a version answers",
+        Json("ModelReady"),
+        || read(oip::model_ready),
+    ),
+    get(
+        "/v2/models/{name}/versions/{version}/config",
+        OIP,
+        "How a version is batched",
+        Json("ModelConfig"),
+        || read(oip::config),
+    ),
+    get(
+        "/v2/models/{name}/versions/{version}/stats",
+        OIP,
+        "What a version has done",
+        Json("Statistics"),
+        || read(oip::statistics),
+    ),
+    post(
+        "/v2/models/{name}/versions/{version}/infer",
+        OIP,
+        "Inference with a version",
+        Tensors("InferRequest"),
+        Tensors("InferResponse"),
+        || web::post().to(oip::infer),
+    ),
+    post(
+        "/v2/repository/index",
+        REPOSITORY,
+        "The models and their states",
+        Json("IndexRequest"),
+        Json("Index"),
+        || web::post().to(repository::index),
+    ),
+    post(
+        "/v2/repository/models/{name}/load",
+        REPOSITORY,
+        "Loads a model, or loads it again",
+        Json("ChangeRequest"),
+        Nothing,
+        || web::post().to(repository::load),
+    ),
+    post(
+        "/v2/repository/models/{name}/unload",
+        REPOSITORY,
+        "Unloads a model",
+        Json("ChangeRequest"),
+        Nothing,
+        || web::post().to(repository::unload),
+    ),
+    get(
+        "/v2/repository/models/{name}/traffic",
+        REPOSITORY,
+        "How requests are split between versions",
+        Json("Traffic"),
+        || read(traffic::show),
+    ),
+    post(
+        "/v2/repository/models/{name}/traffic",
+        REPOSITORY,
+        "Changes how requests are split",
+        Json("TrafficAction"),
+        Json("Traffic"),
+        || web::post().to(traffic::change),
+    ),
+    get("/v2/logging", SETTINGS, "What is logged", Json("Settings"), || read(repository::log)),
+    post("/v2/logging", SETTINGS, "Changes what is logged", Json("Settings"), Json("Settings"), || {
+        web::post().to(repository::change_log)
+    }),
+    get("/v2/trace/setting", SETTINGS, "What is traced", Json("Settings"), || read(repository::trace)),
+    post("/v2/trace/setting", SETTINGS, "Changes what is traced", Json("Settings"), Json("Settings"), || {
+        web::post().to(repository::change_trace)
+    }),
+    get("/v2/models/{name}/trace/setting", SETTINGS, "What of a model is traced", Json("Settings"), || {
+        read(repository::trace)
+    }),
+    post(
+        "/v2/models/{name}/trace/setting",
+        SETTINGS,
+        "Changes what of a model is traced",
+        Json("Settings"),
+        Json("Settings"),
+        || web::post().to(repository::change_trace),
+    ),
+    get("/healthz", PLATFORMS, "Kubernetes: whether the process answers", Json("Live"), || read(oip::live)),
+    get("/readyz", PLATFORMS, "Kubernetes: whether the models are ready", Json("Ready"), || read(oip::ready)),
+    get("/ping", PLATFORMS, "SageMaker: whether the models are ready", Json("Ready"), || read(oip::ready)),
+    post("/invocations", PLATFORMS, "SageMaker: asks the default model", Inputs, Json("Predictions"), || {
+        web::post().to(predict::invocations)
+    }),
+    get("/openapi.json", PAGES, "This description", Json("OpenApi"), || read(openapi::serve)),
+    get("/", PAGES, "The playground", File, || read(playground::serve)),
+    get("/docs", PAGES, "The routes, to be browsed and tried", File, || read(playground::serve)),
+    get("/docs/{file}", PAGES, "A file of that page", File, || read(playground::serve)),
+    get("/playground/{file}", PAGES, "A file of the playground", File, || read(playground::serve)),
+];
+
+/// The routes that a platform chose: paths that do what others here do.
+#[must_use]
+pub fn chosen(state: &State) -> Vec<(String, Endpoint)> {
+    let paths = &state.front.paths;
+    let as_is = |path: &Option<String>, like: &str| {
+        let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.path == like);
+        let taken = |path: &String| ENDPOINTS.iter().any(|endpoint| endpoint.path == path);
+        path.clone().filter(|path| !taken(path)).zip(endpoint.copied())
+    };
+    [as_is(&paths.health, "/ping"), as_is(&paths.predict, "/invocations")].into_iter().flatten().collect()
+}

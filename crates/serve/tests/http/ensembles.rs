@@ -1,0 +1,169 @@
+//! Models that are made of others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix_web::web::Data;
+use artifact::Selector;
+use serde_json::{Value, json};
+use serve::config::Limits;
+use serve::ensemble::{EnsembleConfig, Kind};
+use serve::load::Options;
+use serve::pool::Pool;
+use serve::repository::{Repository, RepositoryConfig, Settings, index};
+use serve::state::State;
+
+use crate::registry::{Models, digits, flowers, prices};
+use crate::server::{Ask, ask, scheduler};
+
+struct Served {
+    state: Data<State>,
+    repository: Repository,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.repository.stop();
+    }
+}
+
+fn of(kind: Kind, members: &[&str], weights: &[f32]) -> EnsembleConfig {
+    let members = members.iter().map(|member| (*member).to_owned()).collect();
+    EnsembleConfig { kind, members, weights: weights.to_vec() }
+}
+
+fn settings(ensembles: &[(&str, EnsembleConfig)]) -> Settings {
+    let ensembles = ensembles.iter().map(|(name, config)| ((*name).to_owned(), config.clone()));
+    let general = RepositoryConfig { poll_ms: 3_600_000, ..RepositoryConfig::default() };
+    Settings { general, ensembles: ensembles.collect::<BTreeMap<_, _>>(), ..Settings::default() }
+}
+
+fn serve(models: &Models, settings: Settings) -> Served {
+    let state = Data::new(State::new(Pool::new(2, 64).unwrap(), scheduler(), Limits::default()));
+    let (sender, loaded) = std::sync::mpsc::channel();
+    let report = move |result| sender.send(result).unwrap();
+    let repository =
+        Repository::start(Arc::clone(&state), models.open(), Options::default(), settings, report).unwrap();
+    loaded.recv().unwrap().unwrap();
+    Served { state, repository }
+}
+
+async fn infer(served: &Served, model: &str, values: &[f32]) -> Value {
+    let shape = if values.len() == 64 { json!([1, 1, 8, 8]) } else { json!([1, values.len()]) };
+    let input = json!({ "name": "input", "shape": shape, "datatype": "FP32", "data": values });
+    let answer =
+        ask(&served.state, Ask::json(&format!("/v2/models/{model}/infer"), json!({ "inputs": [input] })))
+            .await;
+    assert_eq!(answer.status, 200, "{model}: {answer:?}");
+    answer.json()
+}
+
+fn data(answer: &Value) -> Vec<f32> {
+    answer["outputs"][0]["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|value| value.as_f64().unwrap() as f32)
+        .collect()
+}
+
+fn close(found: &[f32], wanted: &[f32]) {
+    assert_eq!(found.len(), wanted.len());
+    assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} is not {wanted:?}");
+}
+
+#[actix_web::test]
+async fn means_and_sequences_answer_what_their_members_would() {
+    let models = Models::new();
+    for seed in 1..=2 {
+        models.publish("prices", &prices(), seed);
+        models.publish("digits", &digits(), seed);
+    }
+    models.publish("flowers", &flowers(), 3);
+    let served = serve(
+        &models,
+        settings(&[
+            ("mean", of(Kind::Mean, &["prices@1", "prices@2"], &[])),
+            ("weighted", of(Kind::Mean, &["prices@1", "prices@2"], &[3.0, 1.0])),
+            ("nested", of(Kind::Mean, &["mean", "prices@1"], &[])),
+            ("classes", of(Kind::MeanProbabilities, &["digits@1", "digits@2"], &[])),
+            ("mixed", of(Kind::Mean, &["prices", "flowers"], &[])),
+            ("chain", of(Kind::Sequence, &["prices", "flowers"], &[])),
+            ("lost", of(Kind::Mean, &["prices", "nobody"], &[])),
+        ]),
+    );
+    let input = [1.0, -2.0, 0.5];
+    let (one, two) = (
+        data(&infer(&served, "prices/versions/1", &input).await),
+        data(&infer(&served, "prices", &input).await),
+    );
+    let mix = |a: f32, b: f32| -> Vec<f32> { one.iter().zip(&two).map(|(x, y)| a * x + b * y).collect() };
+    close(&data(&infer(&served, "mean", &input).await), &mix(0.5, 0.5));
+    close(&data(&infer(&served, "weighted", &input).await), &mix(0.75, 0.25));
+    close(&data(&infer(&served, "nested", &input).await), &mix(0.75, 0.25));
+    let picture: Vec<f32> = (0..64u8).map(|value| f32::from(value % 5)).collect();
+    let answer = infer(&served, "classes", &picture).await;
+    assert_eq!((answer["outputs"][0]["name"].as_str(), data(&answer).len()), (Some("probabilities"), 10));
+    assert!((data(&answer).iter().sum::<f32>() - 1.0).abs() < 1e-4, "{answer}");
+
+    let reason = |name: &str| {
+        let entries = index(&served.state.catalog(), false);
+        let entry = entries.into_iter().find(|entry| entry.name == name).unwrap();
+        assert_eq!(entry.state, "UNAVAILABLE");
+        entry.reason
+    };
+    assert!(reason("mixed").contains("has other outputs than `prices@2`"), "{}", reason("mixed"));
+    assert!(reason("chain").contains("cannot feed `flowers@1`"), "{}", reason("chain"));
+    assert!(reason("lost").contains("the member `nobody` is not ready"), "{}", reason("lost"));
+    let metadata = ask(&served.state, Ask::get("/v2/models/mean")).await.json();
+    assert_eq!(
+        (metadata["platform"].as_str(), metadata["versions"][0].as_str()),
+        (Some("brazier_ensemble"), Some("1"))
+    );
+    let raw = ask(&served.state, Ask::json("/models/mean/predict", json!({ "input": [1, 2, 3] }))).await;
+    assert_eq!(raw.status, 400, "it has no way in of its own: {raw:?}");
+}
+
+#[actix_web::test]
+async fn an_ensemble_follows_its_members() {
+    let models = Models::new();
+    models.publish("prices", &prices(), 1);
+    let served = serve(
+        &models,
+        settings(&[
+            ("double", of(Kind::Mean, &["prices"], &[])),
+            ("prices2", of(Kind::Mean, &["double"], &[])),
+        ]),
+    );
+    let input = [1.0, -2.0, 0.5];
+    let before = data(&infer(&served, "double", &input).await);
+    models.publish("prices", &prices(), 2);
+    served.repository.look().await.unwrap();
+    let member = data(&infer(&served, "prices", &input).await);
+    assert_ne!(before, member);
+    close(&data(&infer(&served, "double", &input).await), &member);
+    close(&data(&infer(&served, "prices2", &input).await), &member);
+
+    served.repository.unload("prices").await.unwrap();
+    let gone = served.state.catalog().find("prices2", &Selector::Default).cloned().unwrap_err().to_string();
+    assert!(gone.contains("could not be loaded"), "{gone}");
+    let began = std::time::Instant::now();
+    while index(&served.state.catalog(), false).iter().any(|entry| entry.state == "UNLOADING") {
+        assert!(began.elapsed().as_secs() < 60, "the ensembles hold on to their member");
+        actix_web::rt::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    served.repository.load("prices").await.unwrap();
+    close(&data(&infer(&served, "prices2", &input).await), &member);
+    for result in [served.repository.load("double").await.map(drop), served.repository.unload("double").await]
+    {
+        assert!(result.unwrap_err().to_string().contains("is an ensemble"));
+    }
+
+    // A package takes its name; other settings take the ensemble away.
+    let next = settings(&[("prices2", of(Kind::Mean, &["prices@1", "prices@2"], &[]))]);
+    served.repository.configure(next).unwrap();
+    served.repository.look().await.unwrap();
+    assert_eq!(ask(&served.state, Ask::get("/v2/models/double")).await.status, 404);
+    let half: Vec<f32> = before.iter().zip(&member).map(|(a, b)| (a + b) / 2.0).collect();
+    close(&data(&infer(&served, "prices2", &input).await), &half);
+}

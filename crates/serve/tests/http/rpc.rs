@@ -1,0 +1,186 @@
+//! The gRPC service called as the generated code calls it. What travels on the wire is tested with real clients
+//! ([`crate::clients`]).
+
+use std::sync::Arc;
+
+use serde_json::json;
+use serve::config::Limits;
+use serve::grpc::health::HealthCheck;
+use serve::grpc::inference::grpc_inference_service_server::GrpcInferenceService as _;
+use serve::grpc::inference::model_infer_request::InferInputTensor;
+use serve::grpc::inference::{
+    InferTensorContents, LogSettingsRequest, ModelConfigRequest, ModelInferRequest, ModelMetadataRequest,
+    ModelReadyRequest, ModelStatisticsRequest, RepositoryIndexRequest, RepositoryModelLoadRequest,
+    ServerReadyRequest, TraceSettingRequest, trace_setting_request,
+};
+use serve::grpc::service::Inference;
+use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_server::Health as _;
+
+use crate::server::{Ask, ask, state, three_models};
+
+fn request(shape: &[i64], values: &[f32]) -> ModelInferRequest {
+    let contents = InferTensorContents { fp32_contents: values.to_vec(), ..Default::default() };
+    ModelInferRequest {
+        model_name: "prices".to_owned(),
+        id: "7".to_owned(),
+        inputs: vec![InferInputTensor {
+            name: "input".to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: shape.to_vec(),
+            contents: Some(contents),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+#[actix_web::test]
+async fn grpc_answers_what_http_answers() {
+    let models = three_models();
+    let state = state(&models, None, Limits::default());
+    let service = Inference::new(Arc::clone(&state));
+    let json =
+        json!({ "inputs": [{ "name": "input", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3] }] });
+    let expected = ask(&state, Ask::json("/v2/models/prices/infer", json)).await.json();
+    let typed = request(&[1, 3], &[1.0, 2.0, 3.0]);
+    let mut raw = typed.clone();
+    raw.inputs[0].contents = None;
+    raw.raw_input_contents =
+        vec![[1.0f32, 2.0, 3.0].into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>().into()];
+    for message in [typed, raw] {
+        let answer = service.model_infer(Request::new(message)).await.unwrap().into_inner();
+        assert_eq!((answer.id.as_str(), answer.model_version.as_str()), ("7", "1"));
+        assert_eq!(answer.outputs[0].shape, [1, 2]);
+        let values: Vec<f32> = answer.raw_output_contents[0]
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|chunk| f32::from_le_bytes(*chunk))
+            .collect();
+        for (value, expected) in values.iter().zip(expected["outputs"][0]["data"].as_array().unwrap()) {
+            assert_eq!(f64::from(*value) as f32, expected.as_f64().unwrap() as f32);
+        }
+    }
+    let name = || "prices".to_owned();
+    let metadata = ModelMetadataRequest { name: name(), ..Default::default() };
+    let metadata = service.model_metadata(Request::new(metadata)).await.unwrap().into_inner();
+    assert_eq!((metadata.versions, metadata.inputs[0].shape.clone()), (vec!["1".to_owned()], vec![-1, 3]));
+    let config = ModelConfigRequest { name: name(), ..Default::default() };
+    let config = service.model_config(Request::new(config)).await.unwrap().into_inner().config.unwrap();
+    assert_eq!((config.input[0].data_type, config.input[0].dims.as_slice()), (11, &[3][..]), "TYPE_FP32");
+    assert!(config.max_batch_size > 0);
+    let all = service.model_statistics(Request::new(ModelStatisticsRequest::default())).await.unwrap();
+    assert_eq!(all.into_inner().model_stats.len(), 4);
+    let index = service.repository_index(Request::new(RepositoryIndexRequest::default())).await.unwrap();
+    assert!(index.into_inner().models.iter().all(|model| model.state == "READY"));
+    assert!(service.server_ready(Request::new(ServerReadyRequest {})).await.unwrap().into_inner().ready);
+    state.drain();
+    assert!(!service.server_ready(Request::new(ServerReadyRequest {})).await.unwrap().into_inner().ready);
+}
+
+#[actix_web::test]
+async fn refusals_have_the_codes_of_grpc() {
+    let models = three_models();
+    models.damage("digits", 2);
+    let state = state(&models, None, Limits { max_rows: 2, ..Limits::default() });
+    let service = Inference::new(Arc::clone(&state));
+    let good = || request(&[1, 3], &[1.0, 2.0, 3.0]);
+    let with = |change: fn(&mut ModelInferRequest)| {
+        let mut message = good();
+        change(&mut message);
+        message
+    };
+    let cases = [
+        (with(|message| message.model_name = "price".to_owned()), Code::NotFound, "did you mean"),
+        (with(|message| message.model_version = "9".to_owned()), Code::NotFound, "no version"),
+        (with(|message| message.inputs.clear()), Code::InvalidArgument, "`inputs` is empty"),
+        (
+            with(|message| message.inputs[0].datatype = "FP8".to_owned()),
+            Code::InvalidArgument,
+            "no datatype `FP8`",
+        ),
+        (
+            with(|message| message.inputs[0].datatype = "BF16".to_owned()),
+            Code::InvalidArgument,
+            "raw_input_contents",
+        ),
+        (
+            with(|message| message.inputs[0].datatype = "INT8".to_owned()),
+            Code::InvalidArgument,
+            "belongs in `int_contents`",
+        ),
+        (with(|message| message.inputs[0].shape = vec![-1, 3]), Code::InvalidArgument, "no size"),
+        (with(|message| message.inputs[0].shape = vec![1 << 62, 8]), Code::InvalidArgument, "can be counted"),
+        (with(|message| message.inputs[0].shape = vec![1; 17]), Code::InvalidArgument, "at most 16"),
+        (
+            with(|message| message.inputs[0].shape = vec![1, 4]),
+            Code::InvalidArgument,
+            "`fp32_contents` holds 3",
+        ),
+        (
+            with(|message| message.raw_input_contents = vec![vec![0; 12].into()]),
+            Code::InvalidArgument,
+            "it has both",
+        ),
+        (
+            with(|message| message.raw_input_contents = vec![Default::default(); 2]),
+            Code::InvalidArgument,
+            "2 entries",
+        ),
+        (request(&[3, 3], &[0.0; 9]), Code::InvalidArgument, "one request may hold 2"),
+    ];
+    for (message, code, part) in cases {
+        let status = service.model_infer(Request::new(message)).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().contains(part), "{status}");
+        assert!(service.model_infer(Request::new(good())).await.is_ok(), "after {part}");
+    }
+    let ready = |name: &str, version: &str| {
+        let message = ModelReadyRequest { name: name.to_owned(), version: version.to_owned() };
+        service.model_ready(Request::new(message))
+    };
+    assert!(ready("digits", "1").await.unwrap().into_inner().ready);
+    assert!(!ready("digits", "2").await.unwrap().into_inner().ready, "there, but not loaded");
+    assert_eq!(ready("digits", "3").await.unwrap_err().code(), Code::NotFound);
+    let load = RepositoryModelLoadRequest { model_name: "digits".to_owned(), ..Default::default() };
+    let status = service.repository_model_load(Request::new(load)).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let value = trace_setting_request::SettingValue { value: vec!["5".to_owned()] };
+    let settings =
+        TraceSettingRequest { settings: [("trace_rate".to_owned(), value)].into(), ..Default::default() };
+    assert_eq!(
+        service.trace_setting(Request::new(settings)).await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
+    let look =
+        service.trace_setting(Request::new(TraceSettingRequest::default())).await.unwrap().into_inner();
+    assert_eq!(look.settings["trace_level"].value, ["OFF"]);
+    assert!(service.log_settings(Request::new(LogSettingsRequest::default())).await.is_ok());
+    let other = RepositoryIndexRequest { repository_name: "other".to_owned(), ..Default::default() };
+    let status = service.repository_index(Request::new(other)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[actix_web::test]
+async fn health_is_that_of_the_server_and_of_its_models() {
+    let models = three_models();
+    let state = state(&models, None, Limits::default());
+    let health = HealthCheck::new(Arc::clone(&state));
+    let check = async |service: &str| {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        health
+            .check(Request::new(request))
+            .await
+            .map(|answer| answer.into_inner().status)
+            .map_err(|status| status.code())
+    };
+    for service in ["", "inference.GRPCInferenceService", "prices"] {
+        assert_eq!(check(service).await, Ok(1), "{service}");
+    }
+    assert_eq!(check("nowhere").await, Err(Code::NotFound));
+    state.drain();
+    assert_eq!(check("").await, Ok(2));
+    assert_eq!(check("prices").await, Ok(1), "a model still answers while the server drains");
+}
