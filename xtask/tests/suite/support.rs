@@ -21,7 +21,7 @@ impl Stage {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let stage = Stage { directory: tempfile::tempdir().unwrap() };
         fs::copy(env!("CARGO_BIN_EXE_xtask"), stage.path("xtask")).unwrap();
-        for name in ["train", "predict", "serve", "compress"] {
+        for name in ["train", "predict", "serve", "compress", "load"] {
             stage.script(name, script);
         }
         stage
