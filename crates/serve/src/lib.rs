@@ -21,6 +21,7 @@ pub mod health;
 pub mod inventory;
 pub mod json;
 pub mod load;
+mod loader;
 pub mod oip;
 pub mod openapi;
 pub mod payload;

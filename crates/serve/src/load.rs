@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use artifact::registry::ModelEntry;
 use artifact::{ModelRef, PackageError, Registry, RegistryError, Selector};
-use model::device::panic_message;
 use network::{NamedTensor, Tensor};
 use predict::{DeviceError, Kernels, Placement, PredictError, Predictor, WarmUp};
 
@@ -94,8 +93,8 @@ pub fn load(state: &State, registry: &Registry, options: &Options) -> Result<(),
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What [`open`] gives.
-type Opened = Result<(Arc<Predictor>, Vec<WarmUp>), Failure>;
+/// A model and how long its batches took, or why it cannot be served.
+pub(crate) type Opened = Result<(Arc<Predictor>, Vec<WarmUp>), Failure>;
 
 /// The failure of a GPU, if it was one. What fails on a CPU is the package, which makes a backend panic.
 pub(crate) fn gpu_failure(error: &Failure) -> Option<(&PredictError, &DeviceError)> {
@@ -108,62 +107,23 @@ pub(crate) fn gpu_failure(error: &Failure) -> Option<(&PredictError, &DeviceErro
     }
 }
 
-/// Opens one version on a thread of its own, which also keeps what it needed for that from what serves. `gently`
-/// leaves the processors to the requests while there are any.
-pub(crate) fn open_on_a_thread(
-    registry: &Registry,
-    name: &str,
-    number: u64,
-    options: &Options,
-    gently: bool,
-) -> Opened {
-    std::thread::scope(|scope| {
-        let loader = std::thread::Builder::new().name("loader".to_owned());
-        let loading = loader.spawn_scoped(scope, || {
-            if gently {
-                give_way();
-            }
-            open(registry, name, number, options)
-        });
-        match loading.map(std::thread::ScopedJoinHandle::join) {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(panic)) => Err(format!("loading it panicked: {}", panic_message(panic.as_ref())).into()),
-            Err(error) => Err(format!("the system gives no thread to load it: {error}").into()),
-        }
-    })
-}
-
-/// Puts this thread behind all others.
-pub(crate) fn give_way() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(19) {
-        // Then loading takes its share of the processors.
-        tracing::debug!(%error, "the loading thread keeps its priority");
-    }
-}
-
 /// Opens one version, compares it with its packed answers at every size of a pass, and runs the sizes of batches that
 /// it will be given.
-fn open(registry: &Registry, name: &str, number: u64, options: &Options) -> Opened {
-    // A hostile package must not take the server down, whatever it makes a library do.
-    let open = || -> Opened {
-        let reference = ModelRef { name: name.to_owned(), selector: Selector::Version(number) };
-        let mut predictor = Predictor::open(registry, &reference, options.placement)?;
-        // A CPU takes batches as they come; filling them up would only cost time.
-        if predictor.device().is_gpu() {
-            predictor = predictor.with_batch_sizes(&options.batch_sizes);
+pub(crate) fn open(registry: &Registry, name: &str, number: u64, options: &Options) -> Opened {
+    let reference = ModelRef { name: name.to_owned(), selector: Selector::Version(number) };
+    let mut predictor = Predictor::open(registry, &reference, options.placement)?;
+    // A CPU takes batches as they come; filling them up would only cost time.
+    if predictor.device().is_gpu() {
+        predictor = predictor.with_batch_sizes(&options.batch_sizes);
+    }
+    let warm = predictor.warm_up()?;
+    let predictor = Arc::new(predictor);
+    if predictor.batch_sizes().is_empty() {
+        for rows in [1, predictor.max_rows()] {
+            predictor.infer(&zeros(&predictor, rows)?)?;
         }
-        let warm = predictor.warm_up()?;
-        let predictor = Arc::new(predictor);
-        if predictor.batch_sizes().is_empty() {
-            for rows in [1, predictor.max_rows()] {
-                predictor.infer(&zeros(&predictor, rows)?)?;
-            }
-        }
-        Ok((predictor, warm))
-    };
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
-        .unwrap_or_else(|panic| Err(format!("loading it panicked: {}", panic_message(panic.as_ref())).into()))
+    }
+    Ok((predictor, warm))
 }
 
 /// A batch of zeros.

@@ -17,6 +17,7 @@ use super::listing::{list, list_only, names, point, served, set};
 use super::settings::{Mode, Settings};
 use crate::error::{Result, ServeError, shown, suggestion};
 use crate::load::{self, LoadError, Options};
+use crate::loader::Loader;
 use crate::served::Served;
 use crate::state::{Model, Phase, State, Version};
 
@@ -33,6 +34,7 @@ pub(crate) struct Worker {
     chosen: BTreeMap<String, bool>,
     /// By model and version: what its directory was like when it was loaded, or could not be.
     tried: BTreeMap<(String, u64), Tried>,
+    loader: Loader,
     leaving: Vec<Leaving>,
     ensembles: Ensembles,
     /// What the log has said already and need not say again.
@@ -62,6 +64,7 @@ impl Worker {
             settings,
             chosen: BTreeMap::new(),
             tried: BTreeMap::new(),
+            loader: Loader::default(),
             leaving: Vec::new(),
             ensembles: Ensembles::default(),
             said: BTreeSet::new(),
@@ -219,8 +222,7 @@ impl Worker {
         if before.is_none() {
             set(state, name, number, Version::Loading, None);
         }
-        let gently = state.phase() != Phase::Loading;
-        let opened = load::open_on_a_thread(&self.registry, name, number, &self.options, gently);
+        let opened = self.open(state, name, number);
         let after = Fingerprint::of(&self.registry.root().join(name).join(number.to_string()));
         let changed = after != *fingerprint;
         let tried = Tried { fingerprint: fingerprint.clone(), failed: opened.is_err() };
@@ -271,6 +273,16 @@ impl Worker {
     }
 
     /// A GPU that fails while a model is loaded may have taken along those that were loaded before.
+    /// Opens a version: at once while nothing is served yet, later without a request being slower for it.
+    fn open(&mut self, state: &State, name: &str, number: u64) -> load::Opened {
+        if state.phase() == Phase::Loading {
+            return Loader::swiftly(|| load::open(&self.registry, name, number, &self.options));
+        }
+        let (registry, options) = (self.registry.clone(), self.options.clone());
+        let name = name.to_owned();
+        self.loader.gently(move || load::open(&registry, &name, number, &options))
+    }
+
     fn note_device(&mut self, state: &State, error: &load::Failure) {
         let Some((error, failed)) = load::gpu_failure(error) else { return };
         self.device = Some(failed.clone());

@@ -115,7 +115,7 @@ impl Sender {
         let bytes = Arc::new(AtomicUsize::new(0));
         let sender = Self { copies, bytes: Arc::clone(&bytes) };
         std::thread::Builder::new().name("shadow".to_owned()).spawn(move || {
-            crate::load::give_way();
+            crate::loader::give_way();
             answer(&received, &bytes);
         })?;
         Ok(sender)
