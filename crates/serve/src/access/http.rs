@@ -159,6 +159,13 @@ pub async fn check<B: MessageBody + 'static>(
             });
         }
     };
+    // An error of the handler would list the other models.
+    if let (Target::Model(name), false) = (target, admitted.principal.models.are_all())
+        && need != Need::Scope(Scope::Admin)
+        && !state.catalog().models.contains_key(name)
+    {
+        return refuse(request, &super::no_model(name));
+    }
     let asked = if need == Need::Scope(Scope::Admin) {
         let action = Action { action: rule.map(Rule::action).unwrap_or_default(), model, by: "http" };
         match audit::begin(&access.audit, &admitted, action).await {

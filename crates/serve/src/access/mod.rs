@@ -15,15 +15,18 @@ pub mod config;
 pub mod files;
 pub mod http;
 pub mod jwt;
+pub mod keyring;
 pub mod keys;
 pub mod moment;
 pub mod origin;
 pub mod presented;
 pub mod principal;
+pub mod renewal;
 pub mod rpc;
 pub mod secret;
 
 use crate::error::{Kind, Result, ServeError, shown};
+use crate::traffic::Clock;
 use audit::Audit;
 use config::AccessConfig;
 use files::FileFault;
@@ -235,9 +238,24 @@ impl Access {
         &self.counts
     }
 
+    /// The time of day.
+    #[must_use]
+    pub fn time(&self) -> SystemTime {
+        (self.now)()
+    }
+
+    /// The same, whose audit log tells the time so.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        let audit = std::mem::take(&mut self.audit);
+        // Nobody else holds it yet.
+        self.audit = Arc::try_unwrap(audit).map_or_else(|audit| audit, |audit| Arc::new(audit.with_clock(clock)));
+        self
+    }
+
     /// Seconds since 1970.
     fn unix(&self) -> u64 {
-        (self.now)().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        self.time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 
     /// The one check: who it is, whether it asks too often, and whether it may.
@@ -351,6 +369,11 @@ impl Access {
         }
         Ok(())
     }
+}
+
+/// 404, without the names that an error of the catalog would list.
+fn no_model(name: &str) -> ServeError {
+    ServeError::not_found(format_args!("there is no model {}", shown(name)))
 }
 
 /// 401, with what would let it in.

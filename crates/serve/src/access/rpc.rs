@@ -62,7 +62,7 @@ pub fn admit<B>(access: &Access, request: &mut http::Request<B>) -> Result<()> {
 /// Who calls.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    access: Arc<Access>,
+    state: Arc<State>,
     admitted: Admitted,
 }
 
@@ -71,13 +71,12 @@ impl Caller {
     ///
     /// # Errors
     /// 401 where nothing has let it in and it matters who it is.
-    pub fn of<T>(state: &State, request: &tonic::Request<T>) -> Result<Self> {
-        let access = Arc::clone(&state.access);
+    pub fn of<T>(state: &Arc<State>, request: &tonic::Request<T>) -> Result<Self> {
         let admitted = match request.extensions().get::<Admitted>() {
             Some(admitted) => admitted.clone(),
-            None => access.unchecked()?,
+            None => state.access.unchecked()?,
         };
-        Ok(Self { access, admitted })
+        Ok(Self { state: Arc::clone(state), admitted })
     }
 
     /// Who it is.
@@ -97,7 +96,8 @@ impl Caller {
     /// # Errors
     /// 403 when it may not.
     pub fn may(&self, scope: Scope, model: &str) -> Result<()> {
-        self.access.check(&self.admitted, Need::Scope(scope), Target::Model(model))
+        self.state.access.check(&self.admitted, Need::Scope(scope), Target::Model(model))?;
+        self.known(model)
     }
 
     /// As [`Caller::may`], for one message more of a stream, which counts as a request.
@@ -105,7 +105,16 @@ impl Caller {
     /// # Errors
     /// As [`Access::again`].
     pub fn may_again(&self, scope: Scope, model: &str) -> Result<()> {
-        self.access.again(&self.admitted, Need::Scope(scope), Target::Model(model))
+        self.state.access.again(&self.admitted, Need::Scope(scope), Target::Model(model))?;
+        self.known(model)
+    }
+
+    /// An error of the catalog would list the other models.
+    fn known(&self, model: &str) -> Result<()> {
+        if self.principal().models.are_all() || self.state.catalog().models.contains_key(model) {
+            return Ok(());
+        }
+        Err(super::no_model(model))
     }
 
     /// Has an administrative action done, and written down.
@@ -120,8 +129,8 @@ impl Caller {
         run: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let target = model.map_or(Target::Server, Target::Model);
-        self.access.check(&self.admitted, Need::Scope(Scope::Admin), target)?;
+        self.state.access.check(&self.admitted, Need::Scope(Scope::Admin), target)?;
         let action = Action { action: action.to_owned(), model: model.map(str::to_owned), by: "grpc" };
-        audit::audited(&self.access.audit, &self.admitted, action, detail, run).await
+        audit::audited(&self.state.access.audit, &self.admitted, action, detail, run).await
     }
 }

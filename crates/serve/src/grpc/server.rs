@@ -92,7 +92,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
     let encryption = encryption.transpose()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("grpc".to_owned()).spawn(move || {
-        let mut server = Server::builder()
+        let server = Server::builder()
             .max_concurrent_streams(STREAMS)
             .http2_max_header_list_size(Some(16 << 10))
             .http2_keepalive_interval(Some(Duration::from_secs(60)));

@@ -48,7 +48,7 @@ struct Who {
 }
 
 impl Who {
-    fn of<T>(state: &State, request: &Request<T>) -> Result<Self, ServeError> {
+    fn of<T>(state: &Arc<State>, request: &Request<T>) -> Result<Self, ServeError> {
         Ok(Self { caller: rpc::Caller::of(state, request)?, metadata: request.metadata().clone() })
     }
 }
