@@ -85,7 +85,14 @@ impl ServeError {
     /// An error of `kind` with a message for the client.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), details: Map::new(), allow: None, challenge: None, retry_after_s: None }
+        Self {
+            kind,
+            message: message.into(),
+            details: Map::new(),
+            allow: None,
+            challenge: None,
+            retry_after_s: None,
+        }
     }
 
     /// 400.

@@ -43,7 +43,8 @@ pub(crate) enum Key {
     },
 }
 
-const TAKEN: &str = "a running server takes it on SIGHUP, or when it looks at the file again (`access.poll_s`)";
+const TAKEN: &str =
+    "a running server takes it on SIGHUP, or when it looks at the file again (`access.poll_s`)";
 
 pub(crate) fn run(command: &Key, file: Option<&Path>, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Some(file) = file else {

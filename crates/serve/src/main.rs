@@ -113,7 +113,9 @@ fn main() -> std::process::ExitCode {
             tracing::debug!(key = entry.key, value = entry.value, origin = %entry.origin, "setting");
         }
         match args.command {
-            Some(Command::Key(ref command)) => key::run(command, resolved.config.access.keys.as_deref(), &printer),
+            Some(Command::Key(ref command)) => {
+                key::run(command, resolved.config.access.keys.as_deref(), &printer)
+            }
             None => serve(resolved, args, printer),
         }
     })

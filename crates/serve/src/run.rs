@@ -9,9 +9,9 @@ use actix_web::{HttpServer, rt, web};
 use artifact::{ModelRef, Registry};
 use tokio::sync::oneshot;
 
+use crate::access;
 use crate::access::files::FileFault;
 use crate::access::renewal::{self, Renewal};
-use crate::access;
 use crate::app;
 use crate::config::Config;
 use crate::front::Front;

@@ -144,7 +144,12 @@ impl Asked {
         }
     }
 
-    fn write(&self, event: &'static str, detail: Option<Value>, result: Option<String>) -> std::io::Result<()> {
+    fn write(
+        &self,
+        event: &'static str,
+        detail: Option<Value>,
+        result: Option<String>,
+    ) -> std::io::Result<()> {
         self.audit.write(&Line {
             at: self.audit.clock.and_then(|clock| clock()),
             number: self.number,
@@ -211,7 +216,8 @@ mod tests {
         std::fs::write(&path, "{\"before\":1}\n").unwrap();
         let audit = Arc::new(Audit::open(&path).unwrap().with_clock(|| Some("now".to_owned())));
         let admitted = Access::open().unchecked().unwrap();
-        let action = |model: &str| Action { action: "load".to_owned(), model: Some(model.to_owned()), by: "http" };
+        let action =
+            |model: &str| Action { action: "load".to_owned(), model: Some(model.to_owned()), by: "http" };
         let first = audit.asked(&admitted, action("a\n\"b")).unwrap();
         let second = audit.asked(&admitted, action("c")).unwrap();
         second.done(None, Err("there is none".to_owned()));
@@ -225,9 +231,15 @@ mod tests {
         let old = lines("old");
         assert_eq!((old.len(), &old[0]["before"]), (4, &Value::from(1)), "what was there stays");
         assert_eq!((&old[1]["event"], &old[1]["model"]), (&Value::from("asked"), &Value::from("a\n\"b")));
-        assert_eq!((&old[3]["event"], &old[3]["result"]), (&Value::from("refused"), &Value::from("there is none")));
+        assert_eq!(
+            (&old[3]["event"], &old[3]["result"]),
+            (&Value::from("refused"), &Value::from("there is none"))
+        );
         let new = lines("audit.jsonl");
-        assert_eq!((&new[0]["event"], &new[0]["number"], &new[0]["at"]), (&Value::from("done"), &old[1]["number"], &Value::from("now")));
+        assert_eq!(
+            (&new[0]["event"], &new[0]["number"], &new[0]["at"]),
+            (&Value::from("done"), &old[1]["number"], &Value::from("now"))
+        );
         assert_eq!(new[0]["principal"], "anonymous");
     }
 

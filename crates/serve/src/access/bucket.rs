@@ -129,7 +129,8 @@ mod tests {
         let start = Instant::now();
         let bucket = Bucket::new(Rate::new(2.0, Some(3)).unwrap(), start);
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
-        let taken = |seconds: f64, times: usize| (0..times).filter(|_| bucket.take(at(seconds)).is_ok()).count();
+        let taken =
+            |seconds: f64, times: usize| (0..times).filter(|_| bucket.take(at(seconds)).is_ok()).count();
         assert_eq!(taken(0.0, 10), 3);
         assert_eq!(bucket.take(at(0.0)).unwrap_err(), Duration::from_millis(500));
         assert_eq!(bucket.take(at(0.25)).unwrap_err(), Duration::from_millis(250));

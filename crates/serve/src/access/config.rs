@@ -50,9 +50,12 @@ impl AccessConfig {
     pub fn fault(&self) -> Option<(String, &'static str)> {
         let origin = |text: &String| {
             let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-            host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ', '@']) && host.is_ascii())
+            host.is_some_and(|host| {
+                !host.is_empty() && !host.contains(['/', '*', ' ', '@']) && host.is_ascii()
+            })
         };
-        let host = |text: &String| !text.is_empty() && text.is_ascii() && !text.contains(['/', '*', ' ', '@']);
+        let host =
+            |text: &String| !text.is_empty() && text.is_ascii() && !text.contains(['/', '*', ' ', '@']);
         let closed = self.keys.is_some() || self.jwt.is_some();
         let faults = [
             (self.anonymous.contains(&Scope::Admin), "anonymous", "must not hold `admin`"),
@@ -66,10 +69,15 @@ impl AccessConfig {
                 "origins",
                 "must hold origins such as https://app.example, without a path and without `*`",
             ),
-            (!self.hosts.iter().all(host), "hosts", "must hold names such as models.example, with a port or without"),
+            (
+                !self.hosts.iter().all(host),
+                "hosts",
+                "must hold names such as models.example, with a port or without",
+            ),
             (self.poll_s > 86_400, "poll_s", "must be at most 86400"),
         ];
-        let own = faults.into_iter().find_map(|(wrong, key, message)| wrong.then(|| (key.to_owned(), message)));
+        let own =
+            faults.into_iter().find_map(|(wrong, key, message)| wrong.then(|| (key.to_owned(), message)));
         own.or_else(|| {
             let (key, message) = self.jwt.as_ref()?.fault()?;
             Some((format!("jwt.{key}"), message))

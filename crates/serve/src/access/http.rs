@@ -123,8 +123,7 @@ pub async fn check<B: MessageBody + 'static>(
     };
     let access = &state.access;
     let rule = routes.find(request.match_info().as_str());
-    let (need, subject) =
-        rule.map_or((Need::Known, Subject::Server), |rule| rule.need(request.method()));
+    let (need, subject) = rule.map_or((Need::Known, Subject::Server), |rule| rule.need(request.method()));
     // Probes ask under any name.
     let page = match (need, access.page(request.method(), request.headers())) {
         (_, Ok(page)) => Some(page),
@@ -180,7 +179,8 @@ pub async fn check<B: MessageBody + 'static>(
     if let Some(asked) = asked {
         let (detail, told) = match &result {
             Ok(response) => {
-                let detail = response.request().extensions_mut().remove::<Noted>().map(|Noted(detail)| detail);
+                let detail =
+                    response.request().extensions_mut().remove::<Noted>().map(|Noted(detail)| detail);
                 let status = response.status();
                 (detail, if status.is_success() { Ok(()) } else { Err(status.to_string()) })
             }
@@ -207,7 +207,11 @@ fn model(state: &State, rule: &Rule, subject: Subject, request: &ServiceRequest)
         Subject::Default => state.catalog().default_name().map(str::to_owned),
         Subject::Named => {
             let mut path: Path<_> = request.match_info().clone();
-            rule.definition.capture_match_info(&mut path).then(|| path.load::<Name>().ok()).flatten().map(|name| name.name)
+            rule.definition
+                .capture_match_info(&mut path)
+                .then(|| path.load::<Name>().ok())
+                .flatten()
+                .map(|name| name.name)
         }
     }
 }

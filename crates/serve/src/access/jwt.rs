@@ -172,7 +172,10 @@ impl Jwt {
                 let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
                 let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
                 if secret.len() < SHORTEST_SECRET {
-                    let why = format!("a secret has at least {SHORTEST_SECRET} bytes, and this one {}", secret.len());
+                    let why = format!(
+                        "a secret has at least {SHORTEST_SECRET} bytes, and this one {}",
+                        secret.len()
+                    );
                     return Err(FileFault::new(file, why));
                 }
                 vec![Key { id: None, algorithm: None, key: DecodingKey::from_secret(secret) }]
@@ -242,7 +245,9 @@ impl Jwt {
         if claims.get("iss").and_then(Value::as_str) != Some(self.config.issuer.as_str()) {
             return Err(Refused::Claims("it has another issuer"));
         }
-        let wanted = |value: &Value| value.as_str().is_some_and(|name| self.config.audience.iter().any(|own| own == name));
+        let wanted = |value: &Value| {
+            value.as_str().is_some_and(|name| self.config.audience.iter().any(|own| own == name))
+        };
         let for_us = match claims.get("aud") {
             Some(Value::Array(list)) => list.iter().any(wanted),
             Some(value) => wanted(value),
@@ -257,13 +262,18 @@ impl Jwt {
                 Some(Value::String(text)) => Ok(Some(text.split_whitespace().map(str::to_owned).collect())),
                 Some(Value::Array(list)) => {
                     let texts = list.iter().map(|value| value.as_str().map(str::to_owned));
-                    texts.collect::<Option<_>>().map(Some).ok_or(Refused::Claims("a list in it holds no texts"))
+                    texts
+                        .collect::<Option<_>>()
+                        .map(Some)
+                        .ok_or(Refused::Claims("a list in it holds no texts"))
                 }
                 Some(_) => Err(Refused::Claims("a claim in it is no list")),
             }
         };
         let scopes = words(&self.config.scope_claim)?.unwrap_or_default();
-        let ours = scopes.iter().filter_map(|word| word.strip_prefix(self.config.scope_prefix.as_str())?.parse().ok());
+        let ours = scopes
+            .iter()
+            .filter_map(|word| word.strip_prefix(self.config.scope_prefix.as_str())?.parse().ok());
         let scopes = Scopes::of(&ours.collect::<Vec<Scope>>());
         let scopes = if self.config.allow_admin { scopes } else { scopes.without_admin() };
         let models = words(&self.config.models_claim)?.map_or_else(Models::all, |list| Models::of(&list));
@@ -293,9 +303,12 @@ impl Jwt {
             let meant = key.algorithm.is_none_or(|algorithm| algorithm == header.alg);
             named && meant && key.key.family() == header.alg.family()
         };
-        let verified = self.keys.iter().filter(fits).take(MOST_TRIED).any(|key| {
-            verify(header.alg, &key.key, message.as_bytes(), &signature).is_some()
-        });
+        let verified = self
+            .keys
+            .iter()
+            .filter(fits)
+            .take(MOST_TRIED)
+            .any(|key| verify(header.alg, &key.key, message.as_bytes(), &signature).is_some());
         if !verified {
             return None;
         }
@@ -334,10 +347,11 @@ fn set(bytes: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, String> {
             keys.push(Key { id: jwk.common.key_id.clone(), algorithm, key });
         }
     }
-    let ids: BTreeMap<&str, usize> = keys.iter().filter_map(|key| key.id.as_deref()).fold(BTreeMap::new(), |mut ids, id| {
-        *ids.entry(id).or_default() += 1;
-        ids
-    });
+    let ids: BTreeMap<&str, usize> =
+        keys.iter().filter_map(|key| key.id.as_deref()).fold(BTreeMap::new(), |mut ids, id| {
+            *ids.entry(id).or_default() += 1;
+            ids
+        });
     if let Some((id, _)) = ids.iter().find(|(_, count)| **count > 1) {
         return Err(format!("two keys have the id {}", shown(id)));
     }
@@ -349,7 +363,7 @@ fn set(bytes: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, String> {
 
 /// Verifies one signature.
 fn verify(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signed: &[u8]) -> Option<()> {
-    use Algorithm::{EdDSA, ES256, ES384, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
+    use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
     // The kind of the key decides, not the token.
     if key.family() != algorithm.family() {
         return None;

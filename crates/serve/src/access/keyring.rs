@@ -52,22 +52,27 @@ pub fn revoke(file: &Path, name: &str) -> Result<(), FileFault> {
 
 /// The text without the block of a key. Blocks begin with a line in double brackets.
 fn without(text: &str, name: &str) -> String {
-    let mut blocks: Vec<String> = vec![String::new()];
+    let mut blocks: Vec<Vec<&str>> = vec![Vec::new()];
     for line in text.split_inclusive('\n') {
-        if line.trim_start().starts_with("[[") {
-            blocks.push(String::new());
+        let Some(block) = blocks.last_mut() else { break };
+        if !line.trim_start().starts_with("[[") {
+            block.push(line);
+            continue;
         }
-        if let Some(block) = blocks.last_mut() {
-            block.push_str(line);
-        }
+        // Comments before a block are about it.
+        let aside = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+        let own = block.iter().rposition(|line| !aside(line)).map_or(0, |last| last + 1);
+        let mut next = block.split_off(own);
+        next.push(line);
+        blocks.push(next);
     }
+    let blocks = blocks.into_iter().map(|block| block.concat());
     let is_it = |block: &str| {
-        let head = block.trim_start().starts_with("[[key]]");
+        let head = block.contains("[[key]]");
         let parsed = Keys::parse(&format!("version = 1\n{block}"), Instant::now());
         head && parsed.is_ok_and(|keys| keys.entries().iter().any(|entry| entry.name == name))
     };
-    blocks.retain(|block| !is_it(block));
-    blocks.concat()
+    blocks.filter(|block| !is_it(block)).collect()
 }
 
 fn edit(
@@ -75,7 +80,8 @@ fn edit(
     create: bool,
     change: impl FnOnce(&str) -> Result<String, String>,
 ) -> Result<(), FileFault> {
-    let fault = |error: &dyn std::fmt::Display| FileFault::new(file, format!("it cannot be changed: {error}"));
+    let fault =
+        |error: &dyn std::fmt::Display| FileFault::new(file, format!("it cannot be changed: {error}"));
     let _lock = lock(file).map_err(|error| fault(&error))?;
     let text = if create && !file.exists() { String::new() } else { files::read_text(file)? };
     let next = change(&text).map_err(|why| FileFault::new(file, why))?;
@@ -125,8 +131,13 @@ mod tests {
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(!text.contains(&a.expose()[4..]), "the file has the digest alone");
-        std::fs::write(&file, format!("{text}# of somebody\n[[certificate]]\nname = \"c\"\nsan = \"c.x\"\nscopes = [\"read\"]\n"))
-            .unwrap();
+        std::fs::write(
+            &file,
+            format!(
+                "{text}\n# of somebody\n[[certificate]]\nname = \"c\"\nsan = \"c.x\"\nscopes = [\"read\"]\n"
+            ),
+        )
+        .unwrap();
         let b = add(&file, entry("b")).unwrap();
         assert_eq!(names(&file), ["a", "b"]);
         let keys = Keys::parse(&std::fs::read_to_string(&file).unwrap(), Instant::now()).unwrap();

@@ -131,7 +131,9 @@ impl Keys {
         for (index, entry) in file.certificate.into_iter().enumerate() {
             let at = |what: String| format!("certificate {} ({}): {what}", index + 1, shown(&entry.name));
             if entry.san.is_empty() || entry.san.contains('*') {
-                return Err(at("`san` must be one DNS name or URI, as it stands in the certificate".to_owned()));
+                return Err(at(
+                    "`san` must be one DNS name or URI, as it stands in the certificate".to_owned()
+                ));
             }
             if keys.certificates.iter().any(|(other, _)| other.eq_ignore_ascii_case(&entry.san)) {
                 return Err(at("another entry has the same `san`".to_owned()));
@@ -147,7 +149,8 @@ impl Keys {
 
     fn check_name(&self, name: &str) -> Result<(), String> {
         check_name(name)?;
-        let mut all = self.keys.iter().map(|(_, known)| known).chain(self.certificates.iter().map(|(_, known)| known));
+        let mut all =
+            self.keys.iter().map(|(_, known)| known).chain(self.certificates.iter().map(|(_, known)| known));
         if all.any(|known| known.name == name) {
             return Err("another entry has the same `name`".to_owned());
         }
@@ -173,14 +176,16 @@ impl Keys {
     /// Who has a certificate with these names.
     #[must_use]
     pub fn find_certificate(&self, names: &[String]) -> Option<Arc<Principal>> {
-        let known = self.certificates.iter().find(|(san, _)| names.iter().any(|name| name.eq_ignore_ascii_case(san)));
+        let known =
+            self.certificates.iter().find(|(san, _)| names.iter().any(|name| name.eq_ignore_ascii_case(san)));
         known.map(|(_, principal)| Arc::clone(principal))
     }
 
     /// Whether anybody in it is an administrator.
     #[must_use]
     pub fn has_admin(&self) -> bool {
-        let mut all = self.keys.iter().map(|(_, known)| known).chain(self.certificates.iter().map(|(_, known)| known));
+        let mut all =
+            self.keys.iter().map(|(_, known)| known).chain(self.certificates.iter().map(|(_, known)| known));
         all.any(|known| known.scopes.allows(Scope::Admin))
     }
 
@@ -193,7 +198,8 @@ impl Keys {
         let old = all(before);
         let of_keys = self.keys.iter_mut().map(|(_, known)| known);
         for known in of_keys.chain(self.certificates.iter_mut().map(|(_, known)| known)) {
-            let earlier = old.iter().find(|other| other.name == known.name).and_then(|other| other.bucket.clone());
+            let earlier =
+                old.iter().find(|other| other.name == known.name).and_then(|other| other.bucket.clone());
             let (Some(bucket), Some(earlier)) = (&known.bucket, earlier) else { continue };
             if bucket.rate() == earlier.rate() {
                 *known = Arc::new(Principal { bucket: Some(earlier), ..Principal::clone(known) });
@@ -224,7 +230,9 @@ fn principal(
     if scopes.is_empty() {
         return Err("`scopes` must name at least one of read, infer and admin".to_owned());
     }
-    if models.is_empty() || models.iter().any(|model| model.trim_end_matches('*').contains('*') || model.is_empty()) {
+    if models.is_empty()
+        || models.iter().any(|model| model.trim_end_matches('*').contains('*') || model.is_empty())
+    {
         return Err("`models` must be a list of names, in which `*` stands at the end or alone".to_owned());
     }
     let expires = limits.expires.map(|text| {
@@ -303,7 +311,8 @@ mod tests {
 
     #[test]
     fn keys_are_found_by_themselves_alone() {
-        let text = entry("a", "brz_a", "scopes = [\"admin\"]") + &entry("b", "brz_b", "scopes = [\"read\"]\nmodels = [\"m\"]");
+        let text = entry("a", "brz_a", "scopes = [\"admin\"]")
+            + &entry("b", "brz_b", "scopes = [\"read\"]\nmodels = [\"m\"]");
         let keys = Keys::parse(&file(&text), Instant::now()).unwrap();
         assert_eq!(keys.find("brz_a").unwrap().name, "a");
         assert_eq!(keys.find("brz_b").unwrap().name, "b");
@@ -322,8 +331,14 @@ mod tests {
             ("version = 2".to_owned(), "`version` must be 1"),
             (String::new(), "missing field `version`"),
             (file("colour = 1"), "line 2: unknown field `colour`"),
-            (file(&format!("[[key]]\nname = \"a\"\nhash = \"{}\"\n{good}", secret.expose())), "`hash` must be `sha256:`"),
-            (file(&format!("[[key]]\nname = \"a\"\nkey = \"{}\"\n{good}", secret.expose())), "unknown field `key`"),
+            (
+                file(&format!("[[key]]\nname = \"a\"\nhash = \"{}\"\n{good}", secret.expose())),
+                "`hash` must be `sha256:`",
+            ),
+            (
+                file(&format!("[[key]]\nname = \"a\"\nkey = \"{}\"\n{good}", secret.expose())),
+                "unknown field `key`",
+            ),
             (file(&format!("[[key]]\nname = {}", secret.expose())), "line 3"),
             (file(&entry("a b", "x", good)), "`name` must be"),
             (file(&(entry("a", "x", good) + &entry("a", "y", good))), "the same `name`"),
@@ -356,7 +371,9 @@ mod tests {
     #[test]
     fn a_limit_outlives_reading_the_file_again() {
         let now = Instant::now();
-        let text = |burst: u32| file(&entry("a", "x", &format!("scopes = [\"read\"]\nrate = 0.001\nburst = {burst}")));
+        let text = |burst: u32| {
+            file(&entry("a", "x", &format!("scopes = [\"read\"]\nrate = 0.001\nburst = {burst}")))
+        };
         let read = |burst| Keys::parse(&text(burst), now).unwrap();
         let take = |keys: &Keys| keys.find("x").unwrap().bucket.as_ref().unwrap().take(now).is_ok();
         let before = read(1);

@@ -112,7 +112,10 @@ pub struct Counts {
 
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Access").field("rules", &self.rules()).field("audit", &self.audit).finish_non_exhaustive()
+        f.debug_struct("Access")
+            .field("rules", &self.rules())
+            .field("audit", &self.audit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,7 +126,11 @@ impl Default for Access {
 }
 
 impl Rules {
-    fn read(config: &AccessConfig, before: Option<&Self>, now: Instant) -> std::result::Result<Self, FileFault> {
+    fn read(
+        config: &AccessConfig,
+        before: Option<&Self>,
+        now: Instant,
+    ) -> std::result::Result<Self, FileFault> {
         let mut keys = match &config.keys {
             None => None,
             Some(file) => {
@@ -249,7 +256,8 @@ impl Access {
     pub fn with_clock(mut self, clock: Clock) -> Self {
         let audit = std::mem::take(&mut self.audit);
         // Nobody else holds it yet.
-        self.audit = Arc::try_unwrap(audit).map_or_else(|audit| audit, |audit| Arc::new(audit.with_clock(clock)));
+        self.audit =
+            Arc::try_unwrap(audit).map_or_else(|audit| audit, |audit| Arc::new(audit.with_clock(clock)));
         self
     }
 
@@ -337,9 +345,10 @@ impl Access {
         let unknown = || refuse_unknown("the key is not known", true);
         let find = |key: &str| rules.keys.as_ref().and_then(|keys| keys.find(key)).ok_or_else(unknown);
         let principal = match presented.credential() {
-            Credential::None => match presented.certificate().and_then(|names| {
-                rules.keys.as_ref().and_then(|keys| keys.find_certificate(names))
-            }) {
+            Credential::None => match presented
+                .certificate()
+                .and_then(|names| rules.keys.as_ref().and_then(|keys| keys.find_certificate(names)))
+            {
                 Some(principal) => principal,
                 None => return Ok(Arc::clone(&rules.anonymous)),
             },
@@ -352,7 +361,9 @@ impl Access {
                         Refused::Unverified => refuse_unknown("the token cannot be verified", true),
                         Refused::Expired => refuse_unknown("the token has expired", true),
                         Refused::NotYet => refuse_unknown("the token is not valid yet", true),
-                        Refused::Claims(why) => refuse_unknown(&format!("the token is not for this server: {why}"), true),
+                        Refused::Claims(why) => {
+                            refuse_unknown(&format!("the token is not for this server: {why}"), true)
+                        }
                     })?)
                 }
                 _ => find(text)?,

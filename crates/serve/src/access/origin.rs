@@ -19,7 +19,8 @@ use crate::error::{Kind, Result, ServeError, shown};
 const SENT: &str = "authorization, content-type, content-encoding, accept-encoding, x-api-key, x-request-id, \
                     traceparent, tracestate, inference-header-content-length";
 /// Headers of an answer that a page may read.
-const READ: &str = "inference-header-content-length, retry-after, server-timing, www-authenticate, x-request-id";
+const READ: &str =
+    "inference-header-content-length, retry-after, server-timing, www-authenticate, x-request-id";
 
 /// The page that asks, where it is one that may.
 #[derive(Clone, Debug)]
@@ -49,7 +50,9 @@ impl Access {
         if rules.origins.iter().any(|allowed| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes())) {
             return Ok(Page(Some(origin.clone())));
         }
-        if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) || is_own(origin, host, text("sec-fetch-site")) {
+        if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
+            || is_own(origin, host, text("sec-fetch-site"))
+        {
             return Ok(Page(None));
         }
         Err(ServeError::new(
@@ -133,7 +136,8 @@ mod tests {
 
     #[test]
     fn names_that_are_not_ours_are_refused_where_everybody_is_let_in() {
-        let (anywhere, local, named) = (access(&[], &[]), access(&[], &[]), access(&["models.example", "b:81"], &[]));
+        let (anywhere, local, named) =
+            (access(&[], &[]), access(&[], &[]), access(&["models.example", "b:81"], &[]));
         local.on_loopback(true);
         for (host, on_loopback, by_name) in [
             ("127.0.0.1:8080", true, true),

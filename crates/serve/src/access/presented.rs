@@ -112,7 +112,10 @@ mod tests {
             (vec![""], vec![]),
             (vec![], vec![""]),
         ] {
-            assert!(matches!(read(&authorization, &keys), Credential::Wrong(_)), "{authorization:?} {keys:?}");
+            assert!(
+                matches!(read(&authorization, &keys), Credential::Wrong(_)),
+                "{authorization:?} {keys:?}"
+            );
         }
     }
 

@@ -221,9 +221,14 @@ mod tests {
     #[test]
     fn models_are_named_or_begin_so() {
         let models = Models::of(&["digits".to_owned(), "team-*".to_owned()]);
-        for (name, expected) in
-            [("digits", true), ("digits2", false), ("team-a", true), ("team", false), ("", false), ("*", false)]
-        {
+        for (name, expected) in [
+            ("digits", true),
+            ("digits2", false),
+            ("team-a", true),
+            ("team", false),
+            ("", false),
+            ("*", false),
+        ] {
             assert_eq!(models.contains(name), expected, "{name}");
         }
         assert!(!models.are_all() && Models::all().are_all() && Models::all().contains("x"));

@@ -88,7 +88,8 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
         let _inside = runtime.enter();
         tokio::net::TcpListener::from_std(listener)?
     };
-    let encryption = tls.map(|tls| Ok::<_, std::io::Error>((tls.server_config(&["h2"])?, tls.handshake_timeout)));
+    let encryption =
+        tls.map(|tls| Ok::<_, std::io::Error>((tls.server_config(&["h2"])?, tls.handshake_timeout)));
     let encryption = encryption.transpose()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("grpc".to_owned()).spawn(move || {

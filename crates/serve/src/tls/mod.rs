@@ -80,7 +80,11 @@ impl TlsConfig {
         let faults = [
             (self.certificate.is_some() && self.key.is_none(), "key", "must be given with `tls.certificate`"),
             (self.certificate.is_none() && self.key.is_some(), "certificate", "must be given with `tls.key`"),
-            (self.certificate.is_none() && self.client_ca.is_some(), "client_ca", "needs `tls.certificate` and `tls.key`"),
+            (
+                self.certificate.is_none() && self.client_ca.is_some(),
+                "client_ca",
+                "needs `tls.certificate` and `tls.key`",
+            ),
             (!(1..=60).contains(&self.handshake_timeout_s), "handshake_timeout_s", "must be from 1 to 60"),
         ];
         faults.into_iter().find_map(|(wrong, key, message)| wrong.then_some((key, message)))
@@ -200,7 +204,8 @@ fn certificates(file: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, 
 
 /// Whether a certificate's time is now.
 fn check_validity(certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), String> {
-    let parsed = EndEntityCert::try_from(certificate).map_err(|_| "its certificate cannot be read".to_owned())?;
+    let parsed =
+        EndEntityCert::try_from(certificate).map_err(|_| "its certificate cannot be read".to_owned())?;
     let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     // There is no authority to find; times are looked at before one is looked for.
     let usage = webpki::KeyUsage::server_auth();

@@ -22,7 +22,10 @@ pub(super) struct Clients {
 }
 
 /// Reads the authorities; nothing where clients need no certificate.
-pub(super) fn verifier(config: &TlsConfig, provider: &Arc<CryptoProvider>) -> Result<Option<Verifier>, FileFault> {
+pub(super) fn verifier(
+    config: &TlsConfig,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Verifier>, FileFault> {
     let Some(file) = &config.client_ca else { return Ok(None) };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file)? {
