@@ -42,7 +42,7 @@ static CHANGE: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 pub fn set_log_level(level: LogLevel) {
     let Some(change) = CHANGE.get() else { return };
     let filter = match level {
-        LogLevel::Off => EnvFilter::new("off"),
+        LogLevel::Off => audited(EnvFilter::new("off")),
         LogLevel::Error => levelled(Level::ERROR, false),
         LogLevel::Warn => levelled(Level::WARN, false),
         LogLevel::Info => levelled(Level::INFO, false),
@@ -73,7 +73,7 @@ fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> R
 
 /// Everything up to a level, and with `chatty` everything of the libraries too.
 fn levelled(level: Level, chatty: bool) -> EnvFilter {
-    let mut filter = EnvFilter::default().add_directive(level.into());
+    let mut filter = audited(EnvFilter::default().add_directive(level.into()));
     // The libraries below a GPU write tens of thousands of lines about a single model.
     if !chatty {
         for library in CHATTY {
@@ -84,6 +84,14 @@ fn levelled(level: Level, chatty: bool) -> EnvFilter {
         }
     }
     filter
+}
+
+/// Whoever may change how much is logged must not be able to hide that: the target `audit` is always heard.
+fn audited(filter: EnvFilter) -> EnvFilter {
+    match "audit=info".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
 }
 
 /// Libraries whose information and debugging lines are their authors' own: seen with `-vvv` or `RUST_LOG` alone.

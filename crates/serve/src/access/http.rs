@@ -163,7 +163,7 @@ pub async fn check<B: MessageBody + 'static>(
         && need != Need::Scope(Scope::Admin)
         && !state.catalog().models.contains_key(name)
     {
-        return refuse(request, &super::no_model(name));
+        return refuse(request, &super::decide::no_model(name));
     }
     let asked = if need == Need::Scope(Scope::Admin) {
         let action = Action { action: rule.map(Rule::action).unwrap_or_default(), model, by: "http" };

@@ -114,7 +114,7 @@ impl Caller {
         if self.principal().models.are_all() || self.state.catalog().models.contains_key(model) {
             return Ok(());
         }
-        Err(super::no_model(model))
+        Err(super::decide::no_model(model))
     }
 
     /// Has an administrative action done, and written down.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 use ring::rand::SystemRandom;
 use ring::{hmac, signature};
@@ -14,6 +14,8 @@ use serve::access::config::AccessConfig;
 use serve::access::presented::Presented;
 use serve::access::principal::Scope;
 use serve::access::{Access, Need, Target};
+
+use crate::authority::pem;
 
 const NOW: u64 = 2_000_000_000;
 const SECRET: &[u8] = b"a secret of the tests, with 32 bytes and more";
@@ -60,13 +62,6 @@ fn rs256(message: &[u8]) -> Vec<u8> {
     let mut signed = vec![0; key.public().modulus_len()];
     key.sign(&signature::RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signed).unwrap();
     signed
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// A verifier with a key of this kind: `key`, `jwks` or `secret`.
