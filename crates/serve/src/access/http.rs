@@ -253,3 +253,51 @@ pub fn connected(connection: &dyn Any, data: &mut Extensions) {
         data.insert(identity);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::routes::table::ENDPOINTS;
+
+    /// The rule that the application's router would come to.
+    fn routed<'a>(routes: &'a Routes, path: &str) -> Option<&'a str> {
+        routes.0.iter().find(|rule| rule.definition.is_match(path)).map(|rule| rule.pattern.as_str())
+    }
+
+    fn routes() -> Routes {
+        let all: Vec<_> = ENDPOINTS.iter().map(|endpoint| (endpoint.path.to_owned(), *endpoint)).collect();
+        Routes::new(&all)
+    }
+
+    #[test]
+    fn every_route_is_found_by_its_own_path() {
+        let routes = routes();
+        for endpoint in ENDPOINTS {
+            let path = endpoint.path.replace(['{', '}'], "");
+            let rule = routes.find(&path).map(|rule| rule.pattern.as_str());
+            assert_eq!(rule, routed(&routes, &path), "{path}");
+            assert_eq!(rule, Some(endpoint.path), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn paths_are_read_as_the_router_reads_them(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    Just("v2"), Just("models"), Just("versions"), Just("infer"), Just("predict"), Just("stats"),
+                    Just("repository"), Just("load"), Just("docs"), Just("playground"), Just("health"), Just("live"),
+                    Just("a"), Just(""), Just("%2F"), Just("{name}"), Just(".."), Just("trace"), Just("setting"),
+                ],
+                0..7,
+            ),
+            beginning in prop_oneof![Just("/"), Just(""), Just("//")],
+        ) {
+            let routes = routes();
+            let path = format!("{beginning}{}", parts.join("/"));
+            prop_assert_eq!(routes.find(&path).map(|rule| rule.pattern.as_str()), routed(&routes, &path), "{}", path);
+        }
+    }
+}
