@@ -179,7 +179,8 @@ mod tests {
         for (quiet, verbose, rust_log, expected) in cases {
             let filter = filter(quiet, verbose, rust_log, Level::WARN).unwrap();
             let filter = filter.to_string();
-            let ours = |part: &&str| *part != "audit=info" && CHATTY.iter().all(|name| !part.starts_with(name));
+            let ours =
+                |part: &&str| *part != "audit=info" && CHATTY.iter().all(|name| !part.starts_with(name));
             let own: Vec<&str> = filter.split(',').filter(ours).collect();
             assert_eq!(own.join(","), expected, "{quiet} {verbose} {rust_log:?}");
         }

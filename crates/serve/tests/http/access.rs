@@ -159,7 +159,7 @@ async fn every_route_asks_for_the_right_key() {
             }
         }
     }
-    assert!(tried.iter().all(|count| *count > 100), "{tried:?}");
+    assert!(tried.iter().all(|count| *count > 50), "{tried:?}");
     assert!(
         !ask(&closed.state, Ask::get("/v2/health/live").header("authorization", "Bearer brz_wrong"))
             .await
