@@ -20,7 +20,7 @@ use crate::authority::pem;
 const NOW: u64 = 2_000_000_000;
 const SECRET: &[u8] = b"a secret of the tests, with 32 bytes and more";
 /// Made for these tests, and used nowhere else.
-const RSA: &[u8] = include_bytes!("fixtures/rsa.pk8");
+const RSA: &[u8] = include_bytes!("fixtures/rsa.der");
 const RSA_PUBLIC: &str = include_str!("fixtures/rsa.pub.pem");
 
 fn part(value: &Value) -> String {
@@ -58,7 +58,7 @@ fn hs256(secret: &[u8], message: &[u8]) -> Vec<u8> {
 }
 
 fn rs256(message: &[u8]) -> Vec<u8> {
-    let key = signature::RsaKeyPair::from_pkcs8(RSA).unwrap();
+    let key = signature::RsaKeyPair::from_der(RSA).unwrap();
     let mut signed = vec![0; key.public().modulus_len()];
     key.sign(&signature::RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signed).unwrap();
     signed
