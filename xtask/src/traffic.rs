@@ -1,6 +1,7 @@
 //! `cargo xtask traffic …`: which version of a model answers on a running server, over its HTTP API.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -66,12 +67,32 @@ pub(crate) enum Command {
     Auto(Box<Auto>),
 }
 
-/// Where the server is.
+/// Where the server is, and the key that it asks for.
 #[derive(Args, Debug)]
 pub(crate) struct Server {
     /// The address of the server.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "BRAZIER_SERVER")]
     server: String,
+    /// The file with the key of an administrator; better than the variable where others see the environment.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+/// The variable with the key. There is no flag for it: every user of a machine sees the flags of all programs.
+const KEY: &str = "BRAZIER_KEY";
+
+impl Server {
+    /// The key, where there is one.
+    fn key(&self) -> anyhow::Result<Option<String>> {
+        let key = match &self.key_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file);
+                Some(text.with_context(|| format!("the key in {} cannot be read", file.display())).usage()?)
+            }
+            None => std::env::var(KEY).ok(),
+        };
+        Ok(key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -141,7 +162,7 @@ pub(crate) fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitSta
         }
     };
     artifact::check_name(&name).usage()?;
-    let view = ask(&server.server, &name, action)?;
+    let view = ask(&server, &name, action)?;
     printer.result(&view, || shown(&view))?;
     Ok(ExitStatus::Success)
 }
@@ -179,13 +200,18 @@ fn version(model: &ModelRef) -> anyhow::Result<u64> {
     }
 }
 
-fn ask(server: &str, name: &str, action: Option<Value>) -> anyhow::Result<Value> {
+fn ask(asked: &Server, name: &str, action: Option<Value>) -> anyhow::Result<Value> {
+    let (server, key) = (asked.server.as_str(), asked.key()?);
     let agent = ureq::Agent::config_builder().http_status_as_error(false);
     let agent: ureq::Agent = agent.timeout_global(Some(Duration::from_secs(30))).build().into();
     let url = format!("{}/v2/repository/models/{name}/traffic", server.trim_end_matches('/'));
+    let bearer = key.map(|key| format!("Bearer {key}"));
     let answer = match action {
-        None => agent.get(&url).call(),
-        Some(action) => agent.post(&url).header("content-type", "application/json").send(action.to_string()),
+        None => bearer.iter().fold(agent.get(&url), |get, key| get.header("authorization", key)).call(),
+        Some(action) => {
+            let post = agent.post(&url).header("content-type", "application/json");
+            bearer.iter().fold(post, |post, key| post.header("authorization", key)).send(action.to_string())
+        }
     };
     let mut answer = answer
         .with_context(|| format!("the server at {server} does not answer"))
@@ -198,7 +224,13 @@ fn ask(server: &str, name: &str, action: Option<Value>) -> anyhow::Result<Value>
     }
     let reason = view["error"].as_str().map_or_else(|| format!("it answered {status}"), str::to_owned);
     let error = anyhow::anyhow!("the server refuses: {reason}");
-    if status.is_client_error() { Err(error).usage() } else { Err(error) }
+    match status.as_u16() {
+        401 | 403 => Err(error)
+            .hint(format!("give the key of an administrator in the variable {KEY}, or its file with --key-file"))
+            .usage(),
+        400..500 => Err(error).usage(),
+        _ => Err(error),
+    }
 }
 
 /// The answer for a person.

@@ -42,7 +42,7 @@ static CHANGE: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 pub fn set_log_level(level: LogLevel) {
     let Some(change) = CHANGE.get() else { return };
     let filter = match level {
-        LogLevel::Off => EnvFilter::new("off"),
+        LogLevel::Off => audited(EnvFilter::new("off")),
         LogLevel::Error => levelled(Level::ERROR, false),
         LogLevel::Warn => levelled(Level::WARN, false),
         LogLevel::Info => levelled(Level::INFO, false),
@@ -73,7 +73,7 @@ fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> R
 
 /// Everything up to a level, and with `chatty` everything of the libraries too.
 fn levelled(level: Level, chatty: bool) -> EnvFilter {
-    let mut filter = EnvFilter::default().add_directive(level.into());
+    let mut filter = audited(EnvFilter::default().add_directive(level.into()));
     // The libraries below a GPU write tens of thousands of lines about a single model.
     if !chatty {
         for library in CHATTY {
@@ -84,6 +84,14 @@ fn levelled(level: Level, chatty: bool) -> EnvFilter {
         }
     }
     filter
+}
+
+/// Whoever may change how much is logged must not be able to hide that: the target `audit` is always heard.
+fn audited(filter: EnvFilter) -> EnvFilter {
+    match "audit=info".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
 }
 
 /// Libraries whose information and debugging lines are their authors' own: seen with `-vvv` or `RUST_LOG` alone.
@@ -152,7 +160,7 @@ mod tests {
     fn libraries_below_a_gpu_do_not_drown_what_was_asked_for() {
         let shown = |verbose| filter(false, verbose, None, Level::INFO).unwrap().to_string();
         assert!(shown(2).contains("debug") && shown(2).contains("naga=warn"), "{}", shown(2));
-        assert_eq!(shown(3), "trace");
+        assert_eq!(shown(3), "audit=info,trace");
         let quiet = filter(true, 0, None, Level::INFO).unwrap().to_string();
         assert!(quiet.contains("naga=error"), "{quiet}");
     }
@@ -171,8 +179,9 @@ mod tests {
         for (quiet, verbose, rust_log, expected) in cases {
             let filter = filter(quiet, verbose, rust_log, Level::WARN).unwrap();
             let filter = filter.to_string();
-            let own: Vec<&str> =
-                filter.split(',').filter(|part| CHATTY.iter().all(|name| !part.starts_with(name))).collect();
+            let ours =
+                |part: &&str| *part != "audit=info" && CHATTY.iter().all(|name| !part.starts_with(name));
+            let own: Vec<&str> = filter.split(',').filter(ours).collect();
             assert_eq!(own.join(","), expected, "{quiet} {verbose} {rust_log:?}");
         }
         let error = filter(false, 0, Some("a=b=c"), Level::WARN).unwrap_err();

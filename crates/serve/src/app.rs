@@ -2,6 +2,7 @@
 //! `main` and the in-process tests build the same one.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
@@ -11,6 +12,7 @@ use actix_web::{App, Error, HttpRequest, web};
 use futures_util::FutureExt as _;
 use model::device::panic_message;
 
+use crate::access;
 use crate::error::{Result, ServeError, shown};
 use crate::routes::table::{self, ENDPOINTS, Endpoint, Method};
 use crate::state::State;
@@ -30,18 +32,26 @@ pub fn new(
     let unreadable = web::PathConfig::default().error_handler(|_, _| {
         ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
     });
-    let chosen = table::chosen(&state);
+    let all = endpoints(&state);
+    let routes = Arc::new(access::http::Routes::new(&all));
     App::new()
         .app_data(state)
         .app_data(unreadable)
+        // Outside of it only the guard: whatever the path, nothing is answered before the check.
+        .wrap(from_fn(move |request, next| access::http::check(Arc::clone(&routes), request, next)))
         .wrap(from_fn(guard))
-        .configure(|app| configure(app, chosen))
+        .configure(|app| configure(app, &all))
 }
 
-/// Registers every route of the table, and those that a platform chose.
-fn configure(app: &mut web::ServiceConfig, chosen: Vec<(String, Endpoint)>) {
+/// Every route of the table, and those that a platform chose.
+#[must_use]
+pub fn endpoints(state: &State) -> Vec<(String, Endpoint)> {
     let listed = ENDPOINTS.iter().map(|endpoint| (endpoint.path.to_owned(), *endpoint));
-    let all: Vec<(String, Endpoint)> = listed.chain(chosen).collect();
+    listed.chain(table::chosen(state)).collect()
+}
+
+/// Registers the routes.
+fn configure(app: &mut web::ServiceConfig, all: &[(String, Endpoint)]) {
     for (index, (path, _)) in all.iter().enumerate() {
         // One resource for each path, with the methods that it has.
         if all.iter().take(index).any(|(earlier, _)| earlier == path) {

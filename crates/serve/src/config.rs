@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
 
+use crate::access::config::AccessConfig;
 use crate::ensemble::EnsembleConfig;
 use crate::front::Paths;
 use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
 use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
+use crate::tls::TlsConfig;
 use crate::traffic::Plan;
 
 /// The settings: flag > environment > file > default.
@@ -51,6 +53,10 @@ pub struct Config {
     pub limits: Limits,
     /// How requests are batched and queued.
     pub scheduler: QueueSettings,
+    /// Who may do what.
+    pub access: AccessConfig,
+    /// How connections are encrypted.
+    pub tls: TlsConfig,
     /// How the server stops.
     pub drain: Drain,
     /// How the directory of models becomes what is served.
@@ -132,6 +138,8 @@ impl Default for Config {
             response_cache_bytes: 0,
             limits: Limits::default(),
             scheduler: QueueSettings::default(),
+            access: AccessConfig::default(),
+            tls: TlsConfig::default(),
             drain: Drain::default(),
             repository: RepositoryConfig::default(),
             model: BTreeMap::new(),
@@ -214,6 +222,12 @@ impl Config {
     pub fn reloaded(&self, next: &Self) -> Self {
         let mut config =
             Self { repository: next.repository.clone(), model: next.model.clone(), ..self.clone() };
+        config.access = AccessConfig { audit: self.access.audit.clone(), ..next.access.clone() };
+        // Files change; whether connections are encrypted does not.
+        if self.tls.is_on() && next.tls.is_on() {
+            let handshake_timeout_s = self.tls.handshake_timeout_s;
+            config.tls = TlsConfig { handshake_timeout_s, ..next.tls.clone() };
+        }
         for (name, model) in &mut config.model {
             model.scheduler = self.model.get(name).map(|model| model.scheduler.clone()).unwrap_or_default();
         }
@@ -279,7 +293,10 @@ impl Config {
         ];
         let own =
             faults.into_iter().find_map(|(wrong, key, message)| wrong.then(|| (key.to_owned(), message)));
-        own.or_else(|| self.scheduling_fault())
+        let below = |table: &str, (key, message): (String, &'static str)| (format!("{table}.{key}"), message);
+        own.or_else(|| self.access.fault().map(|fault| below("access", fault)))
+            .or_else(|| self.tls.fault().map(|(key, message)| below("tls", (key.to_owned(), message))))
+            .or_else(|| self.scheduling_fault())
     }
 
     /// As [`Config::fault`], of the settings of the scheduler: for all models, and for each with what it sets itself.

@@ -5,9 +5,10 @@
 //! What an operator needs to know goes to the log instead.
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value};
 
@@ -18,6 +19,8 @@ use serde_json::{Map, Value};
 pub enum Kind {
     /// 400: the request can never succeed as it is.
     Invalid,
+    /// 401: nobody knows who asks.
+    Unauthorized,
     /// 403: the server does not let clients do that.
     Forbidden,
     /// 404: no such route, model or version.
@@ -30,6 +33,8 @@ pub enum Kind {
     TooLarge,
     /// 415: a content type or encoding that this route does not read.
     MediaType,
+    /// 429: this client asks more often than it may.
+    TooMany,
     /// 500: our fault; the log says more.
     Internal,
     /// 501: a part of the protocol that this server does not speak.
@@ -46,12 +51,14 @@ impl Kind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -67,6 +74,8 @@ pub struct ServeError {
     message: String,
     details: Map<String, Value>,
     allow: Option<&'static str>,
+    challenge: Option<String>,
+    retry_after_s: Option<u64>,
 }
 
 /// The result of whatever answers a request.
@@ -76,7 +85,14 @@ impl ServeError {
     /// An error of `kind` with a message for the client.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), details: Map::new(), allow: None }
+        Self {
+            kind,
+            message: message.into(),
+            details: Map::new(),
+            allow: None,
+            challenge: None,
+            retry_after_s: None,
+        }
     }
 
     /// 400.
@@ -119,6 +135,21 @@ impl ServeError {
         self
     }
 
+    /// Says in `WWW-Authenticate` what would let it in.
+    #[must_use]
+    pub fn challenge(mut self, challenge: String) -> Self {
+        self.challenge = Some(challenge);
+        self
+    }
+
+    /// Says in `Retry-After` when it would be let in, in whole seconds from 1 on.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.retry_after_s = Some(whole.max(1));
+        self
+    }
+
     /// The kind.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -143,8 +174,13 @@ impl ResponseError for ServeError {
         let mut body = self.details.clone();
         body.insert("error".to_owned(), Value::String(self.message.clone()));
         let mut response = HttpResponse::build(self.kind.status());
-        if self.kind == Kind::Unavailable {
+        if let Some(seconds) = self.retry_after_s {
+            response.insert_header((RETRY_AFTER, seconds));
+        } else if self.kind == Kind::Unavailable {
             response.insert_header((RETRY_AFTER, "1"));
+        }
+        if let Some(challenge) = &self.challenge {
+            response.insert_header((WWW_AUTHENTICATE, challenge.as_str()));
         }
         if let Some(allow) = self.allow {
             response.insert_header((ALLOW, allow));

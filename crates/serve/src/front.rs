@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use network::{NamedTensor, Signature};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Kind, Result, ServeError};
+use crate::error::{Result, ServeError};
 use crate::oip::infer::{self, Plan};
 use crate::oip::types::{InferRequest, InferResponse, Schedule};
 use crate::payload::too_many;
@@ -77,20 +77,6 @@ impl Front {
     }
 }
 
-/// Refuses a change unless changes are allowed.
-///
-/// # Errors
-/// 403 with what allows them.
-pub fn check_changes(state: &State) -> Result<()> {
-    if state.changes_allowed() {
-        return Ok(());
-    }
-    Err(ServeError::new(
-        Kind::Forbidden,
-        "this server takes no changes from clients; it would with `repository.allow_changes = true`",
-    ))
-}
-
 impl Control for Repository {
     fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { Self::load(self, name).await.map(drop) })
@@ -110,12 +96,11 @@ pub enum Change {
     Unload,
 }
 
-/// Loads or unloads a model.
+/// Loads or unloads a model. Who asks has been let in by [`crate::access`].
 ///
 /// # Errors
-/// 403 unless changes are allowed, otherwise those of [`Control`].
+/// Those of [`Control`].
 pub async fn change(state: &State, change: Change, name: String) -> Result<()> {
-    check_changes(state)?;
     let control = state.front.control.get();
     let control =
         control.ok_or_else(|| ServeError::unavailable("the server is starting; try again in a second"))?;

@@ -5,6 +5,7 @@
 //! and signals. What answers a request ([`payload`], [`answer`], [`oip`]) knows no HTTP, so that other
 //! transports and batching can be put before it.
 
+pub mod access;
 pub mod answer;
 pub mod app;
 pub mod body;
@@ -34,4 +35,5 @@ pub mod served;
 pub mod settings;
 pub mod state;
 pub mod stats;
+pub mod tls;
 pub mod traffic;

@@ -1,12 +1,13 @@
 //! `serve`: the server's command line.
 
+mod key;
 mod place;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use artifact::{ModelRef, Registry};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use cli::config::{Layers, Resolved};
 use cli::{ErrorExt as _, ExitStatus};
 use serve::config::Config;
@@ -40,10 +41,17 @@ struct Args {
     #[arg(long)]
     no_grpc: bool,
 
-    /// Lets clients load and unload models, direct their traffic, and change what is logged and traced
-    /// [env: BRAZIER_SERVE_REPOSITORY__ALLOW_CHANGES=true]
-    #[arg(long)]
-    allow_changes: bool,
+    /// The file of the keys that clients need, which `serve key new` makes [env: BRAZIER_SERVE_ACCESS__KEYS]
+    #[arg(long, value_name = "FILE", global = true)]
+    keys: Option<PathBuf>,
+
+    /// The server's certificate (PEM), with which connections are encrypted [env: BRAZIER_SERVE_TLS__CERTIFICATE]
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+
+    /// Its private key (PEM) [env: BRAZIER_SERVE_TLS__KEY]
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
 
     /// The model that /predict asks: NAME, NAME@VERSION or NAME@ALIAS [env: BRAZIER_SERVE_DEFAULT_MODEL]
     #[arg(long, value_name = "MODEL")]
@@ -67,11 +75,22 @@ struct Args {
     max_body_bytes: Option<usize>,
 
     /// The configuration file [default: configs/serve.toml, where it exists]
-    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE)]
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, global = true)]
     config: Option<PathBuf>,
 
     #[command(flatten)]
     common: cli::Common,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What else the program does.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, list and revoke the keys that clients need.
+    #[command(subcommand)]
+    Key(key::Key),
 }
 
 const EXAMPLES: &str = "Examples:
@@ -93,7 +112,12 @@ fn main() -> std::process::ExitCode {
         for entry in resolved.non_defaults() {
             tracing::debug!(key = entry.key, value = entry.value, origin = %entry.origin, "setting");
         }
-        serve(resolved, args, printer)
+        match args.command {
+            Some(Command::Key(ref command)) => {
+                key::run(command, resolved.config.access.keys.as_deref(), &printer)
+            }
+            None => serve(resolved, args, printer),
+        }
     })
 }
 
@@ -118,7 +142,9 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
         .flag("port", "--port", args.port)?
         .flag("grpc.port", "--grpc-port", args.grpc_port)?
         .flag("grpc.enabled", "--no-grpc", args.no_grpc.then_some(false))?
-        .flag("repository.allow_changes", "--allow-changes", args.allow_changes.then_some(true))?
+        .flag("access.keys", "--keys", args.keys.as_ref())?
+        .flag("tls.certificate", "--tls-certificate", args.tls_certificate.as_ref())?
+        .flag("tls.key", "--tls-key", args.tls_key.as_ref())?
         .flag("default_model", "--default-model", args.default_model.as_ref())?
         .flag("device", "--device", args.device.as_ref())?
         .flag("precision", "--precision", args.precision.as_ref())?
@@ -177,8 +203,9 @@ fn serve(resolved: Resolved<Config>, args: Args, printer: cli::Printer) -> anyho
     let threads = if config.threads == 0 { processors } else { config.threads };
     // Once, before anything computes: the CPU device shares rayon's pool.
     model::device::set_threads(threads)?;
+    let scheme = if config.tls.is_on() { "https" } else { "http" };
     let started = move |Addresses { http, grpc }: Addresses| {
-        let url = format!("http://{http}");
+        let url = format!("{scheme}://{http}");
         let result = printer.result(&serde_json::json!({ "listening": url, "grpc": grpc }), || {
             let grpc = grpc.map_or_else(String::new, |address| format!(" and gRPC on {address}"));
             format!("Serving on {url}{grpc} (the playground is at {url}/, Ctrl-C stops)")
@@ -188,13 +215,13 @@ fn serve(resolved: Resolved<Config>, args: Args, printer: cli::Printer) -> anyho
         }
     };
     let reread = move || resolve(&args).map(|resolved| resolved.config).map_err(|error| format!("{error:#}"));
-    let outside = Outside { started, reread, clock: cli::now };
+    let outside = Outside { started, reread, clock: cli::now, now: std::time::SystemTime::now };
     let running = run(config, registry, default, options, threads, outside);
     let result = actix_web::rt::System::new().block_on(running);
     match result {
         Ok(()) => Ok(ExitStatus::Success),
         Err(error @ RunError::Load(LoadError::Empty { .. })) => Err(error).hint(NO_MODELS).usage(),
-        Err(error @ RunError::Load(LoadError::Default { .. })) => Err(error).usage(),
+        Err(error @ (RunError::Load(LoadError::Default { .. }) | RunError::Access(_))) => Err(error).usage(),
         Err(RunError::Load(error @ LoadError::AllFailed { .. })) => {
             let hint = match &error {
                 LoadError::AllFailed { device: Some(device), .. } => device.hint(),

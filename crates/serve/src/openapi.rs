@@ -6,6 +6,8 @@ use actix_web::HttpResponse;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::access::Need;
+use crate::access::principal::Scope;
 use crate::oip::types::{ModelConfig, ModelMetadata, ServerMetadata, Statistics};
 use crate::repository::IndexEntry;
 use crate::routes::table::{ENDPOINTS, Endpoint, Method, Shape};
@@ -43,7 +45,17 @@ pub fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "paths": paths,
-        "components": { "schemas": schemas() },
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key of this server, or a token of an issuer that it trusts",
+                },
+                "key": { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A key of this server" },
+            },
+        },
     })
 }
 
@@ -82,6 +94,15 @@ fn operation(endpoint: &Endpoint) -> Value {
         "parameters": parameters,
         "responses": responses,
     });
+    operation["security"] = match endpoint.need {
+        Need::Open => json!([]),
+        // The empty one, for a server without keys lets everybody look and ask.
+        Need::Known | Need::Scope(Scope::Read | Scope::Infer) => json!([{ "bearer": [] }, { "key": [] }, {}]),
+        Need::Scope(Scope::Admin) => json!([{ "bearer": [] }, { "key": [] }]),
+    };
+    if let Need::Scope(scope) = endpoint.need {
+        operation["x-scope"] = json!(scope);
+    }
     if let Some(content) = content(*takes, false) {
         let required = matches!(takes, Shape::Tensors(_) | Shape::Inputs);
         operation["requestBody"] = json!({ "required": required, "content": content });
@@ -117,8 +138,10 @@ fn refusals(endpoint: &Endpoint) -> Vec<(u16, &'static str)> {
         refusals.push((501, "A part of the protocol that this server does not speak"));
         refusals.push((504, "The time that the request had was up"));
     }
-    if matches!(endpoint.takes, Shape::Json("ChangeRequest" | "Settings" | "TrafficAction")) {
-        refusals.push((403, "This server takes no changes from clients"));
+    if endpoint.need != Need::Open {
+        refusals.push((401, "This server asks for a key, or does not know this one"));
+        refusals.push((403, "The key lacks the scope that this needs, or may not use the model"));
+        refusals.push((429, "The key asks more often than it may; again after the seconds in `Retry-After`"));
     }
     if matches!(
         endpoint.gives,

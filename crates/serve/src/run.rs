@@ -2,13 +2,16 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, rt, web};
 use artifact::{ModelRef, Registry};
 use tokio::sync::oneshot;
 
+use crate::access;
+use crate::access::files::FileFault;
+use crate::access::renewal::{self, Renewal};
 use crate::app;
 use crate::config::Config;
 use crate::front::Front;
@@ -18,6 +21,7 @@ use crate::pool::Pool;
 use crate::repository::Repository;
 use crate::scheduler::Scheduler;
 use crate::state::State;
+use crate::tls::Tls;
 use crate::traffic::{Clock, Traffic};
 
 /// Why the server did not start or did not go on.
@@ -27,6 +31,8 @@ use crate::traffic::{Clock, Traffic};
 pub enum RunError {
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Access(#[from] FileFault),
     #[error("cannot listen on {host}:{port}")]
     Listen { host: String, port: u16, source: std::io::Error },
     #[error("cannot listen on {host}:{port} for gRPC")]
@@ -53,8 +59,10 @@ pub struct Outside<S, R> {
     pub started: S,
     /// Reads the settings again, on SIGHUP.
     pub reread: R,
-    /// The time of day.
+    /// The time of day, as text.
     pub clock: Clock,
+    /// The time of day.
+    pub now: fn() -> SystemTime,
 }
 
 /// Serves until a signal, then drains.
@@ -71,11 +79,15 @@ pub async fn run(
     threads: usize,
     outside: Outside<impl FnOnce(Addresses), impl Fn() -> Result<Config, String>>,
 ) -> Result<(), RunError> {
+    let Outside { started, reread, clock, now } = outside;
+    // First of all: a server that cannot tell who is who does nothing.
+    let (access, tls) = renewal::open(&config.access, &config.tls, Arc::new(now))?;
     let pool = Pool::new(threads, config.limits.queue).map_err(RunError::System)?;
     let gpu = options.placement.device.is_gpu();
     let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
     let front = Front::new(config.paths.clone());
-    let state = web::Data::new(State::new(pool, scheduler, config.limits).with_front(front));
+    let state = State::new(pool, scheduler, config.limits).with_front(front);
+    let state = web::Data::new(state.with_access(access.with_clock(clock)));
     // An ensemble is not in the registry; it becomes the default when its members are known.
     let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
     let in_registry = default.filter(|_| ensemble.is_none());
@@ -100,10 +112,21 @@ pub async fn run(
         .shutdown_timeout(config.drain.timeout_s)
         // Signals are ours: readiness must turn false before listening ends.
         .disable_signals()
-        .bind((config.host.as_str(), config.port))
-        .map_err(listen)?;
+        .tls_handshake_timeout(config.tls.handshake_timeout())
+        .on_connect(access::http::connected);
+    let server = match &tls {
+        None => server.bind((config.host.as_str(), config.port)).map_err(listen)?,
+        Some(tls) => {
+            // The server adds the protocols that it speaks.
+            let encryption = tls.server_config(&[]).map_err(RunError::System)?;
+            server.bind_rustls_0_23((config.host.as_str(), config.port), encryption).map_err(listen)?
+        }
+    };
+    look_at_addresses(&state, &server.addrs());
     let address = server.addrs().first().copied();
-    let grpc = listen_grpc(config, &state)?;
+    let grpc = listen_grpc(config, &state, tls.as_ref())?;
+    let mut renewal =
+        Renewal::new(Arc::clone(&state.access), tls, (config.access.clone(), config.tls.clone()));
     let server = server.run();
     let handle = server.handle();
     let serving = rt::spawn(server);
@@ -112,10 +135,8 @@ pub async fn run(
     // A thread of its own, which nobody waits for: a signal ends the server while models load, too.
     let (report, mut loaded) = oneshot::channel();
     let report = |result| drop(report.send(result));
-    let Outside { started, reread, clock } = outside;
     let settings = config.repository_settings();
     let shared = state.clone().into_inner();
-    state.allow_changes(settings.general.allow_changes);
     let traffic =
         Traffic::start(&shared, registry.clone(), config.traffic(), clock).map_err(RunError::System)?;
     let repository =
@@ -127,8 +148,12 @@ pub async fn run(
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Stop(signal) => break signal,
-                Asked::Reload => current = reload(current, &reread, &repository, &traffic, &state),
+                Asked::Reload => {
+                    current = reload(current, &reread, &repository, &traffic, &state);
+                    renewal.renew(Some((current.access.clone(), current.tls.clone())), "SIGHUP").await;
+                }
             },
+            () = renewal.changed() => renewal.renew(None, "file").await,
             result = &mut loaded, if started.is_some() => {
                 let result = result.map_err(|error| RunError::System(std::io::Error::other(error)))?;
                 if let Err(error) = result {
@@ -169,14 +194,30 @@ pub async fn run(
     Ok(())
 }
 
+/// Says where the server can be reached from, and warns where that is everywhere and nobody is asked for a key.
+fn look_at_addresses(state: &State, addresses: &[SocketAddr]) {
+    let loopback = addresses.iter().all(|address| address.ip().is_loopback());
+    state.access.on_loopback(loopback);
+    if !loopback && !state.access.is_closed() {
+        tracing::warn!(
+            "other machines reach this server, and none needs a key: whoever can connect may read and infer; \
+             `access.keys` names a file of keys, which `serve key new` makes"
+        );
+    }
+}
+
 /// Opens the socket of gRPC and serves it; it is not ready before the models are, as HTTP is not.
-fn listen_grpc(config: &Config, state: &web::Data<State>) -> Result<Option<Running>, RunError> {
+fn listen_grpc(
+    config: &Config,
+    state: &web::Data<State>,
+    tls: Option<&Tls>,
+) -> Result<Option<Running>, RunError> {
     if !config.grpc.enabled {
         return Ok(None);
     }
     let (host, port) = (config.host.clone(), config.grpc.port);
     let listen = TcpListener::bind((host.as_str(), port))
-        .and_then(|listener| grpc::server::start(Arc::clone(state), listener));
+        .and_then(|listener| grpc::server::start_with(Arc::clone(state), listener, tls));
     listen.map(Some).map_err(|source| RunError::ListenGrpc { host, port, source })
 }
 
@@ -203,7 +244,6 @@ fn reload(
     }
     match repository.configure(taken.repository_settings()) {
         Ok(()) => {
-            state.allow_changes(taken.repository.allow_changes);
             traffic.configure(state, taken.traffic());
             tracing::info!("SIGHUP: the settings of models have been read again");
             taken

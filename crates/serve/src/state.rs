@@ -4,11 +4,12 @@
 //! begun keeps the model it found, whatever happens to the catalog meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
 
+use crate::access::Access;
 use crate::body::InFlight;
 use crate::config::Limits;
 use crate::error::{Result, ServeError, shown, suggestion};
@@ -29,8 +30,6 @@ pub struct State {
     phase: AtomicU8,
     repository: OnceLock<Repository>,
     traffic: OnceLock<Arc<Traffic>>,
-    /// Whether requests may change what is served.
-    changes: AtomicBool,
     /// Where requests are read and prepared.
     pub pool: Pool,
     /// Where models compute.
@@ -39,6 +38,8 @@ pub struct State {
     pub limits: Limits,
     /// Bytes of bodies that are in memory now.
     pub in_flight: Arc<InFlight>,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// Whether the models still compute.
     pub health: Arc<Health>,
     /// What clients may see and change of the server itself.
@@ -136,11 +137,11 @@ impl State {
             phase,
             repository: OnceLock::new(),
             traffic: OnceLock::new(),
-            changes: AtomicBool::new(false),
             pool,
             scheduler,
             limits,
             in_flight,
+            access: Arc::default(),
             health: Arc::default(),
             front: Front::default(),
         }
@@ -150,6 +151,12 @@ impl State {
     #[must_use]
     pub fn with_front(self, front: Front) -> Self {
         Self { front, ..self }
+    }
+
+    /// The same, with who may do what.
+    #[must_use]
+    pub fn with_access(self, access: Access) -> Self {
+        Self { access: Arc::new(access), ..self }
     }
 
     /// The models as they are now.
@@ -196,15 +203,10 @@ impl State {
         let _ = self.traffic.set(traffic);
     }
 
-    /// Whether requests may load and unload models and change their traffic.
-    #[must_use]
-    pub fn changes_allowed(&self) -> bool {
-        self.changes.load(Ordering::Acquire)
-    }
-
-    /// Lets requests change what is served, or not.
+    /// Lets requests without a key change what is served, or not: for a program that embeds the server and checks by
+    /// itself who asks. The server's own program never does; there changes need a key with the scope `admin`.
     pub fn allow_changes(&self, allowed: bool) {
-        self.changes.store(allowed, Ordering::Release);
+        self.access.trust(allowed);
     }
 
     /// How far the server has come.
@@ -311,6 +313,15 @@ impl Catalog {
         match default {
             Some((name, selector)) => self.route(name, selector, caller),
             None => self.find_default(),
+        }
+    }
+
+    /// The name of the model that answers when a request names none, where there is one, whether it answers now or not.
+    #[must_use]
+    pub fn default_name(&self) -> Option<&str> {
+        match &self.default {
+            Some(default) => Some(&default.name),
+            None => self.models.keys().next().filter(|_| self.models.len() == 1).map(String::as_str),
         }
     }
 

@@ -1,5 +1,7 @@
 // Shows the routes of openapi.json and lets them be tried. Everything shown is text, never markup.
 
+import { ask } from "/playground/key.js";
+
 const routes = document.getElementById("routes");
 
 function element(name, attributes = {}, ...children) {
@@ -65,7 +67,7 @@ function form(api, path, method, operation) {
     answer.hidden = false;
     answer.textContent = "…";
     try {
-      const response = await fetch(url, { method: method.toUpperCase(), headers, body: body?.value });
+      const response = await ask(url, { method: method.toUpperCase(), headers, body: body?.value });
       const text = await response.text();
       let shown = text;
       try { shown = JSON.stringify(JSON.parse(text), null, 2); } catch { /* It is no JSON, and shown as it is. */ }
@@ -107,7 +109,7 @@ function show(api, wanted) {
 }
 
 try {
-  const description = await (await fetch("/openapi.json")).json();
+  const description = await (await ask("/openapi.json")).json();
   document.getElementById("version").textContent = description.info.version;
   document.getElementById("about").textContent = description.info.description;
   const find = document.getElementById("find");

@@ -201,6 +201,8 @@ impl From<ServeError> for Status {
             Kind::NotFound => Code::NotFound,
             Kind::Method | Kind::Unsupported => Code::Unimplemented,
             Kind::Timeout | Kind::Deadline => Code::DeadlineExceeded,
+            Kind::Unauthorized => Code::Unauthenticated,
+            Kind::TooMany => Code::ResourceExhausted,
             Kind::Forbidden => Code::PermissionDenied,
             Kind::Unavailable => Code::Unavailable,
             Kind::Internal => Code::Internal,

@@ -10,7 +10,9 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::error::shown;
+use crate::access::principal::Scope;
+use crate::access::rpc;
+use crate::error::{ServeError, shown};
 use crate::front;
 use crate::state::State;
 
@@ -31,6 +33,14 @@ impl HealthCheck {
     #[must_use]
     pub fn new(state: Arc<State>) -> Self {
         Self { state }
+    }
+
+    /// The server's own health is for everybody; which models there are is for those who may look at them.
+    fn may_ask(&self, request: &Request<HealthCheckRequest>) -> Result<(), ServeError> {
+        match request.get_ref().service.as_str() {
+            "" | SERVICE => Ok(()),
+            model => rpc::Caller::of(&self.state, request)?.may(Scope::Read, model),
+        }
     }
 
     fn status(&self, service: &str) -> Option<ServingStatus> {
@@ -59,6 +69,7 @@ impl Health for HealthCheck {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.may_ask(&request)?;
         let service = request.into_inner().service;
         match self.status(&service) {
             None => Err(Status::not_found(format!("there is no service {}", shown(&service)))),
@@ -72,6 +83,7 @@ impl Health for HealthCheck {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        self.may_ask(&request)?;
         let (health, service) = (self.clone(), request.into_inner().service);
         let changes = stream::unfold(None, move |told: Option<HealthCheckResponse>| {
             let (health, service) = (health.clone(), service.clone());

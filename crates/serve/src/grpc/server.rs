@@ -24,8 +24,10 @@ use super::body::Bounded;
 use super::health::HealthCheck;
 use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use super::service::Inference;
+use crate::access;
 use crate::error::shown;
 use crate::state::State;
+use crate::tls::{self, Tls};
 
 /// A running server.
 #[derive(Debug)]
@@ -46,6 +48,14 @@ const STREAMS: u32 = 256;
 /// # Errors
 /// When the system gives no threads, or the socket cannot be used.
 pub fn start(state: Arc<State>, listener: TcpListener) -> std::io::Result<Running> {
+    start_with(state, listener, None)
+}
+
+/// As [`start`], with encryption or without.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -> std::io::Result<Running> {
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let reflection = || {
@@ -74,18 +84,30 @@ pub fn start(state: Arc<State>, listener: TcpListener) -> std::io::Result<Runnin
         .thread_name("grpc")
         .enable_all()
         .build()?;
-    let incoming = {
+    let listener = {
         let _inside = runtime.enter();
-        TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true))
+        tokio::net::TcpListener::from_std(listener)?
     };
+    let encryption =
+        tls.map(|tls| Ok::<_, std::io::Error>((tls.server_config(&["h2"])?, tls.handshake_timeout)));
+    let encryption = encryption.transpose()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("grpc".to_owned()).spawn(move || {
         let server = Server::builder()
             .max_concurrent_streams(STREAMS)
             .http2_max_header_list_size(Some(16 << 10))
-            .http2_keepalive_interval(Some(Duration::from_secs(60)))
-            .serve_with_incoming_shutdown(services, incoming, stopped.map(drop));
-        if let Err(error) = runtime.block_on(server) {
+            .http2_keepalive_interval(Some(Duration::from_secs(60)));
+        let stopped = stopped.map(drop);
+        let served = runtime.block_on(async {
+            if let Some((config, within)) = encryption {
+                let incoming = tls::incoming(listener, config, within);
+                server.serve_with_incoming_shutdown(services, incoming, stopped).await
+            } else {
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                server.serve_with_incoming_shutdown(services, incoming, stopped).await
+            }
+        });
+        if let Err(error) = served {
             tracing::error!(%error, "the gRPC server failed");
         }
     })?;
@@ -143,7 +165,11 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Answer {
+    fn call(&mut self, mut request: http::Request<Body>) -> Answer {
+        // Before anything else, whatever the path: see `access`.
+        if let Err(error) = access::rpc::admit(&self.state.access, &mut request) {
+            return Box::pin(std::future::ready(Ok(Status::from(error).into_http())));
+        }
         let path = request.uri().path().to_owned();
         let service = path.split('/').nth(1).unwrap_or("");
         let limits = &self.state.limits;

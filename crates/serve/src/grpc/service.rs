@@ -1,7 +1,6 @@
 //! `inference.GRPCInferenceService`: every call by way of what HTTP uses too.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -25,6 +24,8 @@ use super::inference::{
     StatisticDuration, TraceSettingRequest, TraceSettingResponse, log_settings_request,
     log_settings_response, trace_setting_response,
 };
+use crate::access::principal::Scope;
+use crate::access::rpc;
 use crate::error::{Kind, ServeError};
 use crate::front::{self, Change};
 use crate::inventory;
@@ -40,17 +41,24 @@ pub struct Inference {
     state: Arc<State>,
 }
 
-/// Who calls, as far as traffic is split by it.
+/// Who calls: what it may do, and what traffic is split by.
 struct Who {
-    address: Option<IpAddr>,
+    caller: rpc::Caller,
     metadata: MetadataMap,
 }
 
 impl Who {
-    fn of<T>(request: &Request<T>) -> Self {
-        let address = request.remote_addr().map(|address| address.ip());
-        Self { address, metadata: request.metadata().clone() }
+    fn of<T>(state: &Arc<State>, request: &Request<T>) -> Result<Self, ServeError> {
+        Ok(Self { caller: rpc::Caller::of(state, request)?, metadata: request.metadata().clone() })
     }
+}
+
+/// Where in a stream of requests a message is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    First,
+    Later,
+    End,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -62,9 +70,14 @@ impl Inference {
         Self { state }
     }
 
+    /// Lets somebody look at a model.
+    fn look<T>(&self, request: &Request<T>, model: &str) -> Result<(), ServeError> {
+        rpc::Caller::of(&self.state, request)?.may(Scope::Read, model)
+    }
+
     async fn infer(&self, message: ModelInferRequest, who: &Who) -> Result<ModelInferResponse, ServeError> {
         let header = |name: &str| Some(who.metadata.get(name)?.to_str().ok()?.to_owned());
-        let caller = Caller { address: who.address, header: Some(&header) };
+        let caller = Caller { address: who.caller.address(), header: Some(&header) };
         let version = Some(message.model_version.as_str());
         let served = front::route(&self.state, &message.model_name, version, caller)?;
         // Typed contents are vectors already; raw ones are copied.
@@ -86,6 +99,7 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Reply<ModelReadyResponse> {
+        self.look(&request, &request.get_ref().name)?;
         let ModelReadyRequest { name, version } = request.into_inner();
         let found = front::find(&self.state, &name, Some(&version));
         let ready = found.and_then(|served| front::check_ready(&self.state, &served));
@@ -109,6 +123,7 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_metadata(&self, request: Request<ModelMetadataRequest>) -> Reply<ModelMetadataResponse> {
+        self.look(&request, &request.get_ref().name)?;
         let ModelMetadataRequest { name, version } = request.into_inner();
         let served = front::find(&self.state, &name, Some(&version))?;
         let metadata = inventory::metadata(&self.state, &served)?;
@@ -130,7 +145,8 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
-        let who = Who::of(&request);
+        let who = Who::of(&self.state, &request)?;
+        who.caller.may(Scope::Infer, &request.get_ref().model_name)?;
         Ok(Response::new(self.infer(request.into_inner(), &who).await?))
     }
 
@@ -143,17 +159,31 @@ impl GrpcInferenceService for Inference {
     ) -> Reply<Self::ModelStreamInferStream> {
         // One after the other, so that answers come in the order of the requests, and a client that does not read
         // is not read from.
-        let who = Who::of(&request);
-        let start = (self.clone(), who, request.into_inner(), false);
-        let answers = stream::unfold(start, |(service, who, mut messages, ended)| async move {
-            if ended {
+        let who = Who::of(&self.state, &request)?;
+        let start = (self.clone(), who, request.into_inner(), Place::First);
+        let answers = stream::unfold(start, |(service, who, mut messages, place)| async move {
+            if place == Place::End {
                 return None;
             }
             match messages.next().await? {
-                Err(status) => Some((Err(status), (service, who, messages, true))),
+                Err(status) => Some((Err(status), (service, who, messages, Place::End))),
                 Ok(message) => {
+                    // The call itself was counted as a request, so the first message is not.
+                    let may = match place {
+                        Place::First => who.caller.may(Scope::Infer, &message.model_name),
+                        _ => who.caller.may_again(Scope::Infer, &message.model_name),
+                    };
+                    if let Err(error) = &may
+                        && error.kind() == Kind::Unauthorized
+                    {
+                        return Some((Err(error.clone().into()), (service, who, messages, Place::End)));
+                    }
                     let id = message.id.clone();
-                    let answer = match service.infer(message, &who).await {
+                    let answer = match may {
+                        Ok(()) => service.infer(message, &who).await,
+                        Err(error) => Err(error),
+                    };
+                    let answer = match answer {
                         Ok(response) => ModelStreamInferResponse {
                             error_message: String::new(),
                             infer_response: Some(response),
@@ -164,7 +194,7 @@ impl GrpcInferenceService for Inference {
                             infer_response: Some(ModelInferResponse { id, ..Default::default() }),
                         },
                     };
-                    Some((Ok(answer), (service, who, messages, false)))
+                    Some((Ok(answer), (service, who, messages, Place::Later)))
                 }
             }
         });
@@ -172,6 +202,7 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Reply<ModelConfigResponse> {
+        self.look(&request, &request.get_ref().name)?;
         let ModelConfigRequest { name, version } = request.into_inner();
         let served = front::find(&self.state, &name, Some(&version))?;
         let config = inventory::config(&served);
@@ -203,8 +234,13 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelStatisticsRequest>,
     ) -> Reply<ModelStatisticsResponse> {
+        let caller = rpc::Caller::of(&self.state, &request)?;
         let ModelStatisticsRequest { name, version } = request.into_inner();
-        let statistics = inventory::statistics(&self.state, Some(&name), Some(&version))?;
+        if !name.is_empty() {
+            caller.may(Scope::Read, &name)?;
+        }
+        let mut statistics = inventory::statistics(&self.state, Some(&name), Some(&version))?;
+        statistics.model_stats.retain(|model| caller.principal().may_see(&model.name));
         let total = |Duration64 { count, ns }: Duration64| Some(StatisticDuration { count, ns });
         let model_stats = statistics.model_stats.into_iter().map(|model| {
             let stats = model.inference_stats;
@@ -243,9 +279,11 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Reply<RepositoryIndexResponse> {
+        let caller = rpc::Caller::of(&self.state, &request)?;
         let RepositoryIndexRequest { repository_name, ready } = request.into_inner();
         check_repository(&repository_name)?;
-        let models = repository::index(&self.state.catalog(), ready).into_iter().map(|entry| ModelIndex {
+        let index = repository::index(&self.state.catalog(), ready).into_iter();
+        let models = index.filter(|entry| caller.principal().may_see(&entry.name)).map(|entry| ModelIndex {
             name: entry.name,
             version: entry.version.unwrap_or_default(),
             state: entry.state.to_owned(),
@@ -258,10 +296,15 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Reply<RepositoryModelLoadResponse> {
+        let caller = rpc::Caller::of(&self.state, &request)?;
         let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request.into_inner();
-        check_repository(&repository_name)?;
-        check_load(parameters.keys().map(String::as_str))?;
-        front::change(&self.state, Change::Load, model_name).await?;
+        let model = model_name.clone();
+        let run = async {
+            check_repository(&repository_name)?;
+            check_load(parameters.keys().map(String::as_str))?;
+            front::change(&self.state, Change::Load, model_name).await
+        };
+        caller.change("load", Some(&model), None, run).await?;
         Ok(Response::new(RepositoryModelLoadResponse {}))
     }
 
@@ -269,27 +312,34 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Reply<RepositoryModelUnloadResponse> {
+        let caller = rpc::Caller::of(&self.state, &request)?;
         let RepositoryModelUnloadRequest { repository_name, model_name, parameters } = request.into_inner();
-        check_repository(&repository_name)?;
-        check_unload(parameters.keys().map(String::as_str))?;
-        front::change(&self.state, Change::Unload, model_name).await?;
+        let model = model_name.clone();
+        let run = async {
+            check_repository(&repository_name)?;
+            check_unload(parameters.keys().map(String::as_str))?;
+            front::change(&self.state, Change::Unload, model_name).await
+        };
+        caller.change("unload", Some(&model), None, run).await?;
         Ok(Response::new(RepositoryModelUnloadResponse {}))
     }
 
     async fn trace_setting(&self, request: Request<TraceSettingRequest>) -> Reply<TraceSettingResponse> {
+        let caller = rpc::Caller::of(&self.state, &request)?;
         let TraceSettingRequest { settings, model_name } = request.into_inner();
         let model = Some(model_name.as_str()).filter(|name| !name.is_empty());
         if let Some(model) = model {
+            caller.may(Scope::Read, model)?;
             self.state.catalog().model(model)?;
         }
         let front = &self.state.front;
         if !settings.is_empty() {
-            front::check_changes(&self.state)?;
             // No value takes a setting back.
             let change = |values: Vec<String>| if values.is_empty() { Value::Null } else { values.into() };
             let changes: Map<String, Value> =
                 settings.into_iter().map(|(key, setting)| (key, change(setting.value))).collect();
-            front.settings.change_trace(model, &changes)?;
+            let run = async { front.settings.change_trace(model, &changes) };
+            caller.change("trace", model, Some(changes.clone().into()), run).await?;
         }
         let value = |value: &Value| match value {
             Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -307,10 +357,10 @@ impl GrpcInferenceService for Inference {
     async fn log_settings(&self, request: Request<LogSettingsRequest>) -> Reply<LogSettingsResponse> {
         use log_settings_request::setting_value::ParameterChoice as Given;
         use log_settings_response::setting_value::ParameterChoice as Told;
+        let caller = rpc::Caller::of(&self.state, &request)?;
         let settings = request.into_inner().settings;
         let front = &self.state.front;
         if !settings.is_empty() {
-            front::check_changes(&self.state)?;
             let changes: Map<String, Value> = settings
                 .into_iter()
                 .map(|(key, setting)| {
@@ -323,7 +373,8 @@ impl GrpcInferenceService for Inference {
                     (key, value)
                 })
                 .collect();
-            front.settings.change_log(&changes)?;
+            let run = async { front.settings.change_log(&changes) };
+            caller.change("logging", None, Some(changes.clone().into()), run).await?;
         }
         let told = |value: &Value| match value {
             Value::Bool(value) => Told::BoolParam(*value),

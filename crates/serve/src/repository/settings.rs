@@ -21,8 +21,6 @@ pub struct RepositoryConfig {
     pub startup: Vec<String>,
     /// Whether the server starts, and stays not ready, when there is nothing that it can serve.
     pub allow_empty: bool,
-    /// Whether requests may load and unload models, change their traffic, and change what is logged and traced.
-    pub allow_changes: bool,
 }
 
 /// What changes what is served after the start.
@@ -47,7 +45,6 @@ impl Default for RepositoryConfig {
             versions: Policy::All,
             startup: vec!["*".to_owned()],
             allow_empty: false,
-            allow_changes: false,
         }
     }
 }

@@ -1,15 +1,24 @@
 //! `GET /models`, `/models/{name}`, `/models/{name}/versions/{version}`.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use artifact::Selector;
 
+use crate::access::http::principal;
 use crate::describe;
 use crate::error::Result;
 use crate::state::{self, State};
 
 /// Every model with its versions, their states and the aliases.
-pub async fn list(state: web::Data<State>) -> HttpResponse {
-    HttpResponse::Ok().json(describe::catalog(&state.catalog()))
+pub async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse> {
+    let (principal, catalog) = (principal(&request)?, state.catalog());
+    if principal.models.are_all() {
+        return Ok(HttpResponse::Ok().json(describe::catalog(&catalog)));
+    }
+    // Who may use some models does not learn of the others.
+    let mut seen = (*catalog).clone();
+    seen.models.retain(|name, _| principal.may_see(name));
+    seen.default = seen.default.filter(|default| principal.may_see(&default.name));
+    Ok(HttpResponse::Ok().json(describe::catalog(&seen)))
 }
 
 /// One model, and the version that answers when none is named in full.

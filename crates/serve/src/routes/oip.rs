@@ -4,6 +4,7 @@ use actix_web::http::header::HeaderValue;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use serde_json::json;
 
+use crate::access::http::principal;
 use crate::body;
 use crate::error::{Kind, Result, ServeError, shown};
 use crate::oip::request::{self, Form};
@@ -67,8 +68,11 @@ pub async fn model_ready(state: web::Data<State>, path: web::Path<Route>) -> Res
 }
 
 /// `GET /v2/models/stats`.
-pub async fn all_statistics(state: web::Data<State>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(inventory::statistics(&state, None, None)?))
+pub async fn all_statistics(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse> {
+    let principal = principal(&request)?;
+    let mut statistics = inventory::statistics(&state, None, None)?;
+    statistics.model_stats.retain(|model| principal.may_see(&model.name));
+    Ok(HttpResponse::Ok().json(statistics))
 }
 
 /// `GET /v2/models/{name}[/versions/{version}]/stats`.

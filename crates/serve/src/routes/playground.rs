@@ -12,7 +12,7 @@ struct Asset {
     content: &'static str,
 }
 
-const ASSETS: [Asset; 10] = [
+const ASSETS: [Asset; 11] = [
     Asset {
         path: "/",
         content_type: "text/html; charset=utf-8",
@@ -39,6 +39,7 @@ const ASSETS: [Asset; 10] = [
         content_type: SCRIPT,
         content: include_str!("../playground/inputs.js"),
     },
+    Asset { path: "/playground/key.js", content_type: SCRIPT, content: include_str!("../playground/key.js") },
     Asset {
         path: "/playground/results.js",
         content_type: SCRIPT,

@@ -4,6 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value};
 
+use crate::access::http::{note, principal};
 use crate::error::{Kind, Result, ServeError, shown};
 use crate::front::{self, Change};
 use crate::repository;
@@ -36,6 +37,7 @@ pub async fn index(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
+    let principal = principal(&request)?;
     let fields = object(&request, payload, &state).await?;
     json::known_fields(fields.keys().map(String::as_str), &["ready"], "the request")?;
     let ready = match fields.get("ready") {
@@ -46,7 +48,9 @@ pub async fn index(
             return Err(ServeError::invalid(format_args!("`ready` must be a boolean, but is {found}")));
         }
     };
-    Ok(HttpResponse::Ok().json(repository::index(&state.catalog(), ready)))
+    let mut index = repository::index(&state.catalog(), ready);
+    index.retain(|entry| principal.may_see(&entry.name));
+    Ok(HttpResponse::Ok().json(index))
 }
 
 /// Refuses what loading cannot do: a configuration, or files, that come with the request. Models come from the
@@ -96,8 +100,6 @@ pub async fn load(
     state: web::Data<State>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    // Before anything is read: who may not, learns nothing.
-    front::check_changes(&state)?;
     let fields = object(&request, payload, &state).await?;
     check_load(parameters(&fields)?.into_iter())?;
     front::change(&state, Change::Load, name.into_inner()).await?;
@@ -111,7 +113,6 @@ pub async fn unload(
     state: web::Data<State>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    front::check_changes(&state)?;
     let fields = object(&request, payload, &state).await?;
     check_unload(parameters(&fields)?.into_iter())?;
     front::change(&state, Change::Unload, name.into_inner()).await?;
@@ -129,8 +130,9 @@ pub async fn change_log(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
-    front::check_changes(&state)?;
-    state.front.settings.change_log(&object(&request, payload, &state).await?)?;
+    let changes = object(&request, payload, &state).await?;
+    note(&request, changes.clone().into());
+    state.front.settings.change_log(&changes)?;
     Ok(log(state).await)
 }
 
@@ -161,9 +163,9 @@ pub async fn change_trace(
     state: web::Data<State>,
     path: web::Path<Traced>,
 ) -> Result<HttpResponse> {
-    front::check_changes(&state)?;
     let model = path.check(&state)?;
     let changes = object(&request, payload, &state).await?;
+    note(&request, changes.clone().into());
     state.front.settings.change_trace(model, &changes)?;
     Ok(HttpResponse::Ok().json(state.front.settings.trace(model)))
 }

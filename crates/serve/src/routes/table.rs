@@ -4,6 +4,9 @@
 use actix_web::{Handler, Responder, Route, web};
 
 use super::{models, oip, playground, predict, repository, traffic};
+use crate::access::Need;
+use crate::access::http::Subject;
+use crate::access::principal::Scope;
 use crate::openapi;
 use crate::state::State;
 
@@ -48,6 +51,43 @@ pub struct Endpoint {
     pub gives: Shape,
     /// What answers it.
     pub route: fn() -> Route,
+    /// What one needs to call it.
+    pub need: Need,
+    /// What it is about, so that the models that one may use can be looked at.
+    pub subject: Subject,
+}
+
+impl Endpoint {
+    /// The same, with something else that one needs.
+    const fn needs(self, need: Need) -> Self {
+        Self { need, ..self }
+    }
+}
+
+/// Whether a path names a model.
+const fn names_model(path: &str) -> bool {
+    let (path, name) = (path.as_bytes(), b"{name}");
+    let mut start = 0;
+    while start + name.len() <= path.len() {
+        let mut same = 0;
+        while same < name.len() && path[start + same] == name[same] {
+            same += 1;
+        }
+        if same == name.len() {
+            return true;
+        }
+        start += 1;
+    }
+    false
+}
+
+/// What a route is about, by its path and what it takes.
+const fn subject(path: &str, takes: Shape) -> Subject {
+    match takes {
+        _ if names_model(path) => Subject::Named,
+        Shape::Inputs | Shape::Tensors(_) => Subject::Default,
+        _ => Subject::Server,
+    }
 }
 
 /// A route that is read: GET, and HEAD as its shadow.
@@ -68,7 +108,10 @@ const fn get(
     gives: Shape,
     route: fn() -> Route,
 ) -> Endpoint {
-    Endpoint { method: Method::Get, path, tag, summary, takes: Shape::Nothing, gives, route }
+    // Looking needs `read`; what is open to everybody says so itself.
+    let (takes, need) = (Shape::Nothing, Need::Scope(Scope::Read));
+    let subject = subject(path, takes);
+    Endpoint { method: Method::Get, path, tag, summary, takes, gives, route, need, subject }
 }
 
 const fn post(
@@ -79,7 +122,13 @@ const fn post(
     gives: Shape,
     route: fn() -> Route,
 ) -> Endpoint {
-    Endpoint { method: Method::Post, path, tag, summary, takes, gives, route }
+    // What takes inputs needs `infer`; all else that is posted changes something, unless it says that it does not.
+    let scope = match takes {
+        Shape::Inputs | Shape::Tensors(_) => Scope::Infer,
+        _ => Scope::Admin,
+    };
+    let (need, subject) = (Need::Scope(scope), subject(path, takes));
+    Endpoint { method: Method::Post, path, tag, summary, takes, gives, route, need, subject }
 }
 
 const RAW: &str = "Raw inputs";
@@ -121,8 +170,10 @@ pub const ENDPOINTS: &[Endpoint] = &[
     get("/v2", OIP, "Name, version and extensions of the server", Json("ServerMetadata"), || {
         read(oip::server)
     }),
-    get("/v2/health/live", OIP, "Whether the process answers", Json("Live"), || read(oip::live)),
-    get("/v2/health/ready", OIP, "Whether the models are ready", Json("Ready"), || read(oip::ready)),
+    get("/v2/health/live", OIP, "Whether the process answers", Json("Live"), || read(oip::live))
+        .needs(Need::Open),
+    get("/v2/health/ready", OIP, "Whether the models are ready", Json("Ready"), || read(oip::ready))
+        .needs(Need::Open),
     get("/v2/models/stats", OIP, "What every model has done", Json("Statistics"), || {
         read(oip::all_statistics)
     }),
@@ -183,7 +234,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Json("IndexRequest"),
         Json("Index"),
         || web::post().to(repository::index),
-    ),
+    )
+    .needs(Need::Scope(Scope::Read)),
     post(
         "/v2/repository/models/{name}/load",
         REPOSITORY,
@@ -234,17 +286,24 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Json("Settings"),
         || web::post().to(repository::change_trace),
     ),
-    get("/healthz", PLATFORMS, "Kubernetes: whether the process answers", Json("Live"), || read(oip::live)),
-    get("/readyz", PLATFORMS, "Kubernetes: whether the models are ready", Json("Ready"), || read(oip::ready)),
-    get("/ping", PLATFORMS, "SageMaker: whether the models are ready", Json("Ready"), || read(oip::ready)),
+    get("/healthz", PLATFORMS, "Kubernetes: whether the process answers", Json("Live"), || read(oip::live))
+        .needs(Need::Open),
+    get("/readyz", PLATFORMS, "Kubernetes: whether the models are ready", Json("Ready"), || read(oip::ready))
+        .needs(Need::Open),
+    get("/ping", PLATFORMS, "SageMaker: whether the models are ready", Json("Ready"), || read(oip::ready))
+        .needs(Need::Open),
     post("/invocations", PLATFORMS, "SageMaker: asks the default model", Inputs, Json("Predictions"), || {
         web::post().to(predict::invocations)
     }),
     get("/openapi.json", PAGES, "This description", Json("OpenApi"), || read(openapi::serve)),
-    get("/", PAGES, "The playground", File, || read(playground::serve)),
-    get("/docs", PAGES, "The routes, to be browsed and tried", File, || read(playground::serve)),
-    get("/docs/{file}", PAGES, "A file of that page", File, || read(playground::serve)),
-    get("/playground/{file}", PAGES, "A file of the playground", File, || read(playground::serve)),
+    // The files of the pages are the same for everybody and hold nothing of the models; a browser opens a page without
+    // a key, and the page asks for one.
+    get("/", PAGES, "The playground", File, || read(playground::serve)).needs(Need::Open),
+    get("/docs", PAGES, "The routes, to be browsed and tried", File, || read(playground::serve))
+        .needs(Need::Open),
+    get("/docs/{file}", PAGES, "A file of that page", File, || read(playground::serve)).needs(Need::Open),
+    get("/playground/{file}", PAGES, "A file of the playground", File, || read(playground::serve))
+        .needs(Need::Open),
 ];
 
 /// The routes that a platform chose: paths that do what others here do.

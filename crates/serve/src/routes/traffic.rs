@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use crate::access::http::note;
 use crate::body;
 use crate::error::{Kind, Result, ServeError};
-use crate::front;
 use crate::state::State;
 use crate::traffic::{Action, Caller, Traffic};
 
@@ -30,7 +30,6 @@ pub async fn change(
     state: web::Data<State>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    front::check_changes(&state)?;
     let traffic = traffic(&state)?;
     let body = body::read(&request, body, &state).await?;
     if body.len() > MAX_BYTES {
@@ -39,6 +38,9 @@ pub async fn change(
     }
     let action: Action = serde_json::from_slice(&body)
         .map_err(|error| ServeError::invalid(format_args!("the body is no change of traffic: {error}")))?;
+    if let Ok(detail) = serde_json::from_slice(&body) {
+        note(&request, detail);
+    }
     let shared = state.clone();
     let done = state.pool.run(move || traffic.act(&shared, &name, action)).await?;
     Ok(HttpResponse::Ok().json(done.value))

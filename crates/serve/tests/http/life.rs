@@ -91,6 +91,11 @@ impl Drop for Server {
 
 /// One request on a connection of its own.
 fn ask(address: &str, path: &str, body: Option<&Value>) -> std::io::Result<(u16, Value)> {
+    ask_as(address, path, body, "")
+}
+
+/// The same with further headers.
+fn ask_as(address: &str, path: &str, body: Option<&Value>, headers: &str) -> std::io::Result<(u16, Value)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let body = body.map(ToString::to_string);
@@ -100,7 +105,7 @@ fn ask(address: &str, path: &str, body: Option<&Value>) -> std::io::Result<(u16,
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{body}"
+         {headers}Content-Length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -200,11 +205,15 @@ fn sighup_reads_the_settings_again_and_bad_ones_change_nothing() {
     server.configure(&models, "[repository]\npoll_ms = 20\n[model.prices]\nversions = \"1\"\n");
     server.until("prices", "1:ready 2:unloaded");
     server.configure(&models, "[repository]\npoll_ms = 20\n[model.prices]\nversions = \"newest\"\n");
-    server.configure(
-        &models,
-        "[repository]\npoll_ms = 20\nallow_changes = true\n[model.both.ensemble]\nkind = \"mean\"\n\
-         members = [\"prices@1\", \"prices@2\"]\n[model.prices.traffic.split]\n2 = 1\n",
+    // From here on there are keys; everybody may still look and ask, and one key may change things.
+    let keys = models.path().with_extension("keys");
+    crate::access::write_keys(&keys, &[("brz_ops", "scopes = [\"admin\"]")]);
+    let text = format!(
+        "[access]\nkeys = {keys:?}\nanonymous = [\"read\", \"infer\"]\n[repository]\npoll_ms = 20\n\
+         [model.both.ensemble]\nkind = \"mean\"\nmembers = [\"prices@1\", \"prices@2\"]\n\
+         [model.prices.traffic.split]\n2 = 1\n",
     );
+    server.configure(&models, &text);
     server.until("prices", "1:ready 2:ready");
     server.until("both", "1:ready");
     let traffic = "/v2/repository/models/prices/traffic";
@@ -212,7 +221,11 @@ fn sighup_reads_the_settings_again_and_bad_ones_change_nothing() {
     while server.ask(traffic, None).1["plan"]["split"] != json!({ "2": 1 }) {
         assert!(began.elapsed() < Duration::from_secs(60));
     }
-    let (status, view) = server.ask(traffic, Some(&json!({ "action": "set", "split": { "1": 1 } })));
+    let action = json!({ "action": "set", "split": { "1": 1 } });
+    while server.ask(traffic, Some(&action)).0 != 401 {
+        assert!(began.elapsed() < Duration::from_secs(60), "the keys are read last");
+    }
+    let (status, view) = ask_as(&server.address, traffic, Some(&action), "X-API-Key: brz_ops\r\n").unwrap();
     assert_eq!(status, 200, "{view}");
     assert_eq!(server.ask("/models/prices/predict", Some(&json!({ "input": [1, 2, 3] }))).1["version"], 1);
     assert!(models.path().join("prices/traffic.json").is_file());

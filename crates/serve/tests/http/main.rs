@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
 
+mod access;
+mod authority;
 mod binary;
 mod changes;
 mod clients;
 mod command;
 mod devices;
+mod encryption;
 mod ensembles;
 mod executors;
 mod hostile;
@@ -19,5 +22,6 @@ mod registry;
 mod repository;
 mod rpc;
 mod server;
+mod tokens;
 mod traffic;
 mod wire;

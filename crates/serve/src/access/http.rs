@@ -1,0 +1,303 @@
+//! The check for HTTP: one middleware around the whole application, whatever the path of a request.
+
+use std::any::Any;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{Extensions, Path, ResourceDef, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _, web};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::audit::{self, Action};
+use super::presented::Presented;
+use super::principal::{Principal, Scope};
+use super::{Admitted, Need, Target};
+use crate::error::{Result, ServeError};
+use crate::routes::table::{self, Endpoint};
+use crate::state::State;
+use crate::tls::Identity;
+
+/// What every path needs, in the order in which the application looks for them.
+#[derive(Debug)]
+pub struct Routes(Vec<Rule>);
+
+#[derive(Debug)]
+struct Rule {
+    /// The parts of the path; nothing for one that varies.
+    segments: Vec<Option<String>>,
+    pattern: String,
+    /// What reads the parts that vary, as the application does.
+    definition: ResourceDef,
+    read: Option<(Need, Subject)>,
+    write: Option<(Need, Subject)>,
+}
+
+/// What a route is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The model in its path.
+    Named,
+    /// The default model.
+    Default,
+    /// The server, or the models that one may use.
+    Server,
+    /// All models.
+    All,
+}
+
+/// The part of a path that names a model.
+#[derive(Deserialize)]
+struct Name {
+    name: String,
+}
+
+impl Routes {
+    /// The rules of routes, in their order.
+    #[must_use]
+    pub fn new(endpoints: &[(String, Endpoint)]) -> Self {
+        let mut rules: Vec<Rule> = Vec::new();
+        for (path, endpoint) in endpoints {
+            let place = rules.iter().position(|rule| rule.pattern == *path).unwrap_or_else(|| {
+                let varies = |part: &str| part.starts_with('{');
+                let segments = path.split('/').map(|part| (!varies(part)).then(|| part.to_owned())).collect();
+                let definition = ResourceDef::new(path.as_str());
+                rules.push(Rule { segments, pattern: path.clone(), definition, read: None, write: None });
+                rules.len() - 1
+            });
+            let Some(rule) = rules.get_mut(place) else { continue };
+            let needed = Some((endpoint.need, endpoint.subject));
+            match endpoint.method {
+                table::Method::Get => rule.read = needed,
+                table::Method::Post => rule.write = needed,
+            }
+        }
+        Self(rules)
+    }
+
+    /// The first rule that fits a path; as the application's router, which a test compares it with.
+    fn find(&self, path: &str) -> Option<&Rule> {
+        self.0.iter().find(|rule| {
+            let mut parts = path.split('/');
+            let fits = rule.segments.iter().all(|segment| {
+                parts.next().is_some_and(|part| segment.as_ref().map_or(!part.is_empty(), |own| own == part))
+            });
+            fits && parts.next().is_none()
+        })
+    }
+}
+
+impl Rule {
+    /// What a method needs here. One that the path does not have is refused to those who are let in.
+    fn need(&self, method: &Method) -> (Need, Subject) {
+        let found = match *method {
+            Method::GET | Method::HEAD => self.read,
+            Method::POST => self.write,
+            _ => None,
+        };
+        found.unwrap_or((Need::Known, Subject::Server))
+    }
+
+    /// The name of an action, for the audit log: `load`, `traffic`.
+    fn action(&self) -> String {
+        let words = self.segments.iter().flatten().map(String::as_str);
+        let telling = words.filter(|word| !matches!(*word, "" | "v2" | "repository" | "models" | "setting"));
+        telling.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Checks a request and hands it on, or answers it.
+///
+/// # Errors
+/// Those of what is checked.
+pub async fn check<B: MessageBody + 'static>(
+    routes: Arc<Routes>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> std::result::Result<ServiceResponse<EitherBody<B>>, Error> {
+    let Some(state) = request.app_data::<web::Data<State>>().cloned() else {
+        return refuse(request, &ServeError::internal("the application has no state"));
+    };
+    let access = &state.access;
+    let rule = routes.find(request.match_info().as_str());
+    let (need, subject) = rule.map_or((Need::Known, Subject::Server), |rule| rule.need(request.method()));
+    // Probes ask under any name.
+    let page = match (need, access.page(request.method(), request.headers())) {
+        (_, Ok(page)) => Some(page),
+        (Need::Open, Err(_)) => None,
+        (_, Err(error)) => return refuse(request, &error),
+    };
+    if let Some(page) = page.as_ref().filter(|page| page.is_question(request.method(), request.headers())) {
+        let mut response = HttpResponse::NoContent().finish();
+        page.tell(response.headers_mut(), true);
+        return Ok(request.into_response(response).map_into_right_body());
+    }
+    let model = rule.and_then(|rule| model(&state, rule, subject, &request));
+    let target = match (subject, &model) {
+        (Subject::Server, _) => Target::Server,
+        (Subject::All, _) => Target::All,
+        (Subject::Named | Subject::Default, Some(name)) => Target::Model(name),
+        (Subject::Named | Subject::Default, None) => Target::Unnamed,
+    };
+    let admitted = access.admit(&presented(&request), need, target, address(&request));
+    let tell = |response: &mut ServiceResponse<EitherBody<B>>| {
+        if let Some(page) = &page {
+            page.tell(response.headers_mut(), false);
+        }
+    };
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            tracing::debug!(%error, path = %request.path(), address = ?address(&request), "refused");
+            return refuse(request, &error).map(|mut response| {
+                tell(&mut response);
+                response
+            });
+        }
+    };
+    // An error of the handler would list the other models.
+    if let (Target::Model(name), false) = (target, admitted.principal.models.are_all())
+        && need != Need::Scope(Scope::Admin)
+        && !state.catalog().models.contains_key(name)
+    {
+        return refuse(request, &super::decide::no_model(name));
+    }
+    let asked = if need == Need::Scope(Scope::Admin) {
+        let action = Action { action: rule.map(Rule::action).unwrap_or_default(), model, by: "http" };
+        match audit::begin(&access.audit, &admitted, action).await {
+            Ok(asked) => Some(asked),
+            Err(error) => return refuse(request, &error),
+        }
+    } else {
+        None
+    };
+    request.extensions_mut().insert(admitted);
+    let result = next.call(request).await;
+    if let Some(asked) = asked {
+        let (detail, told) = match &result {
+            Ok(response) => {
+                let detail =
+                    response.request().extensions_mut().remove::<Noted>().map(|Noted(detail)| detail);
+                let status = response.status();
+                (detail, if status.is_success() { Ok(()) } else { Err(status.to_string()) })
+            }
+            Err(error) => (None, Err(error.as_response_error().status_code().to_string())),
+        };
+        audit::end(asked, detail, told).await;
+    }
+    let mut response = result?.map_into_left_body();
+    tell(&mut response);
+    Ok(response)
+}
+
+fn refuse<B>(
+    request: ServiceRequest,
+    error: &ServeError,
+) -> std::result::Result<ServiceResponse<EitherBody<B>>, Error> {
+    Ok(request.into_response(error.error_response()).map_into_right_body())
+}
+
+/// The model that a request is about: as its handler reads it.
+fn model(state: &State, rule: &Rule, subject: Subject, request: &ServiceRequest) -> Option<String> {
+    match subject {
+        Subject::Server | Subject::All => None,
+        Subject::Default => state.catalog().default_name().map(str::to_owned),
+        Subject::Named => {
+            let mut path: Path<_> = request.match_info().clone();
+            rule.definition
+                .capture_match_info(&mut path)
+                .then(|| path.load::<Name>().ok())
+                .flatten()
+                .map(|name| name.name)
+        }
+    }
+}
+
+/// What a request brings to be known by.
+fn presented(request: &ServiceRequest) -> Presented<'_> {
+    let all = |name: &'static str| request.headers().get_all(name).map(|value| value.as_bytes());
+    let identity = request.conn_data::<Identity>();
+    Presented::read(all("authorization"), all("x-api-key")).with_certificate(identity.map(Identity::names))
+}
+
+fn address(request: &ServiceRequest) -> Option<IpAddr> {
+    request.peer_addr().map(|address| address.ip())
+}
+
+/// What an administrative request was about in detail, for the audit log.
+struct Noted(Value);
+
+/// Notes what an administrative request asks for, once it has been read.
+pub fn note(request: &HttpRequest, detail: Value) {
+    request.extensions_mut().insert(Noted(detail));
+}
+
+/// Who asks.
+///
+/// # Errors
+/// 500 when the request has not been checked, which cannot be.
+pub fn principal(request: &HttpRequest) -> Result<Arc<Principal>> {
+    let admitted = request.extensions().get::<Admitted>().map(|admitted| Arc::clone(&admitted.principal));
+    admitted.ok_or_else(|| ServeError::internal("a request was not checked"))
+}
+
+/// Takes the client's certificate of a connection, so that its requests can be known by it.
+pub fn connected(connection: &dyn Any, data: &mut Extensions) {
+    type Encrypted = actix_tls::accept::rustls_0_23::TlsStream<actix_web::rt::net::TcpStream>;
+    if let Some(stream) = connection.downcast_ref::<Encrypted>()
+        && let Some(identity) = Identity::of(stream.get_ref().1)
+    {
+        data.insert(identity);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::routes::table::ENDPOINTS;
+
+    /// The rule that the application's router would come to.
+    fn routed<'a>(routes: &'a Routes, path: &str) -> Option<&'a str> {
+        routes.0.iter().find(|rule| rule.definition.is_match(path)).map(|rule| rule.pattern.as_str())
+    }
+
+    fn routes() -> Routes {
+        let all: Vec<_> = ENDPOINTS.iter().map(|endpoint| (endpoint.path.to_owned(), *endpoint)).collect();
+        Routes::new(&all)
+    }
+
+    #[test]
+    fn every_route_is_found_by_its_own_path() {
+        let routes = routes();
+        for endpoint in ENDPOINTS {
+            let path = endpoint.path.replace(['{', '}'], "");
+            let rule = routes.find(&path).map(|rule| rule.pattern.as_str());
+            assert_eq!(rule, routed(&routes, &path), "{path}");
+            assert_eq!(rule, Some(endpoint.path), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn paths_are_read_as_the_router_reads_them(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    Just("v2"), Just("models"), Just("versions"), Just("infer"), Just("predict"), Just("stats"),
+                    Just("repository"), Just("load"), Just("docs"), Just("playground"), Just("health"), Just("live"),
+                    Just("a"), Just(""), Just("%2F"), Just("{name}"), Just(".."), Just("trace"), Just("setting"),
+                ],
+                0..7,
+            ),
+            beginning in prop_oneof![Just("/"), Just(""), Just("//")],
+        ) {
+            let routes = routes();
+            let path = format!("{beginning}{}", parts.join("/"));
+            prop_assert_eq!(routes.find(&path).map(|rule| rule.pattern.as_str()), routed(&routes, &path), "{}", path);
+        }
+    }
+}
