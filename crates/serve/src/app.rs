@@ -2,6 +2,7 @@
 //! `main` and the in-process tests build the same one.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
@@ -14,6 +15,7 @@ use model::device::panic_message;
 use crate::error::{Result, ServeError, shown};
 use crate::routes::table::{self, ENDPOINTS, Endpoint, Method};
 use crate::state::State;
+use crate::telemetry::{self, Doors};
 
 /// The application over its shared state.
 pub fn new(
@@ -31,17 +33,51 @@ pub fn new(
         ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
     });
     let chosen = table::chosen(&state);
+    let telemetry = Arc::clone(&state.telemetry);
     App::new()
         .app_data(state)
         .app_data(unreadable)
         .wrap(from_fn(guard))
-        .configure(|app| configure(app, chosen))
+        // Outermost: whatever is refused further inside has an id and is counted.
+        .wrap(from_fn(telemetry::http::observe))
+        .configure(move |app| configure(app, chosen, &telemetry.doors))
 }
 
+/// The application at the port of the metrics: the metrics alone.
+pub fn metrics(
+    state: web::Data<State>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = Error,
+        InitError = (),
+    >,
+> {
+    let telemetry = Arc::clone(&state.telemetry);
+    App::new().app_data(state).wrap(from_fn(guard)).wrap(from_fn(telemetry::http::observe)).configure(
+        move |app| {
+            let endpoints = ENDPOINTS.iter().filter(|endpoint| endpoint.path == METRICS);
+            register(
+                app,
+                endpoints.map(|endpoint| (endpoint.path.to_owned(), *endpoint)).collect(),
+                &telemetry.doors,
+            );
+        },
+    )
+}
+
+/// Where the metrics are.
+const METRICS: &str = "/metrics";
+
 /// Registers every route of the table, and those that a platform chose.
-fn configure(app: &mut web::ServiceConfig, chosen: Vec<(String, Endpoint)>) {
+fn configure(app: &mut web::ServiceConfig, chosen: Vec<(String, Endpoint)>, doors: &Doors) {
     let listed = ENDPOINTS.iter().map(|endpoint| (endpoint.path.to_owned(), *endpoint));
-    let all: Vec<(String, Endpoint)> = listed.chain(chosen).collect();
+    register(app, listed.chain(chosen).collect(), doors);
+}
+
+fn register(app: &mut web::ServiceConfig, all: Vec<(String, Endpoint)>, doors: &Doors) {
     for (index, (path, _)) in all.iter().enumerate() {
         // One resource for each path, with the methods that it has.
         if all.iter().take(index).any(|(earlier, _)| earlier == path) {
@@ -59,7 +95,8 @@ fn configure(app: &mut web::ServiceConfig, chosen: Vec<(String, Endpoint)>) {
             .iter()
             .fold(web::resource(path.as_str()), |resource, endpoint| resource.route((endpoint.route)()));
         let refuse = move |request: HttpRequest| wrong_method(request, allow);
-        app.service(resource.default_service(web::to(refuse)));
+        // Whoever sees the answer finds by this which route it was.
+        app.service(resource.app_data(doors.http(path)).default_service(web::to(refuse)));
     }
     app.default_service(web::to(no_route));
 }

@@ -4,10 +4,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, rt, web};
 use artifact::{ModelRef, Registry};
 use tokio::sync::oneshot;
+use tracing::level_filters::LevelFilter;
 
 use crate::app;
 use crate::config::Config;
@@ -18,6 +20,7 @@ use crate::pool::Pool;
 use crate::repository::Repository;
 use crate::scheduler::Scheduler;
 use crate::state::State;
+use crate::telemetry::Telemetry;
 use crate::traffic::{Clock, Traffic};
 
 /// Why the server did not start or did not go on.
@@ -31,6 +34,8 @@ pub enum RunError {
     Listen { host: String, port: u16, source: std::io::Error },
     #[error("cannot listen on {host}:{port} for gRPC")]
     ListenGrpc { host: String, port: u16, source: std::io::Error },
+    #[error("cannot listen on {host}:{port} for the metrics")]
+    ListenMetrics { host: String, port: u16, source: std::io::Error },
     #[error("the system gives no threads or signals")]
     System(#[source] std::io::Error),
     #[error("the server failed")]
@@ -44,6 +49,8 @@ pub struct Addresses {
     pub http: SocketAddr,
     /// gRPC, if there is one.
     pub grpc: Option<SocketAddr>,
+    /// The metrics, if they have a port of their own.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What the server needs of the program around it.
@@ -75,7 +82,10 @@ pub async fn run(
     let gpu = options.placement.device.is_gpu();
     let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
     let front = Front::new(config.paths.clone());
-    let state = web::Data::new(State::new(pool, scheduler, config.limits).with_front(front));
+    let telemetry = Telemetry::new(config.log, &config.trace).map_err(RunError::System)?;
+    front.settings.begin(LevelFilter::current(), telemetry.exports());
+    let state = State::new(pool, scheduler, config.limits).with_front(front).with_telemetry(telemetry);
+    let state = web::Data::new(state);
     // An ensemble is not in the registry; it becomes the default when its members are known.
     let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
     let in_registry = default.filter(|_| ensemble.is_none());
@@ -93,7 +103,10 @@ pub async fn run(
 
     let listen = |source| RunError::Listen { host: config.host.clone(), port: config.port, source };
     let shared = state.clone();
+    let connections = state.telemetry.doors.http_connections.clone();
     let server = HttpServer::new(move || app::new(shared.clone()))
+        // What a connection keeps is dropped when it ends.
+        .on_connect(move |_, kept| drop(kept.insert(connections.enter())))
         .workers(threads.clamp(1, 4))
         .max_connections(config.limits.max_connections)
         .client_request_timeout(Duration::from_secs(10))
@@ -104,6 +117,7 @@ pub async fn run(
         .map_err(listen)?;
     let address = server.addrs().first().copied();
     let grpc = listen_grpc(config, &state)?;
+    let metrics = listen_metrics(config, &state)?;
     let server = server.run();
     let handle = server.handle();
     let serving = rt::spawn(server);
@@ -136,7 +150,8 @@ pub async fn run(
                     return Err(error.into());
                 }
                 if let (Some(started), Some(http)) = (started.take(), address) {
-                    started(Addresses { http, grpc: grpc.as_ref().map(Running::address) });
+                    let grpc = grpc.as_ref().map(Running::address);
+                    started(Addresses { http, grpc, metrics: metrics.as_ref().map(|(address, _)| *address) });
                 }
             }
         }
@@ -161,12 +176,44 @@ pub async fn run(
         () = drain => {}
         () = signals.stop_again() => handle.stop(false).await,
     }
+    // To the end, so that the last scrape sees what was drained.
+    if let Some((_, handle)) = metrics {
+        handle.stop(false).await;
+    }
+    state.telemetry.flush(FLUSH);
     match serving.await {
         Ok(result) => result.map_err(RunError::Serve)?,
         Err(error) => return Err(RunError::Serve(std::io::Error::other(error))),
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The last spans have so long.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Opens a socket for the metrics alone, where one is asked for, and serves them from the start.
+fn listen_metrics(
+    config: &Config,
+    state: &web::Data<State>,
+) -> Result<Option<(SocketAddr, ServerHandle)>, RunError> {
+    let Some(port) = config.metrics.port else { return Ok(None) };
+    let (shared, host) = (state.clone(), config.host.as_str());
+    let failed = |source| RunError::ListenMetrics { host: host.to_owned(), port, source };
+    let server = HttpServer::new(move || app::metrics(shared.clone()))
+        .workers(1)
+        .max_connections(64)
+        .client_request_timeout(Duration::from_secs(10))
+        .disable_signals()
+        .bind((host, port))
+        .map_err(failed)?;
+    let none = || failed(std::io::ErrorKind::AddrNotAvailable.into());
+    let address = server.addrs().first().copied().ok_or_else(none)?;
+    let server = server.run();
+    let handle = server.handle();
+    // It ends when it is stopped, and nobody waits for it otherwise.
+    drop(rt::spawn(server));
+    Ok(Some((address, handle)))
 }
 
 /// Opens the socket of gRPC and serves it; it is not ready before the models are, as HTTP is not.

@@ -18,6 +18,7 @@ use crate::pool::Pool;
 use crate::repository::Repository;
 use crate::scheduler::Scheduler;
 use crate::served::Served;
+use crate::telemetry::Telemetry;
 use crate::traffic::{Caller, Live, Traffic};
 
 /// Shared by every request.
@@ -43,6 +44,8 @@ pub struct State {
     pub health: Arc<Health>,
     /// What clients may see and change of the server itself.
     pub front: Front,
+    /// What is told of requests, and where they are counted.
+    pub telemetry: Arc<Telemetry>,
 }
 
 /// How far the server has come; it decides readiness.
@@ -143,6 +146,7 @@ impl State {
             in_flight,
             health: Arc::default(),
             front: Front::default(),
+            telemetry: Arc::default(),
         }
     }
 
@@ -150,6 +154,12 @@ impl State {
     #[must_use]
     pub fn with_front(self, front: Front) -> Self {
         Self { front, ..self }
+    }
+
+    /// The same, with what is told of requests.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
+        Self { telemetry: Arc::new(telemetry), ..self }
     }
 
     /// The models as they are now.

@@ -26,6 +26,7 @@ use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use super::service::Inference;
 use crate::error::shown;
 use crate::state::State;
+use crate::telemetry;
 
 /// A running server.
 #[derive(Debug)]
@@ -150,6 +151,7 @@ where
         // A stream may last; one message must arrive in time.
         let streams = path.ends_with("/ModelStreamInfer") || service.starts_with("grpc.reflection");
         let within = (!streams).then(|| Duration::from_secs(limits.body_timeout_s));
+        let running = telemetry::grpc::begin(&self.state.telemetry, &path, request.headers());
         let request = request.map(|body| Body::new(Bounded::new(body, &self.state.in_flight, within)));
         let answer: Answer = match service {
             "inference.GRPCInferenceService" => Box::pin(self.inference.call(request)),
@@ -161,12 +163,13 @@ where
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
         };
-        Box::pin(async move {
+        let answered = async move {
             AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
                 let cause = panic_message(panic.as_ref());
                 tracing::error!(%cause, "a gRPC call panicked");
                 Ok(Status::internal("the server failed to answer; its log says why").into_http())
             })
-        })
+        };
+        Box::pin(telemetry::grpc::observe(running, answered))
     }
 }

@@ -9,6 +9,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::{Map, Value};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use super::convert;
 use super::inference::grpc_inference_service_server::GrpcInferenceService;
@@ -32,6 +33,7 @@ use crate::oip::types::{ConfigTensor, Duration64};
 use crate::repository;
 use crate::routes::repository::{check_load, check_repository, check_unload};
 use crate::state::State;
+use crate::telemetry::{self, Context, Running};
 use crate::traffic::Caller;
 
 /// The service over the server's state.
@@ -65,13 +67,34 @@ impl Inference {
     async fn infer(&self, message: ModelInferRequest, who: &Who) -> Result<ModelInferResponse, ServeError> {
         let header = |name: &str| Some(who.metadata.get(name)?.to_str().ok()?.to_owned());
         let caller = Caller { address: who.address, header: Some(&header) };
+        let telemetry = &self.state.telemetry;
+        telemetry.message("request", &message);
         let version = Some(message.model_version.as_str());
         let served = front::route(&self.state, &message.model_name, version, caller)?;
         // Typed contents are vectors already; raw ones are copied.
         let raw: usize = message.raw_input_contents.iter().map(|bytes| bytes.len()).sum();
         let cost = front::cost(0, raw);
         let response = front::infer(&self.state, &served, cost, |_| convert::decode(message)).await?;
-        convert::encode(response)
+        let answer = convert::encode(response)?;
+        telemetry.message("answer", &answer);
+        Ok(answer)
+    }
+
+    /// As [`Self::infer`], for one message of a stream, which is a part of the call that opened the stream.
+    async fn infer_next(
+        &self,
+        message: ModelInferRequest,
+        who: &Who,
+        call: Option<&Context>,
+    ) -> Result<ModelInferResponse, ServeError> {
+        const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+        let Some(call) = call else { return self.infer(message, who).await };
+        let running = Running::message(&self.state.telemetry, PATH, call);
+        let work = running.context().scope(self.infer(message, who)).instrument(running.span().clone());
+        let result = work.await;
+        let code = result.as_ref().err().map_or(tonic::Code::Ok, convert::code);
+        running.end_grpc(code as usize);
+        result
     }
 }
 
@@ -144,16 +167,17 @@ impl GrpcInferenceService for Inference {
         // One after the other, so that answers come in the order of the requests, and a client that does not read
         // is not read from.
         let who = Who::of(&request);
-        let start = (self.clone(), who, request.into_inner(), false);
-        let answers = stream::unfold(start, |(service, who, mut messages, ended)| async move {
+        let asks = (who, telemetry::current());
+        let start = (self.clone(), asks, request.into_inner(), false);
+        let answers = stream::unfold(start, |(service, asks, mut messages, ended)| async move {
             if ended {
                 return None;
             }
             match messages.next().await? {
-                Err(status) => Some((Err(status), (service, who, messages, true))),
+                Err(status) => Some((Err(status), (service, asks, messages, true))),
                 Ok(message) => {
                     let id = message.id.clone();
-                    let answer = match service.infer(message, &who).await {
+                    let answer = match service.infer_next(message, &asks.0, asks.1.as_deref()).await {
                         Ok(response) => ModelStreamInferResponse {
                             error_message: String::new(),
                             infer_response: Some(response),
@@ -164,7 +188,7 @@ impl GrpcInferenceService for Inference {
                             infer_response: Some(ModelInferResponse { id, ..Default::default() }),
                         },
                     };
-                    Some((Ok(answer), (service, who, messages, false)))
+                    Some((Ok(answer), (service, asks, messages, false)))
                 }
             }
         });
