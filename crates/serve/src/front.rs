@@ -179,10 +179,7 @@ pub async fn infer(
     let done = counted(served, began, state.pool.run_sized(cost, read).await)?;
     let took = began.elapsed().saturating_sub(done.queued);
     let Read { inputs, rows, plan, schedule, id } = done.value;
-    let traced = state.front.settings.is_traced(served.name());
-    if traced {
-        telemetry::trace();
-    }
+    let traced = traced(state, served);
     prepared(served, rows, began + done.queued, took);
     let call = Call {
         inputs,
@@ -198,6 +195,16 @@ pub async fn infer(
     }
     let labels = served.predictor().map(|predictor| predictor.postprocess().labels.as_slice());
     plan.respond(served.name(), &served.version().to_string(), answer.outputs, labels.unwrap_or_default())
+}
+
+/// Whether the settings of tracing choose this request of a version; it counts it. [`trace`] writes the line then.
+#[must_use]
+pub fn traced(state: &State, served: &Served) -> bool {
+    let traced = state.front.settings.is_traced(served.name());
+    if traced {
+        telemetry::trace();
+    }
+    traced
 }
 
 /// Counts a request for a version that was refused before it came to its queue.
@@ -248,7 +255,7 @@ fn read(
 }
 
 /// One line for one request, in microseconds.
-fn trace(served: &Served, id: Option<&str>, prepare: Duration, timing: &Timing) {
+pub fn trace(served: &Served, id: Option<&str>, prepare: Duration, timing: &Timing) {
     tracing::info!(
         target: "serve::trace",
         model = served.name(),

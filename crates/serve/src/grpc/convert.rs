@@ -193,7 +193,6 @@ pub fn encode(response: InferResponse) -> Result<ModelInferResponse> {
     Ok(message)
 }
 
-/// A refusal as gRPC has it.
 /// The code that an error has over gRPC.
 #[must_use]
 pub fn code(error: &ServeError) -> Code {
@@ -208,6 +207,7 @@ pub fn code(error: &ServeError) -> Code {
     }
 }
 
+/// A refusal as gRPC has it.
 impl From<ServeError> for Status {
     fn from(error: ServeError) -> Self {
         Self::new(code(&error), error.to_string())

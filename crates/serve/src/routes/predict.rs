@@ -18,7 +18,7 @@ use crate::routes::{oip, reply};
 use crate::served::Served;
 use crate::state::{self, State};
 use crate::traffic::Caller;
-use crate::{front, telemetry};
+use crate::{front, served, telemetry};
 
 /// Asks the default model.
 pub async fn default(
@@ -117,9 +117,15 @@ async fn predict(
     let (inputs, prepare) = done.value;
     let (list, top) = (inputs.list, top.or(inputs.top));
     let mut timing = Timing { queue: done.queued, prepare, ..Timing::default() };
+    let traced = front::traced(state, &served);
     telemetry::prepared(0, began + done.queued, prepare);
     let predictions = answer::predict(&served, inputs, &state.pool, size, &mut timing).await?;
     served.stats().prepared(timing.prepare);
+    if traced {
+        let (queue, compute_infer, batch_rows) = (timing.queue, timing.infer, predictions.len());
+        let whole = served::Timing { queue, compute_infer, batch_rows, ..served::Timing::default() };
+        front::trace(&served, None, timing.prepare, &whole);
+    }
     let values: usize = predictions.len().saturating_mul(served.raw()?.postprocess().labels.len());
     // A name and a number for each label.
     let json = state

@@ -37,10 +37,11 @@ fn collector() -> (SocketAddr, Receiver<Sent>) {
             std::thread::spawn(move || {
                 let mut reader = BufReader::new(stream.unwrap());
                 while let Some(sent) = read(&mut reader) {
-                    reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                    // Before the answer, so that who has flushed finds it here.
                     if sender.send(sent).is_err() {
                         return;
                     }
+                    reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
                 }
             });
         }
@@ -192,6 +193,16 @@ async fn settings_of_tracing_act_on_what_the_sampler_leaves_out() {
     let sent: usize = received.try_iter().map(|(_, sent)| spans(&sent).len()).sum();
     assert_eq!(sent, 2 * 4, "one of two, and no more than two");
     assert_eq!(set(json!({})).await.json()["trace_count"], "0");
+    set(json!({ "trace_rate": "1", "trace_count": "1" })).await;
+    let raw = || Ask::json("/models/prices/predict", json!({ "input": [1, 2, 3] }));
+    for _ in 0..2 {
+        assert_eq!(ask(&state, raw()).await.status, 200);
+    }
+    state.telemetry.flush(LONG);
+    let names: Vec<String> =
+        received.try_iter().flat_map(|(_, sent)| spans(&sent).to_vec()).map(|span| span.name).collect();
+    let expected = ["POST /models/{name}/predict", "preprocess", "preprocess", "queue", "compute"];
+    assert_eq!(names, expected, "raw inputs too");
 }
 
 #[actix_web::test]
