@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn text_ends_where_it_must() {
         let mut limited = Limited { text: String::new(), most: 5 };
-        assert!(write!(limited, "{:?} {}", "ä", "é").is_err());
+        assert!(write!(limited, "{:?} é", "ä").is_err());
         assert_eq!(limited.text, "\"ä\" ");
     }
 }
