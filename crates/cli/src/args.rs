@@ -27,10 +27,10 @@ pub struct Common {
     #[arg(hide_possible_values = true)]
     pub color: ColorChoice,
 
-    /// The form of log lines on stderr: text or json.
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    /// The form of log lines on stderr: text or json [default: text]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     #[arg(hide_possible_values = true)]
-    pub log_format: LogFormat,
+    pub log_format: Option<LogFormat>,
 }
 
 impl Common {

@@ -1,5 +1,6 @@
 //! Logging: tracing events to stderr, as text or JSON.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 
@@ -121,8 +122,9 @@ pub(crate) fn start(common: &Common, default: Level, printer: &Printer) {
     let writer = Writer { bars: printer.bars.clone() };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A subscriber that is there already (a test's) keeps its place.
-    let _ = match common.log_format {
-        LogFormat::Json => begin!(builder.json().flatten_event(true)),
+    let _ = match common.log_format.unwrap_or_default() {
+        // The innermost span is enough: it is that of the request.
+        LogFormat::Json => begin!(builder.json().flatten_event(true).with_span_list(false)),
         LogFormat::Text => {
             // A person at a terminal knows what time it is; a log file does not.
             let builder = builder.with_ansi(style::stderr_has_color()).with_target(common.verbose > 1);
@@ -131,18 +133,44 @@ pub(crate) fn start(common: &Common, default: Level, printer: &Printer) {
     };
 }
 
-/// stderr, with any progress bar lifted out of the way for the time of one line.
+/// stderr, with any progress bar lifted out of the way for the time of one line. One event is one line, whatever is in
+/// it: what somebody else wrote cannot look like a line of ours.
 struct Writer {
     bars: Arc<MultiProgress>,
 }
 
 impl Write for &Writer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.bars.suspend(|| std::io::stderr().lock().write(bytes))
+        let line = one_line(bytes);
+        self.bars.suspend(|| std::io::stderr().lock().write_all(&line))?;
+        Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
         std::io::stderr().lock().flush()
     }
+}
+
+/// The event without what would end its line or change the screen before its end. Escape sequences stay: those of colours
+/// are ours, and the formatter writes those of others as text.
+fn one_line(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let (line, end) = match bytes.split_last() {
+        Some((b'\n', line)) => (line, &b"\n"[..]),
+        _ => (bytes, &b""[..]),
+    };
+    let breaks = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | 0x1b);
+    if !line.iter().any(breaks) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut whole = Vec::with_capacity(bytes.len() + 16);
+    for byte in line {
+        if breaks(byte) {
+            whole.extend(byte.escape_ascii());
+        } else {
+            whole.push(*byte);
+        }
+    }
+    whole.extend(end);
+    Cow::Owned(whole)
 }
 
 impl<'a> MakeWriter<'a> for Writer {
@@ -155,6 +183,20 @@ impl<'a> MakeWriter<'a> for Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_one_line() {
+        let cases: [(&[u8], &[u8]); 5] = [
+            (b"all is well\n", b"all is well\n"),
+            (b"a\n2026-01-01 ERROR made up\n", b"a\\n2026-01-01 ERROR made up\n"),
+            (b"a\r\n\x00\x7f\n", b"a\\r\\n\\x00\\x7f\n"),
+            ("\u{1b}[32mgrün\u{1b}[0m\tx\n".as_bytes(), "\u{1b}[32mgrün\u{1b}[0m\tx\n".as_bytes()),
+            (b"", b""),
+        ];
+        for (event, expected) in cases {
+            assert_eq!(one_line(event), expected);
+        }
+    }
 
     #[test]
     fn libraries_below_a_gpu_do_not_drown_what_was_asked_for() {

@@ -13,6 +13,7 @@ use crate::error::{Result, ServeError};
 use crate::payload::{Inputs, at};
 use crate::pool::Pool;
 use crate::served::{AskError, Call, Served};
+use crate::{front, telemetry};
 
 /// How long the parts of an answer took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,13 +53,21 @@ pub async fn predict(
                 ServeError::invalid(format_args!("`input`: {reason}"))
             }
         };
-        let prepared = prepare(predictor, &inputs, range, pool, size, timing).await?;
-        let prepared = prepared.map_err(|error| failed(error.index, &error.source))?;
+        let (began, before) = (Instant::now(), *timing);
+        let rows = range.len();
+        let prepared = prepare(predictor, &inputs, range, pool, size, timing).await;
+        let prepared =
+            prepared.and_then(|prepared| prepared.map_err(|error| failed(error.index, &error.source)));
+        let prepared = front::counted(served, began, prepared)?;
+        let waited = timing.queue.saturating_sub(before.queue);
+        telemetry::prepared(rows, began + waited, timing.prepare.saturating_sub(before.prepare));
         let call = Call { inputs: vec![prepared], ..Call::default() };
+        let asked = Instant::now();
         let answer = served.ask(call).await.map_err(|error| match error {
             AskError::Row { row, reason } => failed(row, &reason),
             error => error.into(),
         })?;
+        telemetry::answered(asked, &answer.timing);
         timing.queue += answer.timing.queue;
         timing.infer +=
             answer.timing.compute_input + answer.timing.compute_infer + answer.timing.compute_output;

@@ -16,6 +16,7 @@ use crate::access;
 use crate::error::{Result, ServeError, shown};
 use crate::routes::table::{self, ENDPOINTS, Endpoint, Method};
 use crate::state::State;
+use crate::telemetry::{self, Doors};
 
 /// The application over its shared state.
 pub fn new(
@@ -34,14 +35,43 @@ pub fn new(
     });
     let all = endpoints(&state);
     let routes = Arc::new(access::http::Routes::new(&all));
+    let telemetry = Arc::clone(&state.telemetry);
     App::new()
         .app_data(state)
         .app_data(unreadable)
         // Outside of it only the guard: whatever the path, nothing is answered before the check.
         .wrap(from_fn(move |request, next| access::http::check(Arc::clone(&routes), request, next)))
         .wrap(from_fn(guard))
-        .configure(|app| configure(app, &all))
+        // Outermost: whatever is refused further inside has an id and is counted.
+        .wrap(from_fn(telemetry::http::observe))
+        .configure(|app| configure(app, &all, &telemetry.doors))
 }
+
+/// The application at the port of the metrics: the metrics alone, behind the same check.
+pub fn metrics(
+    state: web::Data<State>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = Error,
+        InitError = (),
+    >,
+> {
+    let all: Vec<_> = endpoints(&state).into_iter().filter(|(path, _)| path == METRICS).collect();
+    let routes = Arc::new(access::http::Routes::new(&all));
+    let telemetry = Arc::clone(&state.telemetry);
+    App::new()
+        .app_data(state)
+        .wrap(from_fn(move |request, next| access::http::check(Arc::clone(&routes), request, next)))
+        .wrap(from_fn(guard))
+        .wrap(from_fn(telemetry::http::observe))
+        .configure(|app| configure(app, &all, &telemetry.doors))
+}
+
+/// Where the metrics are.
+const METRICS: &str = "/metrics";
 
 /// Every route of the table, and those that a platform chose.
 #[must_use]
@@ -50,8 +80,8 @@ pub fn endpoints(state: &State) -> Vec<(String, Endpoint)> {
     listed.chain(table::chosen(state)).collect()
 }
 
-/// Registers the routes.
-fn configure(app: &mut web::ServiceConfig, all: &[(String, Endpoint)]) {
+/// Registers routes.
+fn configure(app: &mut web::ServiceConfig, all: &[(String, Endpoint)], doors: &Doors) {
     for (index, (path, _)) in all.iter().enumerate() {
         // One resource for each path, with the methods that it has.
         if all.iter().take(index).any(|(earlier, _)| earlier == path) {
@@ -69,7 +99,8 @@ fn configure(app: &mut web::ServiceConfig, all: &[(String, Endpoint)]) {
             .iter()
             .fold(web::resource(path.as_str()), |resource, endpoint| resource.route((endpoint.route)()));
         let refuse = move |request: HttpRequest| wrong_method(request, allow);
-        app.service(resource.default_service(web::to(refuse)));
+        // Whoever sees the answer finds by this which route it was.
+        app.service(resource.app_data(doors.http(path)).default_service(web::to(refuse)));
     }
     app.default_service(web::to(no_route));
 }

@@ -11,6 +11,7 @@ use crate::ensemble::EnsembleConfig;
 use crate::front::Paths;
 use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
 use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
+use crate::telemetry::{LogConfig, MetricsConfig, TraceConfig};
 use crate::tls::TlsConfig;
 use crate::traffic::Plan;
 
@@ -61,6 +62,12 @@ pub struct Config {
     pub drain: Drain,
     /// How the directory of models becomes what is served.
     pub repository: RepositoryConfig,
+    /// Where the metrics are.
+    pub metrics: MetricsConfig,
+    /// What the log says of requests.
+    pub log: LogConfig,
+    /// Where traces go.
+    pub trace: TraceConfig,
     /// What differs for single models, by name.
     pub model: BTreeMap<String, ModelConfig>,
 }
@@ -142,6 +149,9 @@ impl Default for Config {
             tls: TlsConfig::default(),
             drain: Drain::default(),
             repository: RepositoryConfig::default(),
+            metrics: MetricsConfig::default(),
+            log: LogConfig::default(),
+            trace: TraceConfig::default(),
             model: BTreeMap::new(),
         }
     }
@@ -250,6 +260,13 @@ impl Config {
                 "grpc.port",
                 "must not be that of HTTP",
             ),
+            (
+                self.metrics.port.is_some_and(|port| {
+                    port != 0 && (port == self.port || (self.grpc.enabled && port == self.grpc.port))
+                }),
+                "metrics.port",
+                "must not be that of HTTP or gRPC",
+            ),
             (self.threads > 1024, "threads", "must be at most 1024"),
             (self.compute_workers > 1024, "compute_workers", "must be at most 1024"),
             (!possible, "batch_sizes", "must hold numbers from 1 to 256"),
@@ -294,8 +311,10 @@ impl Config {
         let own =
             faults.into_iter().find_map(|(wrong, key, message)| wrong.then(|| (key.to_owned(), message)));
         let below = |table: &str, (key, message): (String, &'static str)| (format!("{table}.{key}"), message);
+        let telemetry = || self.log.fault().or_else(|| self.trace.fault());
         own.or_else(|| self.access.fault().map(|fault| below("access", fault)))
             .or_else(|| self.tls.fault().map(|(key, message)| below("tls", (key.to_owned(), message))))
+            .or_else(|| telemetry().map(|(key, message)| (key.to_owned(), message)))
             .or_else(|| self.scheduling_fault())
     }
 

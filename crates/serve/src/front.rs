@@ -6,13 +6,14 @@
 
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use artifact::Selector;
 use futures_util::future::BoxFuture;
 use network::{NamedTensor, Signature};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, ServeError};
+use crate::error::{Kind, Result, ServeError};
 use crate::oip::infer::{self, Plan};
 use crate::oip::types::{InferRequest, InferResponse, Schedule};
 use crate::payload::too_many;
@@ -20,6 +21,8 @@ use crate::repository::Repository;
 use crate::served::{Call, Served, Timing};
 use crate::settings::Settings;
 use crate::state::{self, State};
+use crate::stats::{Refusal, micros};
+use crate::telemetry;
 use crate::traffic::Caller;
 
 /// How many bytes of tensors are read or written in the time of one byte of text.
@@ -152,28 +155,67 @@ pub async fn infer(
     decode: impl FnOnce(&Signature) -> Result<InferRequest> + Send + 'static,
 ) -> Result<InferResponse> {
     let max_rows = state.limits.max_rows;
+    telemetry::asks(served);
     let read = {
         let served = Arc::clone(served);
         move || read(&served, max_rows, decode)
     };
-    let Read { inputs, plan, schedule, id } = state.pool.run_sized(cost, read).await?.value;
-    let traced = state.front.settings.is_traced(served.name());
+    let began = Instant::now();
+    let done = counted(served, began, state.pool.run_sized(cost, read).await)?;
+    let took = began.elapsed().saturating_sub(done.queued);
+    let Read { inputs, rows, plan, schedule, id } = done.value;
+    let traced = traced(state, served);
+    prepared(served, rows, began + done.queued, took);
     let call = Call {
         inputs,
         priority: u32::try_from(schedule.priority).unwrap_or(u32::MAX),
         timeout: schedule.timeout,
         id: id.clone(),
     };
+    let asked = Instant::now();
     let answer = served.ask(call).await?;
+    telemetry::answered(asked, &answer.timing);
     if traced {
-        trace(served, id.as_deref(), &answer.timing);
+        trace(served, id.as_deref(), took, &answer.timing);
     }
     let labels = served.predictor().map(|predictor| predictor.postprocess().labels.as_slice());
     plan.respond(served.name(), &served.version().to_string(), answer.outputs, labels.unwrap_or_default())
 }
 
+/// Whether the settings of tracing choose this request of a version; it counts it. [`trace`] writes the line then.
+#[must_use]
+pub fn traced(state: &State, served: &Served) -> bool {
+    let traced = state.front.settings.is_traced(served.name());
+    if traced {
+        telemetry::trace();
+    }
+    traced
+}
+
+/// Counts a request for a version that was refused before it came to its queue.
+///
+/// # Errors
+/// That which was given.
+pub fn counted<T>(served: &Served, began: Instant, result: Result<T>) -> Result<T> {
+    result.inspect_err(|error| {
+        let why = match error.kind() {
+            Kind::Internal => Refusal::Failed,
+            Kind::Unavailable => Refusal::Rejected,
+            _ => Refusal::Invalid,
+        };
+        served.stats().refused(why, began.elapsed());
+    })
+}
+
+/// Notes that a request was read and preprocessed.
+pub fn prepared(served: &Served, rows: usize, start: Instant, took: Duration) {
+    served.stats().prepared(took);
+    telemetry::prepared(rows, start, took);
+}
+
 struct Read {
     inputs: Vec<NamedTensor>,
+    rows: usize,
     plan: Plan,
     schedule: Schedule,
     id: Option<String>,
@@ -189,22 +231,22 @@ fn read(
     let schedule = std::mem::take(&mut request.schedule);
     let id = request.id.clone();
     let (inputs, plan) = infer::check(served.name(), signature, request)?;
-    match served.rows(&inputs).map_err(ServeError::invalid)? {
+    let rows = match served.rows(&inputs).map_err(ServeError::invalid)? {
         0 => return Err(ServeError::invalid("the batch is empty; expected at least one row")),
         rows if rows > max_rows => return Err(too_many(rows, max_rows)),
-        _ => {}
-    }
-    Ok(Read { inputs, plan, schedule, id })
+        rows => rows,
+    };
+    Ok(Read { inputs, rows, plan, schedule, id })
 }
 
 /// One line for one request, in microseconds.
-fn trace(served: &Served, id: Option<&str>, timing: &Timing) {
-    let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+pub fn trace(served: &Served, id: Option<&str>, prepare: Duration, timing: &Timing) {
     tracing::info!(
         target: "serve::trace",
         model = served.name(),
         version = served.version(),
         id,
+        preprocess_us = micros(prepare),
         queue_us = micros(timing.queue),
         compute_input_us = micros(timing.compute_input),
         compute_infer_us = micros(timing.compute_infer),

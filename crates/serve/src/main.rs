@@ -9,10 +9,11 @@ use anyhow::Context as _;
 use artifact::{ModelRef, Registry};
 use clap::{Parser, Subcommand};
 use cli::config::{Layers, Resolved};
-use cli::{ErrorExt as _, ExitStatus};
+use cli::{ErrorExt as _, ExitStatus, LogFormat};
 use serve::config::Config;
 use serve::load::LoadError;
 use serve::run::{Addresses, Outside, RunError, run};
+use serve::telemetry::{Format, from_environment};
 
 /// Serves every model of a registry over HTTP, with a playground at `/`.
 ///
@@ -74,6 +75,19 @@ struct Args {
     #[arg(long, value_name = "BYTES")]
     max_body_bytes: Option<usize>,
 
+    /// A further port for the metrics alone; 0 takes a free one [default: none] [env: BRAZIER_SERVE_METRICS__PORT]
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
+
+    /// Logs every request [env: BRAZIER_SERVE_LOG__ACCESS=info]
+    #[arg(long)]
+    access_log: bool,
+
+    /// Where OpenTelemetry traces go, by OTLP over HTTP, as http://127.0.0.1:4318/v1/traces
+    /// [env: OTEL_EXPORTER_OTLP_ENDPOINT, BRAZIER_SERVE_TRACE__ENDPOINT]
+    #[arg(long, value_name = "URL")]
+    trace_endpoint: Option<String>,
+
     /// The configuration file [default: configs/serve.toml, where it exists]
     #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, global = true)]
     config: Option<PathBuf>,
@@ -107,8 +121,17 @@ const DEFAULT_FILE: &str = "configs/serve.toml";
 fn main() -> std::process::ExitCode {
     cli::run(|| {
         let args = Args::parse();
-        let printer = args.common.start(tracing::Level::INFO);
-        let resolved = resolve(&args)?;
+        // The settings say in which form there is a log, so they come before it.
+        let resolved = resolve(&args);
+        let mut common = args.common.clone();
+        if let Ok(resolved) = &resolved {
+            common.log_format = Some(match resolved.config.log.format {
+                Format::Text => LogFormat::Text,
+                Format::Json => LogFormat::Json,
+            });
+        }
+        let printer = common.start(tracing::Level::INFO);
+        let resolved = resolved?;
         for entry in resolved.non_defaults() {
             tracing::debug!(key = entry.key, value = entry.value, origin = %entry.origin, "setting");
         }
@@ -149,7 +172,11 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
         .flag("device", "--device", args.device.as_ref())?
         .flag("precision", "--precision", args.precision.as_ref())?
         .flag("threads", "--threads", args.threads)?
-        .flag("limits.max_body_bytes", "--max-body-bytes", args.max_body_bytes)?;
+        .flag("limits.max_body_bytes", "--max-body-bytes", args.max_body_bytes)?
+        .flag("metrics.port", "--metrics-port", args.metrics_port)?
+        .flag("log.access", "--access-log", args.access_log.then_some("info"))?
+        .flag("log.format", "--log-format", args.common.log_format.map(|format| format.to_string()))?
+        .flag("trace.endpoint", "--trace-endpoint", args.trace_endpoint.as_ref())?;
     let resolved = layers.resolve::<Config>()?;
     match resolved.config.fault() {
         Some((key, message)) => Err(resolved.refuse(&key, message).into()),
@@ -161,7 +188,7 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
 }
 
 /// The variables with which platforms tell a container what to do, and the settings that they mean: those of Vertex AI
-/// and of SageMaker.
+/// and of SageMaker. Those of OpenTelemetry are [`from_environment`].
 const PLATFORM: [(&str, &str); 4] = [
     ("AIP_HTTP_PORT", "PORT"),
     ("AIP_HEALTH_ROUTE", "PATHS__HEALTH"),
@@ -176,6 +203,13 @@ fn with_platform(variables: Vec<(String, String)>) -> Vec<(String, String)> {
         let ours = format!("{PREFIX}{key}");
         let set = |all: &[(String, String)], name: &str| all.iter().find(|(found, _)| found == name).cloned();
         if let (None, Some((_, value))) = (set(&all, &ours), set(&all, theirs)) {
+            all.push((ours, value));
+        }
+    }
+    let theirs = from_environment(|name| Some(all.iter().find(|(found, _)| found == name)?.1.clone()));
+    for (key, value) in theirs {
+        let ours = format!("{PREFIX}{key}");
+        if all.iter().all(|(found, _)| *found != ours) {
             all.push((ours, value));
         }
     }
@@ -204,12 +238,15 @@ fn serve(resolved: Resolved<Config>, args: Args, printer: cli::Printer) -> anyho
     // Once, before anything computes: the CPU device shares rayon's pool.
     model::device::set_threads(threads)?;
     let scheme = if config.tls.is_on() { "https" } else { "http" };
-    let started = move |Addresses { http, grpc }: Addresses| {
+    let started = move |Addresses { http, grpc, metrics }: Addresses| {
         let url = format!("{scheme}://{http}");
-        let result = printer.result(&serde_json::json!({ "listening": url, "grpc": grpc }), || {
-            let grpc = grpc.map_or_else(String::new, |address| format!(" and gRPC on {address}"));
-            format!("Serving on {url}{grpc} (the playground is at {url}/, Ctrl-C stops)")
-        });
+        let result = printer.result(
+            &serde_json::json!({ "listening": url, "grpc": grpc, "metrics": metrics }),
+            || {
+                let grpc = grpc.map_or_else(String::new, |address| format!(" and gRPC on {address}"));
+                format!("Serving on {url}{grpc} (the playground is at {url}/, Ctrl-C stops)")
+            },
+        );
         if let Err(error) = result {
             tracing::warn!(%error, "the address could not be printed");
         }
@@ -232,6 +269,9 @@ fn serve(resolved: Resolved<Config>, args: Args, printer: cli::Printer) -> anyho
         }
         Err(error @ RunError::ListenGrpc { .. }) => {
             Err(error).hint("choose another port with --grpc-port, or --no-grpc for none")
+        }
+        Err(error @ RunError::ListenMetrics { .. }) => {
+            Err(error).hint("choose another port with --metrics-port")
         }
         Err(error @ RunError::Listen { .. }) => Err(error).hint("choose another port with --port"),
         Err(error) => Err(error.into()),

@@ -170,6 +170,10 @@ fn content(shape: Shape, answer: bool) -> Option<Value> {
     match shape {
         Shape::Nothing => None,
         Shape::File => Some(json!({ "text/html": {}, "text/css": {}, "text/javascript": {} })),
+        Shape::Metrics => Some(json!({
+            "text/plain": { "schema": { "type": "string" } },
+            "application/openmetrics-text": { "schema": { "type": "string" } },
+        })),
         Shape::Json(name) => Some(json!({ "application/json": schema(name) })),
         Shape::Tensors(name) if answer => {
             Some(json!({ "application/json": schema(name), "application/octet-stream": bytes }))

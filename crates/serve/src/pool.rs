@@ -84,12 +84,14 @@ impl Pool {
     ) -> Result<Done<T>> {
         let (reply, answer) = oneshot::channel();
         let asked = Instant::now();
+        // What the log says of the request is said inside its span, on that thread too.
+        let span = tracing::Span::current();
         let job: Job = Box::new(move || {
             if reply.is_closed() {
                 return;
             }
             let queued = asked.elapsed();
-            let result = contained(job);
+            let result = span.in_scope(|| contained(job));
             // The client may be gone by now; then nobody wants the answer.
             let _ = reply.send(result.map(|value| Done { value, queued }));
         });

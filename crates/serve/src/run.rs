@@ -4,10 +4,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use actix_web::dev::ServerHandle;
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, rt, web};
 use artifact::{ModelRef, Registry};
 use tokio::sync::oneshot;
+use tracing::level_filters::LevelFilter;
 
 use crate::access;
 use crate::access::files::FileFault;
@@ -21,6 +23,7 @@ use crate::pool::Pool;
 use crate::repository::Repository;
 use crate::scheduler::Scheduler;
 use crate::state::State;
+use crate::telemetry::Telemetry;
 use crate::tls::Tls;
 use crate::traffic::{Clock, Traffic};
 
@@ -37,6 +40,8 @@ pub enum RunError {
     Listen { host: String, port: u16, source: std::io::Error },
     #[error("cannot listen on {host}:{port} for gRPC")]
     ListenGrpc { host: String, port: u16, source: std::io::Error },
+    #[error("cannot listen on {host}:{port} for the metrics")]
+    ListenMetrics { host: String, port: u16, source: std::io::Error },
     #[error("the system gives no threads or signals")]
     System(#[source] std::io::Error),
     #[error("the server failed")]
@@ -50,6 +55,8 @@ pub struct Addresses {
     pub http: SocketAddr,
     /// gRPC, if there is one.
     pub grpc: Option<SocketAddr>,
+    /// The metrics, if they have a port of their own.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What the server needs of the program around it.
@@ -86,7 +93,9 @@ pub async fn run(
     let gpu = options.placement.device.is_gpu();
     let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
     let front = Front::new(config.paths.clone());
-    let state = State::new(pool, scheduler, config.limits).with_front(front);
+    let telemetry = Telemetry::new(config.log, &config.trace).map_err(RunError::System)?;
+    front.settings.begin(LevelFilter::current(), telemetry.exports());
+    let state = State::new(pool, scheduler, config.limits).with_front(front).with_telemetry(telemetry);
     let state = web::Data::new(state.with_access(access.with_clock(clock)));
     // An ensemble is not in the registry; it becomes the default when its members are known.
     let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
@@ -105,15 +114,20 @@ pub async fn run(
 
     let listen = |source| RunError::Listen { host: config.host.clone(), port: config.port, source };
     let shared = state.clone();
+    let connections = state.telemetry.doors.http_connections.clone();
     let server = HttpServer::new(move || app::new(shared.clone()))
+        // What a connection keeps is dropped when it ends.
+        .on_connect(move |connection, kept| {
+            kept.insert(connections.enter());
+            access::http::connected(connection, kept);
+        })
         .workers(threads.clamp(1, 4))
         .max_connections(config.limits.max_connections)
         .client_request_timeout(Duration::from_secs(10))
         .shutdown_timeout(config.drain.timeout_s)
         // Signals are ours: readiness must turn false before listening ends.
         .disable_signals()
-        .tls_handshake_timeout(config.tls.handshake_timeout())
-        .on_connect(access::http::connected);
+        .tls_handshake_timeout(config.tls.handshake_timeout());
     let server = match &tls {
         None => server.bind((config.host.as_str(), config.port)).map_err(listen)?,
         Some(tls) => {
@@ -125,6 +139,7 @@ pub async fn run(
     look_at_addresses(&state, &server.addrs());
     let address = server.addrs().first().copied();
     let grpc = listen_grpc(config, &state, tls.as_ref())?;
+    let metrics = listen_metrics(config, &state, tls.as_ref())?;
     let mut renewal =
         Renewal::new(Arc::clone(&state.access), tls, (config.access.clone(), config.tls.clone()));
     let server = server.run();
@@ -161,7 +176,8 @@ pub async fn run(
                     return Err(error.into());
                 }
                 if let (Some(started), Some(http)) = (started.take(), address) {
-                    started(Addresses { http, grpc: grpc.as_ref().map(Running::address) });
+                    let grpc = grpc.as_ref().map(Running::address);
+                    started(Addresses { http, grpc, metrics: metrics.as_ref().map(|(address, _)| *address) });
                 }
             }
         }
@@ -186,6 +202,11 @@ pub async fn run(
         () = drain => {}
         () = signals.stop_again() => handle.stop(false).await,
     }
+    // To the end, so that the last scrape sees what was drained.
+    if let Some((_, handle)) = metrics {
+        handle.stop(false).await;
+    }
+    state.telemetry.flush(FLUSH);
     match serving.await {
         Ok(result) => result.map_err(RunError::Serve)?,
         Err(error) => return Err(RunError::Serve(std::io::Error::other(error))),
@@ -204,6 +225,42 @@ fn look_at_addresses(state: &State, addresses: &[SocketAddr]) {
              `access.keys` names a file of keys, which `serve key new` makes"
         );
     }
+}
+
+/// The last spans have so long.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Opens a socket for the metrics alone, where one is asked for, and serves them from the start. It is encrypted where
+/// the others are, for the same keys travel over it.
+fn listen_metrics(
+    config: &Config,
+    state: &web::Data<State>,
+    tls: Option<&Tls>,
+) -> Result<Option<(SocketAddr, ServerHandle)>, RunError> {
+    let Some(port) = config.metrics.port else { return Ok(None) };
+    let (shared, host) = (state.clone(), config.host.as_str());
+    let failed = |source| RunError::ListenMetrics { host: host.to_owned(), port, source };
+    let server = HttpServer::new(move || app::metrics(shared.clone()))
+        .workers(1)
+        .max_connections(64)
+        .client_request_timeout(Duration::from_secs(10))
+        .tls_handshake_timeout(config.tls.handshake_timeout())
+        .on_connect(access::http::connected)
+        .disable_signals();
+    let server = match tls {
+        None => server.bind((host, port)).map_err(failed)?,
+        Some(tls) => {
+            let encryption = tls.server_config(&[]).map_err(RunError::System)?;
+            server.bind_rustls_0_23((host, port), encryption).map_err(failed)?
+        }
+    };
+    let none = || failed(std::io::ErrorKind::AddrNotAvailable.into());
+    let address = server.addrs().first().copied().ok_or_else(none)?;
+    let server = server.run();
+    let handle = server.handle();
+    // It ends when it is stopped, and nobody waits for it otherwise.
+    drop(rt::spawn(server));
+    Ok(Some((address, handle)))
 }
 
 /// Opens the socket of gRPC and serves it; it is not ready before the models are, as HTTP is not.

@@ -1,13 +1,15 @@
 //! What clients may change while the server runs, where the configuration lets them: what is logged and what is
 //! traced, in the words of Triton's extensions.
 //!
-//! A trace is a line of the log with the times of one request; the rate says how many requests there are for each.
+//! A trace is a line of the log with the times of one request, and spans where there is a collector for them
+//! ([`crate::telemetry`]), whatever its sampler says; the rate says how many requests there are for each.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
+use tracing::level_filters::LevelFilter;
 
 use crate::error::{Kind, Result, ServeError, shown, suggestion};
 
@@ -18,7 +20,8 @@ pub struct Settings {
     trace: Mutex<Traces>,
     /// Whether any model is traced: almost always none is, and then no request takes the lock.
     traces: AtomicBool,
-    seen: AtomicU64,
+    /// Whether a collector gets them too.
+    exported: AtomicBool,
 }
 
 /// What is logged.
@@ -33,8 +36,8 @@ struct Log {
 /// What is traced: of every model, and of those that have settings of their own.
 #[derive(Clone, Debug, Default)]
 struct Traces {
-    all: Trace,
-    models: BTreeMap<String, Trace>,
+    all: Counted,
+    models: BTreeMap<String, Counted>,
 }
 
 /// What of a model is traced.
@@ -44,6 +47,13 @@ struct Trace {
     rate: u64,
     /// How many traces are still to be written; nothing: no end.
     count: Option<u64>,
+}
+
+/// A setting, and how many requests it has seen since it was made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    trace: Trace,
+    seen: u64,
 }
 
 impl Default for Trace {
@@ -59,7 +69,7 @@ impl Default for Settings {
             log: Mutex::new(log),
             trace: Mutex::default(),
             traces: AtomicBool::new(false),
-            seen: AtomicU64::new(0),
+            exported: AtomicBool::new(false),
         }
     }
 }
@@ -74,6 +84,26 @@ const TRACE_KEYS: [&str; 6] =
     ["trace_file", "trace_level", "trace_rate", "trace_count", "log_frequency", "trace_mode"];
 
 impl Settings {
+    /// Takes what the server was started with: the level that is logged, and whether a collector gets traces.
+    pub fn begin(&self, level: LevelFilter, exported: bool) {
+        let verbose = match level {
+            LevelFilter::TRACE => 2,
+            LevelFilter::DEBUG => 1,
+            _ => 0,
+        };
+        *lock(&self.log) = Log {
+            info: level >= LevelFilter::INFO,
+            warning: level >= LevelFilter::WARN,
+            error: level >= LevelFilter::ERROR,
+            verbose,
+        };
+        self.exported.store(exported, Ordering::Release);
+    }
+
+    fn mode(&self) -> &'static str {
+        if self.exported.load(Ordering::Acquire) { "opentelemetry" } else { "triton" }
+    }
+
     /// What is logged, as `GET /v2/logging` tells it.
     #[must_use]
     pub fn log(&self) -> Value {
@@ -144,7 +174,7 @@ impl Settings {
             "trace_rate": trace.rate.to_string(),
             "trace_count": count,
             "log_frequency": "0",
-            "trace_mode": "triton",
+            "trace_mode": self.mode(),
         })
     }
 
@@ -156,7 +186,7 @@ impl Settings {
     pub fn change_trace(&self, model: Option<&str>, changes: &Map<String, Value>) -> Result<()> {
         let mut traces = lock(&self.trace);
         let mut next = traces.of(model);
-        let base = if model.is_some() { traces.all } else { Trace::default() };
+        let base = if model.is_some() { traces.all.trace } else { Trace::default() };
         for (key, value) in changes {
             // Clients write numbers as numbers, as strings, or as lists of one string.
             let value = match value {
@@ -192,25 +222,25 @@ impl Settings {
                 }
                 "trace_file" if value.is_null() || value == "" => {}
                 "log_frequency" if value.is_null() || number().is_ok_and(|count| count == 0) => {}
-                "trace_mode" if value.is_null() || value == "triton" => {}
+                "trace_mode" if value.is_null() || value == self.mode() => {}
                 "trace_file" | "log_frequency" | "trace_mode" => {
                     return Err(ServeError::invalid(format_args!(
-                        "`{key}` is fixed: traces are lines of the server's log"
+                        "`{key}` is fixed: traces are lines of the server's log, and go to its collector where it has one"
                     )));
                 }
                 _ => return Err(unknown(key, &TRACE_KEYS)),
             }
         }
         match model {
-            None => traces.all = next,
-            Some(model) if next == traces.all => {
+            None => traces.all = Counted { trace: next, seen: 0 },
+            Some(model) if next == traces.all.trace => {
                 traces.models.remove(model);
             }
             Some(model) => {
-                traces.models.insert(model.to_owned(), next);
+                traces.models.insert(model.to_owned(), Counted { trace: next, seen: 0 });
             }
         }
-        let any = traces.all.on || traces.models.values().any(|trace| trace.on);
+        let any = traces.all.trace.on || traces.models.values().any(|own| own.trace.on);
         self.traces.store(any, Ordering::Release);
         Ok(())
     }
@@ -222,14 +252,15 @@ impl Settings {
             return false;
         }
         let mut traces = lock(&self.trace);
-        let trace = match traces.models.get_mut(model) {
+        let Counted { trace, seen } = match traces.models.get_mut(model) {
             Some(own) => own,
             None => &mut traces.all,
         };
         if !trace.on || trace.count == Some(0) {
             return false;
         }
-        let traced = self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(trace.rate);
+        let traced = seen.is_multiple_of(trace.rate);
+        *seen = seen.wrapping_add(1);
         if let (true, Some(count)) = (traced, &mut trace.count) {
             *count -= 1;
         }
@@ -239,7 +270,7 @@ impl Settings {
 
 impl Traces {
     fn of(&self, model: Option<&str>) -> Trace {
-        model.and_then(|model| self.models.get(model)).copied().unwrap_or(self.all)
+        model.and_then(|model| self.models.get(model)).unwrap_or(&self.all).trace
     }
 }
 
@@ -299,6 +330,38 @@ mod tests {
             assert!(error.contains(part), "{error}");
             assert_eq!(settings.log(), before);
         }
+    }
+
+    #[test]
+    fn what_is_told_at_first_is_what_the_server_was_started_with() {
+        let settings = Settings::default();
+        for (level, told) in [
+            (LevelFilter::OFF, json!([false, false, false, 0])),
+            (LevelFilter::WARN, json!([false, true, true, 0])),
+            (LevelFilter::INFO, json!([true, true, true, 0])),
+            (LevelFilter::TRACE, json!([true, true, true, 2])),
+        ] {
+            settings.begin(level, level == LevelFilter::OFF);
+            let log = settings.log();
+            let found = [&log["log_info"], &log["log_warning"], &log["log_error"], &log["log_verbose_level"]];
+            assert_eq!(json!(found), told, "{level}");
+        }
+        assert_eq!(settings.trace(None)["trace_mode"], "triton");
+        settings.begin(LevelFilter::INFO, true);
+        assert_eq!(settings.trace(None)["trace_mode"], "opentelemetry");
+        assert!(settings.change_trace(None, &map(json!({ "trace_mode": "opentelemetry" }))).is_ok());
+        assert!(settings.change_trace(None, &map(json!({ "trace_mode": "triton" }))).is_err());
+    }
+
+    #[test]
+    fn models_that_take_turns_are_traced_alike_where_each_has_its_settings() {
+        let settings = Settings::default();
+        let on = map(json!({ "trace_level": ["TIMESTAMPS"], "trace_rate": 2 }));
+        settings.change_trace(Some("a"), &on).unwrap();
+        settings.change_trace(Some("b"), &on).unwrap();
+        let traced: Vec<bool> =
+            ["a", "b", "a", "b", "a", "b"].map(|model| settings.is_traced(model)).to_vec();
+        assert_eq!(traced, [true, true, false, false, true, true]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::pool::Pool;
 use crate::repository::Repository;
 use crate::scheduler::Scheduler;
 use crate::served::Served;
+use crate::telemetry::Telemetry;
 use crate::traffic::{Caller, Live, Traffic};
 
 /// Shared by every request.
@@ -44,6 +45,8 @@ pub struct State {
     pub health: Arc<Health>,
     /// What clients may see and change of the server itself.
     pub front: Front,
+    /// What is told of requests, and where they are counted.
+    pub telemetry: Arc<Telemetry>,
 }
 
 /// How far the server has come; it decides readiness.
@@ -144,6 +147,7 @@ impl State {
             access: Arc::default(),
             health: Arc::default(),
             front: Front::default(),
+            telemetry: Arc::default(),
         }
     }
 
@@ -157,6 +161,12 @@ impl State {
     #[must_use]
     pub fn with_access(self, access: Access) -> Self {
         Self { access: Arc::new(access), ..self }
+    }
+
+    /// The same, with what is told of requests.
+    #[must_use]
+    pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
+        Self { telemetry: Arc::new(telemetry), ..self }
     }
 
     /// The models as they are now.

@@ -63,7 +63,9 @@ pub struct Buckets {
 }
 
 impl<const BUCKETS: usize> Histogram<BUCKETS> {
-    fn new(bounds: &'static [u64; BUCKETS]) -> Self {
+    /// Nothing in it, with the largest value of each bucket, ascending.
+    #[must_use]
+    pub fn new(bounds: &'static [u64; BUCKETS]) -> Self {
         let counts = std::array::from_fn(|_| AtomicU64::new(0));
         Self { bounds, counts, beyond: AtomicU64::new(0), sum: AtomicU64::new(0) }
     }
@@ -94,6 +96,9 @@ pub const LATENCY_US: [u64; 16] = [
     2_500_000, 5_000_000, 10_000_000,
 ];
 
+/// Milliseconds that loading a model may take.
+pub const LOAD_MS: [u64; 11] = [5, 10, 25, 50, 100, 500, 1_000, 5_000, 10_000, 60_000, 300_000];
+
 /// Rows of a batch.
 pub const BATCH_ROWS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
@@ -121,13 +126,29 @@ struct BatchSums {
 /// The sizes of batches that are counted one by one; the largest pass of a predictor has 256 rows.
 const COUNTED_ROWS: usize = 256;
 
-/// What a version has done since it was loaded.
+/// Why a request was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It cannot be read, or does not fit the model.
+    Invalid,
+    /// There was no room for it.
+    Rejected,
+    /// Its time was up before it was computed.
+    Expired,
+    /// The model or its device failed.
+    Failed,
+}
+
+/// What a version has done since it was loaded. A version that takes the place of another one of its number goes on
+/// with the numbers of that one, so that none of them goes back while it is served.
 #[derive(Debug)]
 pub struct Stats {
     /// Requests that were answered, and how long they took from the queue to the answer.
     pub success: Sum,
     /// Requests that were not, whatever the reason, but for those of which the client went away.
     pub fail: Sum,
+    /// Time to read and preprocess what was sent, by request: before the queue, and of raw inputs as of tensors.
+    pub prepare: Sum,
     /// Time in the queue, by request.
     pub queue: Sum,
     /// Time to join the inputs of a batch, by request.
@@ -140,6 +161,10 @@ pub struct Stats {
     pub cache_hit: Sum,
     /// Requests that it did not know, and how long that and keeping the answer took.
     pub cache_miss: Sum,
+    /// Requests that could not be read or did not fit the model.
+    pub invalid: AtomicU64,
+    /// Requests at which the model or its device failed.
+    pub failed: AtomicU64,
     /// Requests that found the queue full.
     pub rejected: AtomicU64,
     /// Requests whose time was up before they were computed.
@@ -152,12 +177,16 @@ pub struct Stats {
     pub batches: AtomicU64,
     /// Microseconds from the queue to the answer.
     pub latency: Histogram<16>,
+    /// Microseconds of reading and preprocessing.
+    pub prepare_latency: Histogram<16>,
     /// Microseconds in the queue.
     pub queue_latency: Histogram<16>,
     /// Microseconds of a batch in the executor.
     pub infer_latency: Histogram<16>,
     /// Rows of the batches.
     pub batch_rows: Histogram<11>,
+    /// Nanoseconds that loading it took, the last time; 0: not known.
+    load: AtomicU64,
     by_rows: Box<[BatchSums]>,
     began: Instant,
     /// Nanoseconds from `began` to the end of the last batch, plus one; 0: there was none.
@@ -169,21 +198,26 @@ impl Default for Stats {
         Self {
             success: Sum::default(),
             fail: Sum::default(),
+            prepare: Sum::default(),
             queue: Sum::default(),
             compute_input: Sum::default(),
             compute_infer: Sum::default(),
             compute_output: Sum::default(),
             cache_hit: Sum::default(),
             cache_miss: Sum::default(),
+            invalid: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             inferences: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             latency: Histogram::new(&LATENCY_US),
+            prepare_latency: Histogram::new(&LATENCY_US),
             queue_latency: Histogram::new(&LATENCY_US),
             infer_latency: Histogram::new(&LATENCY_US),
             batch_rows: Histogram::new(&BATCH_ROWS),
+            load: AtomicU64::new(0),
             by_rows: (0..=COUNTED_ROWS).map(|_| BatchSums::default()).collect(),
             began: Instant::now(),
             last: AtomicU64::new(0),
@@ -212,6 +246,35 @@ impl Stats {
         self.inferences.fetch_add(rows as u64, Relaxed);
         self.success.add(took);
         self.latency.add(micros(took));
+    }
+
+    /// Notes a request that was not answered, after so long.
+    pub fn refused(&self, why: Refusal, took: Duration) {
+        let counter = match why {
+            Refusal::Invalid => &self.invalid,
+            Refusal::Rejected => &self.rejected,
+            Refusal::Expired => &self.expired,
+            Refusal::Failed => &self.failed,
+        };
+        counter.fetch_add(1, Relaxed);
+        self.fail.add(took);
+    }
+
+    /// Notes how long reading and preprocessing a request took.
+    pub fn prepared(&self, took: Duration) {
+        self.prepare.add(took);
+        self.prepare_latency.add(micros(took));
+    }
+
+    /// Notes how long loading the version took.
+    pub fn loaded(&self, took: Duration) {
+        self.load.store(nanos(took), Relaxed);
+    }
+
+    /// How long loading the version took; nothing where that was not noted.
+    #[must_use]
+    pub fn load(&self) -> Option<Duration> {
+        Some(self.load.load(Relaxed)).filter(|nanos| *nanos > 0).map(Duration::from_nanos)
     }
 
     /// Notes how long a request waited that was answered.
@@ -249,7 +312,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -193,20 +193,25 @@ pub fn encode(response: InferResponse) -> Result<ModelInferResponse> {
     Ok(message)
 }
 
+/// The code that an error has over gRPC.
+#[must_use]
+pub fn code(error: &ServeError) -> Code {
+    match error.kind() {
+        Kind::Invalid | Kind::TooLarge | Kind::MediaType => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::Method | Kind::Unsupported => Code::Unimplemented,
+        Kind::Timeout | Kind::Deadline => Code::DeadlineExceeded,
+        Kind::Unauthorized => Code::Unauthenticated,
+        Kind::TooMany => Code::ResourceExhausted,
+        Kind::Forbidden => Code::PermissionDenied,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::Internal => Code::Internal,
+    }
+}
+
 /// A refusal as gRPC has it.
 impl From<ServeError> for Status {
     fn from(error: ServeError) -> Self {
-        let code = match error.kind() {
-            Kind::Invalid | Kind::TooLarge | Kind::MediaType => Code::InvalidArgument,
-            Kind::NotFound => Code::NotFound,
-            Kind::Method | Kind::Unsupported => Code::Unimplemented,
-            Kind::Timeout | Kind::Deadline => Code::DeadlineExceeded,
-            Kind::Unauthorized => Code::Unauthenticated,
-            Kind::TooMany => Code::ResourceExhausted,
-            Kind::Forbidden => Code::PermissionDenied,
-            Kind::Unavailable => Code::Unavailable,
-            Kind::Internal => Code::Internal,
-        };
-        Self::new(code, error.to_string())
+        Self::new(code(&error), error.to_string())
     }
 }

@@ -27,6 +27,7 @@ use super::service::Inference;
 use crate::access;
 use crate::error::shown;
 use crate::state::State;
+use crate::telemetry;
 use crate::tls::{self, Tls};
 
 /// A running server.
@@ -166,11 +167,13 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Answer {
-        // Before anything else, whatever the path: see `access`.
-        if let Err(error) = access::rpc::admit(&self.state.access, &mut request) {
-            return Box::pin(std::future::ready(Ok(Status::from(error).into_http())));
-        }
         let path = request.uri().path().to_owned();
+        let running = telemetry::grpc::begin(&self.state.telemetry, &path, request.headers());
+        // Whatever the path, nothing is answered before the check: see `access`.
+        if let Err(error) = access::rpc::admit(&self.state.access, &mut request) {
+            let refused = std::future::ready(Ok(Status::from(error).into_http()));
+            return Box::pin(telemetry::grpc::observe(running, refused));
+        }
         let service = path.split('/').nth(1).unwrap_or("");
         let limits = &self.state.limits;
         // A stream may last; one message must arrive in time.
@@ -187,12 +190,13 @@ where
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
         };
-        Box::pin(async move {
+        let answered = async move {
             AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
                 let cause = panic_message(panic.as_ref());
                 tracing::error!(%cause, "a gRPC call panicked");
                 Ok(Status::internal("the server failed to answer; its log says why").into_http())
             })
-        })
+        };
+        Box::pin(telemetry::grpc::observe(running, answered))
     }
 }

@@ -8,6 +8,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::{Map, Value};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use super::convert;
 use super::inference::grpc_inference_service_server::GrpcInferenceService;
@@ -33,6 +34,7 @@ use crate::oip::types::{ConfigTensor, Duration64};
 use crate::repository;
 use crate::routes::repository::{check_load, check_repository, check_unload};
 use crate::state::State;
+use crate::telemetry::{self, Context, Running};
 use crate::traffic::Caller;
 
 /// The service over the server's state.
@@ -78,13 +80,34 @@ impl Inference {
     async fn infer(&self, message: ModelInferRequest, who: &Who) -> Result<ModelInferResponse, ServeError> {
         let header = |name: &str| Some(who.metadata.get(name)?.to_str().ok()?.to_owned());
         let caller = Caller { address: who.caller.address(), header: Some(&header) };
+        let telemetry = &self.state.telemetry;
+        telemetry.message("request", &message);
         let version = Some(message.model_version.as_str());
         let served = front::route(&self.state, &message.model_name, version, caller)?;
         // Typed contents are vectors already; raw ones are copied.
         let raw: usize = message.raw_input_contents.iter().map(|bytes| bytes.len()).sum();
         let cost = front::cost(0, raw);
         let response = front::infer(&self.state, &served, cost, |_| convert::decode(message)).await?;
-        convert::encode(response)
+        let answer = convert::encode(response)?;
+        telemetry.message("answer", &answer);
+        Ok(answer)
+    }
+
+    /// As [`Self::infer`], for one message of a stream, which is a part of the call that opened the stream.
+    async fn infer_next(
+        &self,
+        message: ModelInferRequest,
+        who: &Who,
+        call: Option<&Context>,
+    ) -> Result<ModelInferResponse, ServeError> {
+        const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+        let Some(call) = call else { return self.infer(message, who).await };
+        let running = Running::message(&self.state.telemetry, PATH, call);
+        let work = running.context().scope(self.infer(message, who)).instrument(running.span().clone());
+        let result = work.await;
+        let code = result.as_ref().err().map_or(tonic::Code::Ok, convert::code);
+        running.end_grpc(code as usize);
+        result
     }
 }
 
@@ -159,28 +182,28 @@ impl GrpcInferenceService for Inference {
     ) -> Reply<Self::ModelStreamInferStream> {
         // One after the other, so that answers come in the order of the requests, and a client that does not read
         // is not read from.
-        let who = Who::of(&self.state, &request)?;
-        let start = (self.clone(), who, request.into_inner(), Place::First);
-        let answers = stream::unfold(start, |(service, who, mut messages, place)| async move {
+        let asks = (Who::of(&self.state, &request)?, telemetry::current());
+        let start = (self.clone(), asks, request.into_inner(), Place::First);
+        let answers = stream::unfold(start, |(service, asks, mut messages, place)| async move {
             if place == Place::End {
                 return None;
             }
             match messages.next().await? {
-                Err(status) => Some((Err(status), (service, who, messages, Place::End))),
+                Err(status) => Some((Err(status), (service, asks, messages, Place::End))),
                 Ok(message) => {
                     // The call itself was counted as a request, so the first message is not.
                     let may = match place {
-                        Place::First => who.caller.may(Scope::Infer, &message.model_name),
-                        _ => who.caller.may_again(Scope::Infer, &message.model_name),
+                        Place::First => asks.0.caller.may(Scope::Infer, &message.model_name),
+                        _ => asks.0.caller.may_again(Scope::Infer, &message.model_name),
                     };
                     if let Err(error) = &may
                         && error.kind() == Kind::Unauthorized
                     {
-                        return Some((Err(error.clone().into()), (service, who, messages, Place::End)));
+                        return Some((Err(error.clone().into()), (service, asks, messages, Place::End)));
                     }
                     let id = message.id.clone();
                     let answer = match may {
-                        Ok(()) => service.infer(message, &who).await,
+                        Ok(()) => service.infer_next(message, &asks.0, asks.1.as_deref()).await,
                         Err(error) => Err(error),
                     };
                     let answer = match answer {
@@ -194,7 +217,7 @@ impl GrpcInferenceService for Inference {
                             infer_response: Some(ModelInferResponse { id, ..Default::default() }),
                         },
                     };
-                    Some((Ok(answer), (service, who, messages, Place::Later)))
+                    Some((Ok(answer), (service, asks, messages, Place::Later)))
                 }
             }
         });

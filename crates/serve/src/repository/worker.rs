@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use artifact::Registry;
 
@@ -222,7 +222,10 @@ impl Worker {
         if before.is_none() {
             set(state, name, number, Version::Loading, None);
         }
+        let began = Instant::now();
         let opened = self.open(state, name, number);
+        let took = began.elapsed();
+        state.telemetry.doors.loads.note(opened.is_ok(), took);
         let after = Fingerprint::of(&self.registry.root().join(name).join(number.to_string()));
         let changed = after != *fingerprint;
         let tried = Tried { fingerprint: fingerprint.clone(), failed: opened.is_err() };
@@ -232,6 +235,7 @@ impl Worker {
                 state.health.forget(name, number);
                 let executor = Arc::new(predictor);
                 let next = Served::new(name, number, executor, &state.scheduler, &state.health);
+                next.stats().loaded(took);
                 set(state, name, number, Version::Ready(next), None);
                 self.tried.insert(key, tried);
                 outcome.loaded.push(number);

@@ -126,6 +126,7 @@ pub async fn answer(
 ) -> Result<HttpResponse> {
     let coding = reply::accepted(request);
     let body = body::read(request, body, state).await?;
+    state.telemetry.payload("request", &body);
     let json = match form {
         Form::Json => body.len(),
         Form::Binary { json } => json.min(body.len()),
@@ -143,6 +144,7 @@ pub async fn answer(
     }
     let encode = move || response::encode(&response);
     let Encoded { body, json_length } = state.pool.run_sized(front::cost(text, binary), encode).await?.value;
+    state.telemetry.payload("answer", &body);
     let mut builder = HttpResponse::Ok();
     match json_length {
         None => builder.content_type("application/json"),

@@ -18,6 +18,7 @@ use crate::routes::{oip, reply};
 use crate::served::Served;
 use crate::state::{self, State};
 use crate::traffic::Caller;
+use crate::{front, served, telemetry};
 
 /// Asks the default model.
 pub async fn default(
@@ -89,6 +90,7 @@ async fn predict(
     state: &State,
     served: Arc<Served>,
 ) -> Result<HttpResponse> {
+    telemetry::asks(&served);
     let top = top(request.query_string())?;
     let content_type = request.content_type().to_ascii_lowercase();
     // What cannot be read is refused before it is received.
@@ -96,6 +98,7 @@ async fn predict(
         payload::classify(&content_type, web::Bytes::new())?;
     }
     let body = body::read(request, body, state).await?;
+    state.telemetry.payload("request", &body);
     let payload = if content_type == MULTIPART {
         Payload::Files(files(request, body.bytes(), state.limits.max_rows).await?)
     } else {
@@ -103,19 +106,26 @@ async fn predict(
     };
     let (max_rows, size) = (state.limits.max_rows, body.len());
     let predictor = Arc::clone(served.raw()?);
-    let done = state
-        .pool
-        .run_sized(size, move || {
-            let start = Instant::now();
-            let inputs = payload.inputs(predictor.preprocess(), max_rows)?;
-            drop(body);
-            Ok((inputs, start.elapsed()))
-        })
-        .await?;
+    let began = Instant::now();
+    let read = state.pool.run_sized(size, move || {
+        let start = Instant::now();
+        let inputs = payload.inputs(predictor.preprocess(), max_rows)?;
+        drop(body);
+        Ok((inputs, start.elapsed()))
+    });
+    let done = front::counted(&served, began, read.await)?;
     let (inputs, prepare) = done.value;
     let (list, top) = (inputs.list, top.or(inputs.top));
     let mut timing = Timing { queue: done.queued, prepare, ..Timing::default() };
+    let traced = front::traced(state, &served);
+    telemetry::prepared(0, began + done.queued, prepare);
     let predictions = answer::predict(&served, inputs, &state.pool, size, &mut timing).await?;
+    served.stats().prepared(timing.prepare);
+    if traced {
+        let (queue, compute_infer, batch_rows) = (timing.queue, timing.infer, predictions.len());
+        let whole = served::Timing { queue, compute_infer, batch_rows, ..served::Timing::default() };
+        front::trace(&served, None, timing.prepare, &whole);
+    }
     let values: usize = predictions.len().saturating_mul(served.raw()?.postprocess().labels.len());
     // A name and a number for each label.
     let json = state
@@ -123,6 +133,7 @@ async fn predict(
         .run_sized(values.saturating_mul(20), move || answer::write(&served, &predictions, list, top))
         .await?
         .value;
+    state.telemetry.payload("answer", &json);
     let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
     let server_timing = format!(
         "queue;dur={:.3}, prepare;dur={:.3}, infer;dur={:.3}",

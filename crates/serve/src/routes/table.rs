@@ -7,8 +7,8 @@ use super::{models, oip, playground, predict, repository, traffic};
 use crate::access::Need;
 use crate::access::http::Subject;
 use crate::access::principal::Scope;
-use crate::openapi;
 use crate::state::State;
+use crate::{metrics, openapi};
 
 /// How a route is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum Shape {
     Inputs,
     /// A file of the playground or the page about the routes.
     File,
+    /// Metrics, as Prometheus reads them.
+    Metrics,
 }
 
 /// One route with one method.
@@ -136,9 +138,10 @@ const OIP: &str = "Open Inference Protocol";
 const REPOSITORY: &str = "Repository";
 const SETTINGS: &str = "Settings";
 const PLATFORMS: &str = "Platforms";
+const OPERATION: &str = "Operation";
 const PAGES: &str = "Pages";
 
-use Shape::{File, Inputs, Json, Nothing, Tensors};
+use Shape::{File, Inputs, Json, Metrics, Nothing, Tensors};
 
 /// All routes of the server, apart from those that a platform chooses ([`chosen`]). Of two that match, the first one
 /// answers.
@@ -295,6 +298,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     post("/invocations", PLATFORMS, "SageMaker: asks the default model", Inputs, Json("Predictions"), || {
         web::post().to(predict::invocations)
     }),
+    // Scope: read.
+    get("/metrics", OPERATION, "What Prometheus reads", Metrics, || read(metrics::serve)),
     get("/openapi.json", PAGES, "This description", Json("OpenApi"), || read(openapi::serve)),
     // The files of the pages are the same for everybody and hold nothing of the models; a browser opens a page without
     // a key, and the page asks for one.

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use model::device::panic_message;
@@ -13,7 +12,7 @@ use super::waiting::Rules;
 use crate::executor::{ExecuteError, Executor};
 use crate::health::Health;
 use crate::served::{AskError, Timing};
-use crate::stats::Stats;
+use crate::stats::{Refusal, Stats};
 
 /// What batches of one version need, shared by its queue and the workers that compute it.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub(crate) struct Core {
     pub(crate) version: u64,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) rules: Rules,
-    pub(crate) stats: Stats,
+    pub(crate) stats: Arc<Stats>,
     pub(crate) health: Arc<Health>,
 }
 
@@ -179,7 +178,8 @@ impl Core {
             ExecuteError::Row { row, reason } => AskError::Row { row: part.rows.start + row, reason },
             ExecuteError::Input(reason) => AskError::Invalid(reason),
             error => {
-                self.log(&error);
+                // What is logged belongs to the request whose batch it was.
+                part.request.span.in_scope(|| self.log(&error));
                 AskError::Failed
             }
         };
@@ -187,7 +187,8 @@ impl Core {
     }
 
     fn fail(&self, part: &Part, error: AskError) {
-        part.request.fail(error, || self.stats.fail.add(part.request.asked.elapsed()));
+        let why = if error == AskError::Failed { Refusal::Failed } else { Refusal::Invalid };
+        part.request.fail(error, || self.stats.refused(why, part.request.asked.elapsed()));
     }
 
     /// Tells a request whose time is up.
@@ -198,8 +199,7 @@ impl Core {
 
     /// Counts a request whose time is up.
     pub(crate) fn expired(&self, waited: Duration) {
-        self.stats.expired.fetch_add(1, Relaxed);
-        self.stats.fail.add(waited);
+        self.stats.refused(Refusal::Expired, waited);
     }
 
     fn log(&self, error: &ExecuteError) {

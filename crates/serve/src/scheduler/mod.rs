@@ -14,8 +14,9 @@ mod settings;
 mod waiting;
 mod worker;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use network::{NamedTensor, SignatureError};
@@ -30,7 +31,7 @@ use crate::cache::{Cache, Digest};
 use crate::executor::Executor;
 use crate::health::Health;
 use crate::served::{Answer, AskError, Call, Timing};
-use crate::stats::Stats;
+use crate::stats::{Refusal, Stats};
 
 /// The compute workers and the queues of all versions. When the last clone and the last queue are gone, the workers
 /// end.
@@ -39,6 +40,26 @@ pub struct Scheduler {
     workers: Arc<Workers>,
     options: Arc<SchedulerOptions>,
     cache: Option<Arc<Cache>>,
+    books: Arc<Books>,
+}
+
+/// What versions have done, by model and number, while they are served.
+#[derive(Debug, Default)]
+struct Books(Mutex<BTreeMap<(String, u64), Weak<Stats>>>);
+
+impl Books {
+    /// Those of a version: what takes the place of another goes on with its numbers.
+    fn of(&self, model: &str, version: u64) -> Arc<Stats> {
+        let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (model.to_owned(), version);
+        if let Some(stats) = books.get(&key).and_then(Weak::upgrade) {
+            return stats;
+        }
+        books.retain(|_, stats| stats.strong_count() > 0);
+        let stats = Arc::new(Stats::default());
+        books.insert(key, Arc::downgrade(&stats));
+        stats
+    }
 }
 
 /// Ends the workers when it is dropped.
@@ -82,7 +103,7 @@ impl Scheduler {
             std::thread::Builder::new().name(format!("compute-{index}")).spawn(move || shared.work())?;
         }
         let cache = (options.cache_bytes > 0).then(|| Arc::new(Cache::new(options.cache_bytes)));
-        Ok(Self { workers, options: Arc::new(options), cache })
+        Ok(Self { workers, options: Arc::new(options), cache, books: Arc::default() })
     }
 
     /// The settings for a model.
@@ -108,8 +129,8 @@ impl Scheduler {
         };
         let cache = self.cache.clone().filter(|_| settings.cache);
         let rules = Rules { most: most.max(1), joins: takes > 0, settings };
-        let model = model.to_owned();
-        let core = Arc::new(Core { model, version, executor, rules, stats: Stats::default(), health });
+        let (stats, model) = (self.books.of(model, version), model.to_owned());
+        let core = Arc::new(Core { model, version, executor, rules, stats, health });
         let id = self.workers.0.add(Arc::clone(&core));
         Queue { workers: Arc::clone(&self.workers), id, core, cache }
     }
@@ -163,7 +184,7 @@ impl Queue {
         let asked = Instant::now();
         let stats = &self.core.stats;
         let invalid = |reason: String| {
-            stats.fail.add(asked.elapsed());
+            stats.refused(Refusal::Invalid, asked.elapsed());
             Err(AskError::Invalid(reason))
         };
         let rows = match self.rows(&call.inputs) {
@@ -216,8 +237,7 @@ impl Queue {
         let priority = settings.priority(priority);
         let place = self.workers.0.push(self.id, priority, request).map_err(|refused| match refused {
             Refused::Full { requests, rows } => {
-                self.core.stats.rejected.fetch_add(1, Relaxed);
-                self.core.stats.fail.add(asked.elapsed());
+                self.core.stats.refused(Refusal::Rejected, asked.elapsed());
                 AskError::Full(format!(
                     "the request exceeds the maximum queue size of `{}`: {requests} requests with {rows} rows wait \
                      already; try again in a second",

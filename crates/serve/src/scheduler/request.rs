@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) asked: Instant,
     /// Until then it may wait.
     pub(crate) deadline: Option<Instant>,
+    /// What the log says of it is said inside this.
+    pub(crate) span: tracing::Span,
     answer: Mutex<Assembly>,
 }
 
@@ -58,7 +60,8 @@ impl Request {
         reply: Reply,
     ) -> Self {
         let assembly = Assembly { reply: Some(reply), parts: Vec::new(), rows: 0, timing: Timing::default() };
-        Self { inputs, rows, asked, deadline, answer: Mutex::new(assembly) }
+        let span = tracing::Span::current();
+        Self { inputs, rows, asked, deadline, span, answer: Mutex::new(assembly) }
     }
 
     fn answer(&self) -> MutexGuard<'_, Assembly> {

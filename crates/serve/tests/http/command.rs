@@ -49,6 +49,27 @@ fn settings_that_cannot_work_are_refused_before_anything_is_read() {
         &["`precision`", "`fp16` is not a precision", "f16 and bf16"],
     );
     refused(&models, &["--device", "gpu"], &[], &["`device`", "`gpu` is not a device"]);
+    refused(
+        &models,
+        &["--trace-endpoint", "https://c:4318/v1/traces"],
+        &[],
+        &["`trace.endpoint`", "must be like http://"],
+    );
+    let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317");
+    refused(
+        &models,
+        &[],
+        &[collector, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
+        &["`trace.protocol`", "http/protobuf"],
+    );
+    refused(&models, &[], &[collector, ("OTEL_TRACES_SAMPLER_ARG", "2")], &["`trace.ratio`", "from 0 to 1"]);
+    refused(&models, &[], &[collector, ("OTEL_TRACES_SAMPLER", "jaeger_remote")], &["trace.sampler"]);
+    refused(
+        &models,
+        &["--metrics-port", "8081"],
+        &[("BRAZIER_SERVE_GRPC__PORT", "9001"), ("BRAZIER_SERVE_LOG__ACCESS", "loud")],
+        &["log.access"],
+    );
     refused(&models, &["--device", "vulkan:77"], &[], &["`device`", "the device `vulkan:77` is not"]);
     // Which precisions a device lacks depends on the build and the machine.
     for device in DeviceSpec::available() {
