@@ -226,7 +226,9 @@ fn ask(asked: &Server, name: &str, action: Option<Value>) -> anyhow::Result<Valu
     let error = anyhow::anyhow!("the server refuses: {reason}");
     match status.as_u16() {
         401 | 403 => Err(error)
-            .hint(format!("give the key of an administrator in the variable {KEY}, or its file with --key-file"))
+            .hint(format!(
+                "give the key of an administrator in the variable {KEY}, or its file with --key-file"
+            ))
             .usage(),
         400..500 => Err(error).usage(),
         _ => Err(error),
