@@ -30,6 +30,12 @@ impl InFlight {
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { bytes: AtomicUsize::new(0), most })
     }
+
+    /// How many are in memory now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// A share of [`InFlight`], given back when it is dropped.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
 
+use crate::drift::DriftConfig;
 use crate::ensemble::EnsembleConfig;
 use crate::front::Paths;
 use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
@@ -53,6 +54,8 @@ pub struct Config {
     pub scheduler: QueueSettings,
     /// How the server stops.
     pub drain: Drain,
+    /// Whether what models meet is compared with what they were trained on.
+    pub drift: DriftConfig,
     /// How the directory of models becomes what is served.
     pub repository: RepositoryConfig,
     /// What differs for single models, by name.
@@ -133,6 +136,7 @@ impl Default for Config {
             limits: Limits::default(),
             scheduler: QueueSettings::default(),
             drain: Drain::default(),
+            drift: DriftConfig::default(),
             repository: RepositoryConfig::default(),
             model: BTreeMap::new(),
         }
@@ -279,7 +283,8 @@ impl Config {
         ];
         let own =
             faults.into_iter().find_map(|(wrong, key, message)| wrong.then(|| (key.to_owned(), message)));
-        own.or_else(|| self.scheduling_fault())
+        let drift = || self.drift.fault().map(|(key, message)| (format!("drift.{key}"), message));
+        own.or_else(drift).or_else(|| self.scheduling_fault())
     }
 
     /// As [`Config::fault`], of the settings of the scheduler: for all models, and for each with what it sets itself.

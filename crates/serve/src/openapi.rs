@@ -6,7 +6,9 @@ use actix_web::HttpResponse;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::drift::Drift;
 use crate::oip::types::{ModelConfig, ModelMetadata, ServerMetadata, Statistics};
+use crate::ops::Operations;
 use crate::repository::IndexEntry;
 use crate::routes::table::{ENDPOINTS, Endpoint, Method, Shape};
 
@@ -117,12 +119,13 @@ fn refusals(endpoint: &Endpoint) -> Vec<(u16, &'static str)> {
         refusals.push((501, "A part of the protocol that this server does not speak"));
         refusals.push((504, "The time that the request had was up"));
     }
-    if matches!(endpoint.takes, Shape::Json("ChangeRequest" | "Settings" | "TrafficAction")) {
+    let changes = matches!(endpoint.takes, Shape::Json("ChangeRequest" | "Settings" | "TrafficAction"));
+    if changes || endpoint.path.ends_with("/drift/reset") {
         refusals.push((403, "This server takes no changes from clients"));
     }
     if matches!(
         endpoint.gives,
-        Shape::Json("Ready" | "ModelReady" | "Predictions" | "Traffic") | Shape::Tensors(_)
+        Shape::Json("Ready" | "ModelReady" | "Predictions" | "Traffic" | "Drift") | Shape::Tensors(_)
     ) {
         refusals.push((503, "Not now; try again after the seconds in `Retry-After`"));
     }
@@ -175,6 +178,8 @@ fn schemas() -> Value {
     generator.subschema_for::<ModelConfig>();
     generator.subschema_for::<Statistics>();
     generator.subschema_for::<IndexEntry>();
+    generator.subschema_for::<Drift>();
+    generator.subschema_for::<Operations>();
     let mut schemas = Value::Object(generator.take_definitions(true));
     let parameters = json!({
         "type": "object",

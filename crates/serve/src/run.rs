@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::app;
 use crate::config::Config;
+use crate::drift::Watch;
 use crate::front::Front;
 use crate::grpc::{self, server::Running};
 use crate::load::{self, LoadError, Options};
@@ -75,7 +76,9 @@ pub async fn run(
     let gpu = options.placement.device.is_gpu();
     let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
     let front = Front::new(config.paths.clone());
-    let state = web::Data::new(State::new(pool, scheduler, config.limits).with_front(front));
+    let drift = Watch::start(config.drift).map_err(RunError::System)?;
+    let state = State::new(pool, scheduler, config.limits).with_front(front).with_drift(drift);
+    let state = web::Data::new(state);
     // An ensemble is not in the registry; it becomes the default when its members are known.
     let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
     let in_registry = default.filter(|_| ensemble.is_none());

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
 
 use crate::body::InFlight;
 use crate::config::Limits;
+use crate::drift::Watch;
 use crate::error::{Result, ServeError, shown, suggestion};
 use crate::front::Front;
 use crate::health::Health;
@@ -43,6 +45,10 @@ pub struct State {
     pub health: Arc<Health>,
     /// What clients may see and change of the server itself.
     pub front: Front,
+    /// What watches whether the inputs of models change.
+    pub drift: Watch,
+    /// When the server began.
+    pub began: Instant,
 }
 
 /// How far the server has come; it decides readiness.
@@ -143,6 +149,8 @@ impl State {
             in_flight,
             health: Arc::default(),
             front: Front::default(),
+            drift: Watch::default(),
+            began: Instant::now(),
         }
     }
 
@@ -150,6 +158,12 @@ impl State {
     #[must_use]
     pub fn with_front(self, front: Front) -> Self {
         Self { front, ..self }
+    }
+
+    /// The same, with what watches drift.
+    #[must_use]
+    pub fn with_drift(self, drift: Watch) -> Self {
+        Self { drift, ..self }
     }
 
     /// The models as they are now.

@@ -228,7 +228,7 @@ impl Worker {
             Ok((predictor, warm)) => {
                 load::report(&predictor, &warm);
                 state.health.forget(name, number);
-                let executor = Arc::new(predictor);
+                let executor = state.drift.executor(predictor);
                 let next = Served::new(name, number, executor, &state.scheduler, &state.health);
                 set(state, name, number, Version::Ready(next), None);
                 self.tried.insert(key, tried);
