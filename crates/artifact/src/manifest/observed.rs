@@ -61,7 +61,10 @@ impl Observed {
         for (side, features) in [("inputs", &self.inputs), ("outputs", &self.outputs)] {
             // A class besides its confidence is one more than is watched of anything.
             if features.len() > MAX_WATCHED + 1 {
-                return Err(format!("{side}: there are {} features, and at most {MAX_WATCHED}", features.len()));
+                return Err(format!(
+                    "{side}: there are {} features, and at most {MAX_WATCHED}",
+                    features.len()
+                ));
             }
             for (index, feature) in features.iter().enumerate() {
                 if features.iter().take(index).any(|earlier| earlier.name == feature.name) {
@@ -132,11 +135,17 @@ impl Distribution {
             return Err(format!("it has {bins} bins, and at most {MAX_BINS}"));
         }
         if self.categories.is_empty() && bins != self.edges.len() + 1 {
-            return Err(format!("{} edges need {} counts, but there are {bins}", self.edges.len(), self.edges.len() + 1));
+            return Err(format!(
+                "{} edges need {} counts, but there are {bins}",
+                self.edges.len(),
+                self.edges.len() + 1
+            ));
         }
         if !self.categories.is_empty() && (bins != self.categories.len() || !self.edges.is_empty()) {
             let expected = self.categories.len();
-            return Err(format!("{expected} categories need {expected} counts and no edges, but there are {bins}"));
+            return Err(format!(
+                "{expected} categories need {expected} counts and no edges, but there are {bins}"
+            ));
         }
         if !self.edges.iter().all(|edge| edge.is_finite()) || !self.edges.is_sorted_by(|a, b| a < b) {
             return Err("its edges must be finite and ascending".to_owned());
@@ -170,13 +179,20 @@ fn edges(values: &[f32]) -> Vec<f32> {
     let alone = (greatest.abs() * 1e-3).max(1e-6);
     let second = sorted.get(sorted.partition_point(|value| *value <= least)).copied();
     let before = second.map_or(least - alone, |second| least - (between(least, second) - least));
-    if edges.first().is_none_or(|first| second.is_none_or(|second| *first < second)) && before < least && before.is_finite() {
+    if edges.first().is_none_or(|first| second.is_none_or(|second| *first < second))
+        && before < least
+        && before.is_finite()
+    {
         edges.insert(0, before);
     }
     let last_but_one = sorted.partition_point(|value| *value < greatest).checked_sub(1);
     let last_but_one = last_but_one.and_then(|place| sorted.get(place)).copied();
-    let after = last_but_one.map_or(greatest + alone, |other| greatest + (greatest - between(other, greatest)));
-    if edges.last().is_none_or(|last| last_but_one.is_none_or(|other| *last >= other)) && after > greatest && after.is_finite() {
+    let after =
+        last_but_one.map_or(greatest + alone, |other| greatest + (greatest - between(other, greatest)));
+    if edges.last().is_none_or(|last| last_but_one.is_none_or(|other| *last >= other))
+        && after > greatest
+        && after.is_finite()
+    {
         edges.push(after);
     }
     edges
@@ -240,9 +256,15 @@ mod tests {
         assert_eq!((found.edges[..2].to_vec(), found.counts[..2].to_vec()), (vec![-0.5, 0.5], vec![0, 50]));
         // What never changes: below, that, above.
         let found = numbers(&[5.0; 7]);
-        assert_eq!((found.counts.as_slice(), found.bin(&[], 4.0), found.bin(&[], 6.0)), (&[0, 7, 0][..], 0, 2));
+        assert_eq!(
+            (found.counts.as_slice(), found.bin(&[], 4.0), found.bin(&[], 6.0)),
+            (&[0, 7, 0][..], 0, 2)
+        );
         let found = numbers(&[0.0, 1.0, 0.0, 1.0, 1.0]);
-        assert_eq!((found.edges.as_slice(), found.counts.as_slice()), (&[-0.5, 0.5, 1.5][..], &[0, 2, 3, 0][..]));
+        assert_eq!(
+            (found.edges.as_slice(), found.counts.as_slice()),
+            (&[-0.5, 0.5, 1.5][..], &[0, 2, 3, 0][..])
+        );
         assert_eq!(numbers(&[f32::NAN, 1.0]).other, 1);
         assert_eq!(numbers(&[f32::NAN]).counts, [0]);
         numbers(&[f32::MAX, f32::MIN, f32::MAX]);

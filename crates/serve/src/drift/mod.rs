@@ -178,7 +178,8 @@ struct Watched {
 
 impl Watched {
     fn offer(&self, inputs: &[NamedTensor], outputs: &[NamedTensor]) {
-        let Some((input, values)) = inputs.first().and_then(|input| Some((input, input.tensor.as_f32()?))) else {
+        let Some((input, values)) = inputs.first().and_then(|input| Some((input, input.tensor.as_f32()?)))
+        else {
             return;
         };
         let rows = input.tensor.rows();
@@ -192,7 +193,9 @@ impl Watched {
             Some(NamedTensor { name: output.name.clone(), tensor })
         };
         let copied = outputs.iter().map(part).collect::<Option<Vec<_>>>();
-        let (Some(inputs), Some(outputs), true) = (values.get(..taken * width), copied, taken > 0) else { return };
+        let (Some(inputs), Some(outputs), true) = (values.get(..taken * width), copied, taken > 0) else {
+            return;
+        };
         self.budget.waiting.fetch_add(inputs.len(), Ordering::Relaxed);
         let sample = Sample {
             sketch: Arc::clone(&self.sketch),

@@ -107,9 +107,9 @@ pub struct DriftBin {
 const OTHER: &str = "(other)";
 
 fn unwatched(watch: &Watch, served: &Served) -> String {
-    let observed = served.predictor().map(|predictor| {
-        predictor.manifest().is_some_and(|manifest| manifest.reference.observed.is_some())
-    });
+    let observed = served
+        .predictor()
+        .map(|predictor| predictor.manifest().is_some_and(|manifest| manifest.reference.observed.is_some()));
     match observed {
         None => "it is made of other models; each of its members is watched for itself",
         Some(_) if !watch.config.enabled => "the server watches no drift; it would with `drift.enabled = true`",
@@ -151,8 +151,7 @@ fn shortened(comparison: &Comparison) -> DriftSummary {
 pub fn view(watch: &Watch, served: &Served) -> Drift {
     let config = &watch.config;
     let comparison = served.executor().sketch().map(|sketch| sketch.compare(config.min_samples));
-    let observed =
-        served.predictor().and_then(|predictor| predictor.manifest()?.reference.observed.as_ref());
+    let observed = served.predictor().and_then(|predictor| predictor.manifest()?.reference.observed.as_ref());
     let watched = comparison.as_ref().and(observed);
     Drift {
         model: served.name().to_owned(),
@@ -164,7 +163,9 @@ pub fn view(watch: &Watch, served: &Served) -> Drift {
         significant: SIGNIFICANT,
         total_rows: comparison.as_ref().map_or(0, |comparison| comparison.total),
         skipped_rows: comparison.as_ref().map_or(0, |comparison| comparison.skipped),
-        outputs_split: watched.map(|observed| observed.outputs_split.clone()).filter(|split| !split.is_empty()),
+        outputs_split: watched
+            .map(|observed| observed.outputs_split.clone())
+            .filter(|split| !split.is_empty()),
         features: comparison.iter().flat_map(|comparison| comparison.features.iter().map(feature)).collect(),
     }
 }

@@ -7,6 +7,7 @@ mod changes;
 mod clients;
 mod command;
 mod devices;
+mod drift;
 mod ensembles;
 mod executors;
 mod hostile;
