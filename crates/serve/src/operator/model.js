@@ -275,6 +275,8 @@ class VersionRow {
     put(this.chip, state);
     this.chip.className = `chip ${{ ready: "good", failed: "bad", loading: "warn", unloading: "warn" }[state] ?? ""}`;
     this.reason.hidden = !reason;
+    this.reason.className = state === "failed" ? "reason bad" : "reason";
+    this.root.classList.toggle("idle", !work);
     put(this.reasonCell, reason ?? "");
     this.promote.hidden = state !== "ready" || model.versions.length < 2 || model.aliases.production === version;
     if (work) this.past.add(now, work);
