@@ -105,6 +105,11 @@ async function drift() {
   if (!opened) return;
   const { name, version } = opened;
   const card = cards.get(name);
+  const versions = operations.models.find((model) => model.name === name)?.versions ?? [];
+  if (!versions.find((view) => view.version === version)?.drift) {
+    card?.drift.fail(`Version ${version} is not loaded.`);
+    return;
+  }
   try {
     const found = await get(paths.drift(name, version));
     if (opened?.name === name && opened.version === version) card?.drift.show(found);
