@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::Server;
 
 /// A headless browser with one page.
-struct Browser {
+pub(crate) struct Browser {
     driver: Child,
     session: String,
     agent: ureq::Agent,
@@ -21,7 +21,7 @@ struct Browser {
 
 impl Browser {
     /// Starts a browser with a window of this size; the error says why there is none.
-    fn start(width: u32, height: u32) -> Result<Self, String> {
+    pub(crate) fn start(width: u32, height: u32) -> Result<Self, String> {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut driver = match command.spawn() {
@@ -85,17 +85,17 @@ impl Browser {
         self.send("POST", &format!("{}/{command}", self.session), body)
     }
 
-    fn open(&self, url: &str) {
+    pub(crate) fn open(&self, url: &str) {
         self.post("url", &json!({ "url": url }));
     }
 
     /// Runs a function body in the page and returns what it returns.
-    fn script(&self, script: &str) -> Value {
+    pub(crate) fn script(&self, script: &str) -> Value {
         self.post("execute/sync", &json!({ "script": script, "args": [] }))
     }
 
     /// Waits until a script returns something other than null, false or an empty text.
-    fn wait(&self, script: &str) -> Value {
+    pub(crate) fn wait(&self, script: &str) -> Value {
         let began = Instant::now();
         loop {
             let value = self.script(script);
@@ -111,14 +111,14 @@ impl Browser {
     }
 
     /// Makes the window a phone's of this width, which is narrower than a window can be.
-    fn become_a_phone(&self, width: u32) {
+    pub(crate) fn become_a_phone(&self, width: u32) {
         let metrics = json!({ "width": width, "height": 740, "deviceScaleFactor": 2, "mobile": true });
         let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics });
         self.post("goog/cdp/execute", &command);
     }
 
     /// Fails if something reaches beyond the right edge, so that the page would move sideways.
-    fn fits(&self) {
+    pub(crate) fn fits(&self) {
         let wide = self.script("return document.documentElement.scrollWidth > window.innerWidth");
         assert_eq!(wide, false, "the page is wider than the window");
     }
@@ -130,11 +130,11 @@ impl Browser {
         id.expect("an element has an id").to_owned()
     }
 
-    fn click(&self, selector: &str) {
+    pub(crate) fn click(&self, selector: &str) {
         self.post(&format!("element/{}/click", self.element(selector)), &json!({}));
     }
 
-    fn keys(&self, selector: &str, keys: &str) {
+    pub(crate) fn keys(&self, selector: &str, keys: &str) {
         self.post(&format!("element/{}/value", self.element(selector)), &json!({ "text": keys }));
     }
 
@@ -172,7 +172,7 @@ impl Browser {
     }
 
     /// What the console holds: errors of the scripts and what the content security policy refused.
-    fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         let entries = self.post("se/log", &json!({ "type": "browser" }));
         entries.as_array().into_iter().flatten().map(|entry| entry["message"].to_string()).collect()
     }

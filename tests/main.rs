@@ -5,5 +5,6 @@ mod commands;
 mod devices;
 mod http;
 mod lifecycle;
+mod operator;
 mod own_data;
 mod support;

@@ -208,6 +208,12 @@ impl Server {
         answer(agent().post(self.url(path)).header("content-type", content_type).send(body))
     }
 
+    /// Posts nothing, with a key.
+    pub(crate) fn post_as(&self, key: &str, path: &str) -> (u16, serde_json::Value) {
+        let request = agent().post(self.url(path)).header("authorization", format!("Bearer {key}"));
+        answer(request.send_empty())
+    }
+
     pub(crate) fn post_json(&self, path: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
         self.post(path, "application/json", body.to_string().as_bytes())
     }

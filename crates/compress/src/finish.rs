@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use artifact::manifest::{COMPRESSION_FILE, PROFILE_FILE, SampleError};
+use artifact::manifest::{COMPRESSION_FILE, Observed, PROFILE_FILE, SampleError};
 use artifact::registry::Encoding;
 use artifact::{Draft, EvaluationSettings, Lineage, LineageStep, Manifest, Package, RecordError, Sample};
 use network::{RawInput, Weights};
 use predict::{DeviceSpec, Parts, PredictError, Predictor};
 use train::data::DataSet;
 use train::evaluate::{EvaluateError, Evaluation, evaluate};
+use train::observed::observe_outputs;
 
 use crate::compare::latencies;
 use crate::report::{Comparison, Findings};
@@ -59,6 +60,8 @@ pub enum FinishError {
     #[error("the record cannot be coded")]
     Codec(#[from] artifact::codec::CodecError),
     #[error(transparent)]
+    Observe(#[from] train::observed::ObserveError),
+    #[error(transparent)]
     Package(#[from] artifact::PackageError),
     #[error("a report cannot be written")]
     Json(#[from] serde_json::Error),
@@ -70,6 +73,7 @@ pub struct Finished<'a> {
     parts: Parts,
     predictor: Predictor,
     evaluation: Evaluation,
+    observed: Option<Observed>,
     max_drop: Option<f64>,
     coded: bool,
     /// Both in numbers.
@@ -96,6 +100,9 @@ pub fn finish<'a>(
     let (scored_before, scored_after) = (score(&before, 0)?, score(&after, indices.len())?);
     let [latency_before, latency_after] = in_turns(&before, &after)?;
     let manifest = parent.manifest();
+    // The candidate reads what its parent reads, and gives answers of its own.
+    let observed = manifest.reference.observed.clone();
+    let observed = observed.map(|inputs| observe_outputs(inputs, data, &after)).transpose()?;
     let name = format!("{}@{}", manifest.name, manifest.version);
     let bytes = file_bytes(&candidate.parts.weights, candidate.coded)?;
     let weights = parent.weights()?;
@@ -122,6 +129,7 @@ pub fn finish<'a>(
         parts: candidate.parts,
         predictor: after,
         evaluation: scored_after,
+        observed,
         max_drop: candidate.max_drop,
         coded: candidate.coded,
         comparison,
@@ -185,6 +193,7 @@ impl Finished<'_> {
         manifest.quantization.clone_from(&parts.quantization);
         manifest.metrics.clone_from(&self.evaluation.metrics);
         manifest.reference = parent.reference.clone();
+        manifest.reference.observed.clone_from(&self.observed);
         let settings = parent.evaluation.clone().unwrap_or_default();
         let precision = self.predictor.precision_name();
         manifest.evaluation = Some(EvaluationSettings {

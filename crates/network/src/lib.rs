@@ -1,7 +1,7 @@
 //! A network as data, without any tensor library: [`spec::NetworkSpec`] and its presets, shape inference
 //! ([`Network`]), the way in ([`preprocess`]) and the way out ([`postprocess`]), the signature, host tensors, and
 //! what a network is whose layers are integers ([`quantization`], [`fold`], [`equalize`]) or that lost channels
-//! ([`channels`]). It deliberately cannot run a network; `model` and the CPU engine do, from the same description.
+//! ([`channels`]), and what is watched of its inputs and answers while it serves ([`observe`]). It deliberately cannot run a network; `model` and the CPU engine do, from the same description.
 //!
 //! ```
 //! let spec = network::preset("lenet5", &[1, 28, 28], 10)?;
@@ -13,6 +13,7 @@
 pub mod channels;
 pub mod equalize;
 pub mod fold;
+pub mod observe;
 pub mod postprocess;
 pub mod preprocess;
 mod preset;
@@ -26,6 +27,7 @@ mod summary;
 mod tensor;
 mod weights;
 
+pub use self::observe::Observer;
 pub use self::postprocess::{Postprocess, Prediction, Task};
 pub use self::preprocess::{Preprocess, PreprocessError};
 pub use self::preset::{PRESETS, PresetError, preset};

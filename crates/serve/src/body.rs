@@ -31,10 +31,10 @@ impl InFlight {
         Arc::new(Self { bytes: AtomicUsize::new(0), most })
     }
 
-    /// How many bytes are in memory now.
+    /// How many are in memory now.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Acquire)
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 

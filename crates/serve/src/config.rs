@@ -7,6 +7,7 @@ use predict::MAX_PASS_ROWS;
 use serde::{Deserialize, Serialize};
 
 use crate::access::config::AccessConfig;
+use crate::drift::DriftConfig;
 use crate::ensemble::EnsembleConfig;
 use crate::front::Paths;
 use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
@@ -60,6 +61,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// How the server stops.
     pub drain: Drain,
+    /// Whether what models meet is compared with what they were trained on.
+    pub drift: DriftConfig,
     /// How the directory of models becomes what is served.
     pub repository: RepositoryConfig,
     /// Where the metrics are.
@@ -148,6 +151,7 @@ impl Default for Config {
             access: AccessConfig::default(),
             tls: TlsConfig::default(),
             drain: Drain::default(),
+            drift: DriftConfig::default(),
             repository: RepositoryConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
@@ -311,10 +315,12 @@ impl Config {
         let own =
             faults.into_iter().find_map(|(wrong, key, message)| wrong.then(|| (key.to_owned(), message)));
         let below = |table: &str, (key, message): (String, &'static str)| (format!("{table}.{key}"), message);
+        let named = |(key, message): (&str, &'static str)| (key.to_owned(), message);
         let telemetry = || self.log.fault().or_else(|| self.trace.fault());
         own.or_else(|| self.access.fault().map(|fault| below("access", fault)))
-            .or_else(|| self.tls.fault().map(|(key, message)| below("tls", (key.to_owned(), message))))
-            .or_else(|| telemetry().map(|(key, message)| (key.to_owned(), message)))
+            .or_else(|| self.tls.fault().map(|fault| below("tls", named(fault))))
+            .or_else(|| telemetry().map(named))
+            .or_else(|| self.drift.fault().map(|fault| below("drift", named(fault))))
             .or_else(|| self.scheduling_fault())
     }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use network::{NamedTensor, Signature};
 use predict::{PredictError, Predictor};
 
+use crate::drift::Sketch;
+
 /// Answers batches. It blocks, and several threads may call it at once.
 pub trait Executor: Send + Sync + Debug {
     /// What it takes and gives: names, types and dimensions. Where [`Executor::max_rows`] is not 0, the first
@@ -30,6 +32,14 @@ pub trait Executor: Send + Sync + Debug {
     fn predictor(&self) -> Option<&Arc<Predictor>> {
         None
     }
+
+    /// What was counted of the inputs and answers, where they are watched.
+    fn sketch(&self) -> Option<&Arc<Sketch>> {
+        None
+    }
+
+    /// Hears that a request was answered with what an earlier one was answered.
+    fn repeated(&self, _inputs: &[NamedTensor], _outputs: &[NamedTensor]) {}
 }
 
 /// Why a batch has no answer.

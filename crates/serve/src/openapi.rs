@@ -8,7 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::access::Need;
 use crate::access::principal::Scope;
+use crate::drift::Drift;
 use crate::oip::types::{ModelConfig, ModelMetadata, ServerMetadata, Statistics};
+use crate::ops::Operations;
 use crate::repository::IndexEntry;
 use crate::routes::table::{ENDPOINTS, Endpoint, Method, Shape};
 
@@ -145,7 +147,7 @@ fn refusals(endpoint: &Endpoint) -> Vec<(u16, &'static str)> {
     }
     if matches!(
         endpoint.gives,
-        Shape::Json("Ready" | "ModelReady" | "Predictions" | "Traffic") | Shape::Tensors(_)
+        Shape::Json("Ready" | "ModelReady" | "Predictions" | "Traffic" | "Drift") | Shape::Tensors(_)
     ) {
         refusals.push((503, "Not now; try again after the seconds in `Retry-After`"));
     }
@@ -202,6 +204,8 @@ fn schemas() -> Value {
     generator.subschema_for::<ModelConfig>();
     generator.subschema_for::<Statistics>();
     generator.subschema_for::<IndexEntry>();
+    generator.subschema_for::<Drift>();
+    generator.subschema_for::<Operations>();
     let mut schemas = Value::Object(generator.take_definitions(true));
     let parameters = json!({
         "type": "object",

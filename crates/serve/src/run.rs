@@ -16,6 +16,7 @@ use crate::access::files::FileFault;
 use crate::access::renewal::{self, Renewal};
 use crate::app;
 use crate::config::Config;
+use crate::drift::Watch;
 use crate::front::Front;
 use crate::grpc::{self, server::Running};
 use crate::load::{self, LoadError, Options};
@@ -95,8 +96,10 @@ pub async fn run(
     let front = Front::new(config.paths.clone());
     let telemetry = Telemetry::new(config.log, &config.trace).map_err(RunError::System)?;
     front.settings.begin(LevelFilter::current(), telemetry.exports());
+    let drift = Watch::start(config.drift).map_err(RunError::System)?;
     let state = State::new(pool, scheduler, config.limits).with_front(front).with_telemetry(telemetry);
-    let state = web::Data::new(state.with_access(access.with_clock(clock)));
+    let state = state.with_drift(drift).with_access(access.with_clock(clock));
+    let state = web::Data::new(state);
     // An ensemble is not in the registry; it becomes the default when its members are known.
     let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
     let in_registry = default.filter(|_| ensemble.is_none());

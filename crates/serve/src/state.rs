@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
 
 use crate::access::Access;
 use crate::body::InFlight;
 use crate::config::Limits;
+use crate::drift::Watch;
 use crate::error::{Result, ServeError, shown, suggestion};
 use crate::front::Front;
 use crate::health::Health;
@@ -47,6 +49,10 @@ pub struct State {
     pub front: Front,
     /// What is told of requests, and where they are counted.
     pub telemetry: Arc<Telemetry>,
+    /// What watches whether the inputs of models change.
+    pub drift: Watch,
+    /// When the server began.
+    pub began: Instant,
 }
 
 /// How far the server has come; it decides readiness.
@@ -148,6 +154,8 @@ impl State {
             health: Arc::default(),
             front: Front::default(),
             telemetry: Arc::default(),
+            drift: Watch::default(),
+            began: Instant::now(),
         }
     }
 
@@ -167,6 +175,12 @@ impl State {
     #[must_use]
     pub fn with_telemetry(self, telemetry: Telemetry) -> Self {
         Self { telemetry: Arc::new(telemetry), ..self }
+    }
+
+    /// The same, with what watches drift.
+    #[must_use]
+    pub fn with_drift(self, drift: Watch) -> Self {
+        Self { drift, ..self }
     }
 
     /// The models as they are now.

@@ -11,6 +11,7 @@ pub mod device;
 pub mod evaluate;
 pub mod fit;
 pub mod init;
+pub mod observed;
 pub mod pack;
 pub mod pipeline;
 pub mod prepare;

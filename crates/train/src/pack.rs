@@ -13,6 +13,7 @@ use crate::config::TrainConfig;
 use crate::data::{DataError, DataSet, Target, statistics};
 use crate::evaluate::{Evaluation, headline};
 use crate::fit::Fitted;
+use crate::observed::{self, ObserveError};
 use crate::prepare::Prepared;
 use crate::run::RunRecord;
 
@@ -37,6 +38,8 @@ pub enum PackError {
     Data(#[from] DataError),
     #[error(transparent)]
     Predict(#[from] predict::PredictError),
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
     #[error("a sample cannot be kept")]
     Sample(#[from] SampleError),
     #[error("the evaluation cannot be written")]
@@ -99,6 +102,7 @@ pub fn draft(
         data: serde_json::to_value(&config.data)?,
     });
     manifest.reference = statistics::reference(data, &prepared.preprocess)?;
+    manifest.reference.observed = Some(observed::observe(data, predictor)?);
     if data.redistributable {
         manifest.samples = samples(data, predictor)?;
     }

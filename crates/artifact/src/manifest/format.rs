@@ -21,8 +21,8 @@ pub struct FormatVersion {
 
 impl FormatVersion {
     /// What this program writes. 1.1 added `quantization`, 1.2 records in a wrapper, and dynamic layers and integer
-    /// weights in blocks to the quantization.
-    pub const CURRENT: Self = Self { major: 1, minor: 2 };
+    /// weights in blocks to the quantization, 1.3 `observed` to the reference.
+    pub const CURRENT: Self = Self { major: 1, minor: 3 };
 
     /// Whether a program that writes `self` can read `other`.
     #[must_use]

@@ -8,6 +8,7 @@
 mod file_entry;
 mod format;
 mod lineage;
+mod observed;
 mod reference;
 mod sample;
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use self::file_entry::{FileEntry, FileEntryError};
 pub use self::format::{FormatVersion, FormatVersionError};
 pub use self::lineage::{EvaluationSettings, Lineage, LineageStep};
+pub use self::observed::{Distribution, Observed};
 pub use self::reference::{ClassShare, FeatureReference, QUANTILE_LEVELS, ReferenceStatistics};
 pub use self::sample::{MAX_SAMPLES, Sample, SampleCell, SampleError, SampleInput};
 use crate::model_ref::{NameError, check_name};
@@ -120,6 +122,8 @@ pub enum ManifestError {
     Sample { index: usize, source: SampleError },
     #[error("there are {found} samples, and at most {MAX_SAMPLES} are kept")]
     Samples { found: usize },
+    #[error("reference.observed: {0}")]
+    Observed(String),
     #[error("files: {0}")]
     File(#[from] FileEntryError),
     #[error("`{field}` is not a finite number")]
@@ -232,6 +236,7 @@ impl Manifest {
             sample.check(outputs).map_err(|source| ManifestError::Sample { index, source })?;
         }
         file_entry::check_all(&self.files)?;
+        self.reference.observed.iter().try_for_each(Observed::check).map_err(ManifestError::Observed)?;
         self.check_numbers()?;
         Ok(network)
     }

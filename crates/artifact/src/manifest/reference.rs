@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::observed::Observed;
+
 /// The levels at which the quantiles of numeric features are kept.
 pub const QUANTILE_LEVELS: [f64; 11] = [0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0];
 
-/// Statistics of the training split, before any preprocessing.
+/// Statistics of the training split: for people before any preprocessing, and in `observed` as a server can repeat them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ReferenceStatistics {
@@ -23,6 +25,9 @@ pub struct ReferenceStatistics {
     /// How often each class or label occurs; empty for regression.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub class_shares: Vec<ClassShare>,
+    /// The same data, and the model's answers, in the few numbers that a server watches of every request, by bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
 }
 
 /// One feature.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use artifact::{Draft, Encoding, FormatVersion, Package, Registry};
+use artifact::{Draft, Encoding, FormatVersion, Manifest, Package, Registry};
 use network::Elements;
 
 use crate::common::{copy, draft, int8_draft};
@@ -55,6 +55,47 @@ fn a_package_of_format_1_2_loads() {
     let plain = Package::open(fixtures().join("package-1.1")).unwrap();
     assert_eq!(package.weights().unwrap(), plain.weights().unwrap());
     assert_eq!(package.manifest().files[0].unwrapped_sha256, Some(plain.manifest().files[0].sha256.clone()));
+}
+
+#[test]
+fn a_package_of_format_1_3_loads() {
+    let package = Package::open(fixtures().join("package-1.3")).unwrap();
+    let manifest = package.manifest();
+    assert_eq!(manifest.format, FormatVersion { major: 1, minor: 3 });
+    let observed = manifest.reference.observed.as_ref().unwrap();
+    assert_eq!(observed.inputs[0].name, "brightness");
+    assert_eq!(observed.inputs[0].edges.len() + 1, observed.inputs[0].counts.len());
+    assert_eq!(observed.outputs[0].categories, ["cross", "ring", "bar"]);
+    assert_eq!((observed.outputs[0].total(), observed.outputs_split.as_str()), (480, "validation"));
+    // Before, there was nothing to watch.
+    let before = Package::open(fixtures().join("package-1.2")).unwrap();
+    assert_eq!(before.manifest().reference.observed, None);
+    assert!(!before.manifest().reference.features.is_empty());
+}
+
+#[test]
+fn a_damaged_reference_is_refused_by_name() {
+    let path = fixtures().join("package-1.3/manifest.json");
+    let good: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let read = |manifest: &serde_json::Value| Manifest::from_json(manifest.to_string().as_bytes());
+    let back = read(&good).unwrap();
+    assert_eq!(Manifest::from_json(&back.to_json().unwrap()).unwrap(), back);
+    let fault = |place: &str, value: serde_json::Value| {
+        let mut bad = good.clone();
+        *bad.pointer_mut(place).unwrap() = value;
+        read(&bad).unwrap_err().to_string()
+    };
+    let inputs = "/reference/observed/inputs/0";
+    assert_eq!(
+        fault(&format!("{inputs}/edges"), serde_json::json!([])),
+        "reference.observed: inputs: `brightness`: 0 edges need 1 counts, but there are 5"
+    );
+    assert!(fault(&format!("{inputs}/edges/0"), 1e9.into()).contains("`brightness`: its edges must be"));
+    assert!(fault(&format!("{inputs}/name"), "".into()).contains("it has no name"));
+    assert!(fault(&format!("{inputs}/counts/0"), (-1).into()).contains("no valid JSON of a manifest"));
+    let names = serde_json::json!(["cross"]);
+    let fault = fault("/reference/observed/outputs/0/categories", names);
+    assert!(fault.contains("outputs: `class`: 1 categories need 1 counts"), "{fault}");
 }
 
 /// A fixture is written once per released format and never again:

@@ -233,7 +233,7 @@ impl Worker {
             Ok((predictor, warm)) => {
                 load::report(&predictor, &warm);
                 state.health.forget(name, number);
-                let executor = Arc::new(predictor);
+                let executor = state.drift.executor(predictor);
                 let next = Served::new(name, number, executor, &state.scheduler, &state.health);
                 next.stats().loaded(took);
                 set(state, name, number, Version::Ready(next), None);

@@ -2,6 +2,7 @@
 
 pub mod models;
 pub mod oip;
+pub mod operations;
 pub mod playground;
 pub mod predict;
 pub mod reply;

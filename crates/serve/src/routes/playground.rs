@@ -1,18 +1,19 @@
-//! The playground and the page about the routes: each one page and its files, compiled into the binary.
+//! The playground, the operator's page and the page about the routes: each one page and its files, compiled into the
+//! binary.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::error::{Result, ServeError, shown};
 
-/// A file of either page.
+/// A file of one of the pages.
 struct Asset {
     path: &'static str,
     content_type: &'static str,
     content: &'static str,
 }
 
-const ASSETS: [Asset; 11] = [
+const ASSETS: [Asset; 18] = [
     Asset {
         path: "/",
         content_type: "text/html; charset=utf-8",
@@ -45,6 +46,21 @@ const ASSETS: [Asset; 11] = [
         content_type: SCRIPT,
         content: include_str!("../playground/results.js"),
     },
+    Asset {
+        path: "/ops",
+        content_type: "text/html; charset=utf-8",
+        content: include_str!("../operator/index.html"),
+    },
+    Asset {
+        path: "/ops/style.css",
+        content_type: "text/css; charset=utf-8",
+        content: include_str!("../operator/style.css"),
+    },
+    Asset { path: "/ops/app.js", content_type: SCRIPT, content: include_str!("../operator/app.js") },
+    Asset { path: "/ops/client.js", content_type: SCRIPT, content: include_str!("../operator/client.js") },
+    Asset { path: "/ops/drift.js", content_type: SCRIPT, content: include_str!("../operator/drift.js") },
+    Asset { path: "/ops/model.js", content_type: SCRIPT, content: include_str!("../operator/model.js") },
+    Asset { path: "/ops/numbers.js", content_type: SCRIPT, content: include_str!("../operator/numbers.js") },
     Asset {
         path: "/docs",
         content_type: "text/html; charset=utf-8",

@@ -3,7 +3,7 @@
 
 use actix_web::{Handler, Responder, Route, web};
 
-use super::{models, oip, playground, predict, repository, traffic};
+use super::{models, oip, operations, playground, predict, repository, traffic};
 use crate::access::Need;
 use crate::access::http::Subject;
 use crate::access::principal::Scope;
@@ -136,9 +136,9 @@ const fn post(
 const RAW: &str = "Raw inputs";
 const OIP: &str = "Open Inference Protocol";
 const REPOSITORY: &str = "Repository";
+const OPERATIONS: &str = "Operations";
 const SETTINGS: &str = "Settings";
 const PLATFORMS: &str = "Platforms";
-const OPERATION: &str = "Operation";
 const PAGES: &str = "Pages";
 
 use Shape::{File, Inputs, Json, Metrics, Nothing, Tensors};
@@ -270,6 +270,41 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Json("Traffic"),
         || web::post().to(traffic::change),
     ),
+    // Scope `read`.
+    get("/v2/ops", OPERATIONS, "Everything that the operator's page shows", Json("Operations"), || {
+        read(operations::show)
+    }),
+    get(
+        "/v2/models/{name}/drift",
+        OPERATIONS,
+        "How what a model meets differs from its training data",
+        Json("Drift"),
+        || read(operations::drift),
+    ),
+    get(
+        "/v2/models/{name}/versions/{version}/drift",
+        OPERATIONS,
+        "The same of a version",
+        Json("Drift"),
+        || read(operations::drift),
+    ),
+    // Scope `admin`.
+    post(
+        "/v2/models/{name}/drift/reset",
+        OPERATIONS,
+        "Forgets what a model met so far",
+        Nothing,
+        Json("Drift"),
+        || web::post().to(operations::reset_drift),
+    ),
+    post(
+        "/v2/models/{name}/versions/{version}/drift/reset",
+        OPERATIONS,
+        "The same of a version",
+        Nothing,
+        Json("Drift"),
+        || web::post().to(operations::reset_drift),
+    ),
     get("/v2/logging", SETTINGS, "What is logged", Json("Settings"), || read(repository::log)),
     post("/v2/logging", SETTINGS, "Changes what is logged", Json("Settings"), Json("Settings"), || {
         web::post().to(repository::change_log)
@@ -299,11 +334,13 @@ pub const ENDPOINTS: &[Endpoint] = &[
         web::post().to(predict::invocations)
     }),
     // Scope: read.
-    get("/metrics", OPERATION, "What Prometheus reads", Metrics, || read(metrics::serve)),
+    get("/metrics", OPERATIONS, "What Prometheus reads", Metrics, || read(metrics::serve)),
     get("/openapi.json", PAGES, "This description", Json("OpenApi"), || read(openapi::serve)),
     // The files of the pages are the same for everybody and hold nothing of the models; a browser opens a page without
     // a key, and the page asks for one.
     get("/", PAGES, "The playground", File, || read(playground::serve)).needs(Need::Open),
+    get("/ops", PAGES, "The operator's page", File, || read(playground::serve)).needs(Need::Open),
+    get("/ops/{file}", PAGES, "A file of that page", File, || read(playground::serve)).needs(Need::Open),
     get("/docs", PAGES, "The routes, to be browsed and tried", File, || read(playground::serve))
         .needs(Need::Open),
     get("/docs/{file}", PAGES, "A file of that page", File, || read(playground::serve)).needs(Need::Open),

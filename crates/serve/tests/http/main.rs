@@ -9,6 +9,7 @@ mod changes;
 mod clients;
 mod command;
 mod devices;
+mod drift;
 mod encryption;
 mod ensembles;
 mod executors;

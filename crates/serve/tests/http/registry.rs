@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use artifact::manifest::{Manifest, Sample, SampleInput};
+use artifact::manifest::{Distribution, Manifest, Observed, Sample, SampleInput};
 use artifact::{Draft, Registry};
+use network::observe::Feature;
 use network::preprocess::{ColumnKind, Fit, ImagePreprocess, TableRules, fit_table};
 use network::quantization::{Affine, Calibration, CalibrationMethod, Quantization, quantize_weights};
-use network::{Cell, Network, Postprocess, Preprocess, RawInput, Row, Task};
+use network::{Cell, Network, Observer, Postprocess, Preprocess, RawInput, Row, Task};
 use predict::{DeviceSpec, Parts, Predictor};
 use tempfile::TempDir;
 
@@ -30,18 +31,23 @@ impl Models {
 
     /// Publishes a new version of an untrained model.
     pub(crate) fn publish(&self, name: &str, model: &Model, seed: u64) -> u64 {
-        self.publish_with(name, model, seed, false, |_| ())
+        self.publish_with(name, model, seed, false, &[], |_| ())
     }
 
     /// Publishes the same in int8: every layer with weights, over the range of the values of [`digits`].
     pub(crate) fn publish_int8(&self, name: &str, model: &Model, seed: u64) -> u64 {
-        self.publish_with(name, model, seed, true, |_| ())
+        self.publish_with(name, model, seed, true, &[], |_| ())
+    }
+
+    /// Publishes a new version that tells of these training data.
+    pub(crate) fn publish_watched(&self, name: &str, model: &Model, seed: u64, data: &[RawInput]) -> u64 {
+        self.publish_with(name, model, seed, false, data, |_| ())
     }
 
     /// Publishes a new version whose packed answers are not those of its weights: what a device that computes
     /// something else looks like.
     pub(crate) fn publish_spoiled(&self, name: &str, model: &Model, seed: u64) -> u64 {
-        self.publish_with(name, model, seed, false, |logits| logits[1] += 0.5)
+        self.publish_with(name, model, seed, false, &[], |logits| logits[1] += 0.5)
     }
 
     fn publish_with(
@@ -50,6 +56,7 @@ impl Models {
         model: &Model,
         seed: u64,
         int8: bool,
+        data: &[RawInput],
         change: impl FnOnce(&mut [f32]),
     ) -> u64 {
         let network = Network::new(toml::from_str(model.network).unwrap()).unwrap();
@@ -73,6 +80,7 @@ impl Models {
         manifest.samples = vec![Sample { input: SampleInput::from_raw(&model.sample).unwrap(), logits }];
         manifest.quantization = quantization;
         manifest.metrics.insert("accuracy".to_owned(), 0.5);
+        manifest.reference.observed = (!data.is_empty()).then(|| observed(&predictor, data));
         let draft = Draft { evaluation: serde_json::json!({}), ..Draft::new(manifest, weights) };
         self.open().publish(name, draft).unwrap().version
     }
@@ -84,6 +92,34 @@ impl Models {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&path, bytes).unwrap();
+    }
+}
+
+/// What is watched of these inputs and their answers.
+fn observed(predictor: &Predictor, data: &[RawInput]) -> Observed {
+    let observer = Observer::new(predictor.preprocess(), predictor.postprocess());
+    let answers = predictor.predict(data).unwrap();
+    let mut columns = [vec![Vec::new(); observer.inputs().len()], vec![Vec::new(); observer.outputs().len()]];
+    for (input, answer) in data.iter().zip(&answers) {
+        let [mut seen, mut said] = [Vec::new(), Vec::new()];
+        observer.observe_input(&predictor.preprocess().prepare(input).unwrap(), &mut seen);
+        observer.observe_output(answer, &mut said);
+        for (columns, values) in columns.iter_mut().zip([seen, said]) {
+            columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+        }
+    }
+    let [inputs, outputs] = columns;
+    let of = |features: &[Feature], columns: Vec<Vec<f32>>| {
+        features
+            .iter()
+            .zip(columns)
+            .filter_map(|(feature, values)| Distribution::of(feature, values))
+            .collect()
+    };
+    Observed {
+        inputs: of(observer.inputs(), inputs),
+        outputs: of(observer.outputs(), outputs),
+        outputs_split: "validation".to_owned(),
     }
 }
 

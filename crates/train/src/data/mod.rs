@@ -40,6 +40,7 @@ pub use self::error::DataError;
 pub use self::loader::Loader;
 use self::opened::Opened;
 pub use self::prepare::fit_preprocess;
+pub(crate) use self::prepare::prepare as sample;
 pub use self::source::{DataKind, DataSet, Origin, Source, TableColumn, Target};
 pub use self::split::{Part, SplitRecord, SplitRules, Splits};
 

@@ -57,6 +57,7 @@ pub fn reference(data: &DataSet, preprocess: &Preprocess) -> Result<ReferenceSta
         quantile_levels: QUANTILE_LEVELS.to_vec(),
         features,
         class_shares: ClassShare::from_counts(&data.labels, &counts, train.len()),
+        observed: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Every task kind learns what there is to learn, and its package says so.
 
+use artifact::manifest::Distribution;
 use network::Task;
 
 use super::support::{package, request, train};
@@ -63,6 +64,10 @@ fn every_task_learns() {
         assert_eq!(manifest.samples.len(), 16, "{name}");
         assert_eq!(manifest.lineage.run.as_deref(), Some(format!("{name}-1").as_str()));
         assert!(!manifest.reference.features.is_empty(), "{name}");
+        let observed = manifest.reference.observed.as_ref().unwrap();
+        let counted = |features: &[Distribution]| features.iter().map(Distribution::total).min();
+        assert_eq!(counted(&observed.inputs), Some(manifest.reference.samples), "{name}");
+        assert!(counted(&observed.outputs) >= Some(100), "{name}");
         let predictor = predict::Predictor::from_package(&package, model::DeviceSpec::Cpu).unwrap();
         assert_eq!(predictor.self_check().unwrap().samples, 16, "{name}");
         for file in [

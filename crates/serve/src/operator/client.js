@@ -1,0 +1,44 @@
+// The way to the server, with the key that was given. It is kept for the tab alone and sent nowhere but here.
+
+const KEPT = "brazier-key";
+
+export const key = () => sessionStorage.getItem(KEPT) ?? "";
+
+export function remember(text) {
+  if (text) sessionStorage.setItem(KEPT, text);
+  else sessionStorage.removeItem(KEPT);
+}
+
+/** A refusal, with its status and in the server's words. */
+export class Refused extends Error {
+  constructor(status, words) {
+    super(words);
+    this.status = status;
+    this.denied = status === 401 || status === 403;
+  }
+}
+
+async function ask(path, options) {
+  const headers = { accept: "application/json", ...options.headers };
+  if (key()) headers.authorization = `Bearer ${key()}`;
+  const response = await fetch(path, { ...options, headers, cache: "no-store" });
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new Refused(response.status, body?.error ?? `The server answered ${response.status}.`);
+  return body;
+}
+
+export const get = (path) => ask(path, {});
+
+export const post = (path, body) =>
+  ask(path, { method: "POST", body: body && JSON.stringify(body), headers: body && { "content-type": "application/json" } });
+
+const part = encodeURIComponent;
+
+export const paths = {
+  operations: "/v2/ops",
+  load: (name) => `/v2/repository/models/${part(name)}/load`,
+  unload: (name) => `/v2/repository/models/${part(name)}/unload`,
+  traffic: (name) => `/v2/repository/models/${part(name)}/traffic`,
+  drift: (name, version) => `/v2/models/${part(name)}/versions/${version}/drift`,
+  reset: (name, version) => `/v2/models/${part(name)}/versions/${version}/drift/reset`,
+};
