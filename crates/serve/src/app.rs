@@ -3,7 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
@@ -11,6 +11,7 @@ use actix_web::{App, Error, HttpRequest, web};
 use futures_util::FutureExt as _;
 use model::device::panic_message;
 
+use crate::connections::Busy;
 use crate::error::{Result, ServeError, shown};
 use crate::routes::table::{self, ENDPOINTS, Endpoint, Method};
 use crate::state::State;
@@ -35,6 +36,7 @@ pub fn new(
         .app_data(state)
         .app_data(unreadable)
         .wrap(from_fn(guard))
+        .wrap(from_fn(watch))
         .configure(|app| configure(app, chosen))
 }
 
@@ -101,6 +103,22 @@ async fn guard(
         headers.insert(HeaderName::from_static("cache-control"), HeaderValue::from_static("no-store"));
     }
     Ok(response)
+}
+
+/// Notes on the connection how far its request is ([`crate::connections`]).
+///
+/// # Errors
+/// Those of the service, unchanged.
+async fn watch(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> std::result::Result<ServiceResponse<impl MessageBody>, Error> {
+    let busy = Busy::begin(&request);
+    let response = next.call(request).await?;
+    Ok(match busy {
+        Some(busy) => busy.answer(response),
+        None => response.map_body(|_, body| EitherBody::left(body)),
+    })
 }
 
 #[cfg(test)]

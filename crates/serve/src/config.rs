@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ensemble::EnsembleConfig;
 use crate::front::Paths;
+pub use crate::limits::Limits;
 use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
 use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
 use crate::traffic::Plan;
@@ -86,24 +87,6 @@ pub struct Grpc {
     pub port: u16,
 }
 
-/// What one request may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Bytes of a request's body, unpacked.
-    pub max_body_bytes: usize,
-    /// Inputs in one request.
-    pub max_rows: usize,
-    /// Requests that may wait for a thread that prepares them; the next is answered 503.
-    pub queue: usize,
-    /// Seconds within which a body must have arrived.
-    pub body_timeout_s: u64,
-    /// Bytes of all bodies that are in memory at a time; what comes beyond is answered 503.
-    pub max_bytes_in_flight: usize,
-    /// Connections at a time.
-    pub max_connections: usize,
-}
-
 /// How the server stops on SIGTERM or Ctrl-C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -142,19 +125,6 @@ impl Default for Config {
 impl Default for Grpc {
     fn default() -> Self {
         Self { enabled: true, port: 9000 }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_body_bytes: 16 << 20,
-            max_rows: 1024,
-            queue: 128,
-            body_timeout_s: 30,
-            max_bytes_in_flight: 256 << 20,
-            max_connections: 1024,
-        }
     }
 }
 
@@ -223,8 +193,6 @@ impl Config {
     /// The first setting that has the right type and cannot work all the same: its key, and what would.
     #[must_use]
     pub fn fault(&self) -> Option<(String, &'static str)> {
-        let Limits { max_body_bytes, max_rows, queue, body_timeout_s, .. } = self.limits;
-        let Limits { max_bytes_in_flight, max_connections, .. } = self.limits;
         let sizes = &self.batch_sizes;
         let possible = sizes.iter().all(|size| (1..=MAX_PASS_ROWS).contains(size));
         let path = |path: &Option<String>| path.as_ref().is_none_or(|path| path_works(path));
@@ -251,20 +219,6 @@ impl Config {
                 "must name a directory",
             ),
             (
-                !(1..=1 << 30).contains(&max_body_bytes),
-                "limits.max_body_bytes",
-                "must be from 1 to 1073741824",
-            ),
-            (!(1..=1 << 20).contains(&max_rows), "limits.max_rows", "must be from 1 to 1048576"),
-            (!(1..=1 << 16).contains(&queue), "limits.queue", "must be from 1 to 65536"),
-            (!(1..=3600).contains(&body_timeout_s), "limits.body_timeout_s", "must be from 1 to 3600"),
-            (
-                max_bytes_in_flight < max_body_bytes,
-                "limits.max_bytes_in_flight",
-                "must be at least `limits.max_body_bytes`",
-            ),
-            (!(1..=1 << 16).contains(&max_connections), "limits.max_connections", "must be from 1 to 65536"),
-            (
                 !(10..=3_600_000).contains(&self.repository.poll_ms),
                 "repository.poll_ms",
                 "must be from 10 to 3600000",
@@ -279,7 +233,8 @@ impl Config {
         ];
         let own =
             faults.into_iter().find_map(|(wrong, key, message)| wrong.then(|| (key.to_owned(), message)));
-        own.or_else(|| self.scheduling_fault())
+        let limits = || self.limits.fault().map(|(key, message)| (format!("limits.{key}"), message));
+        own.or_else(limits).or_else(|| self.scheduling_fault())
     }
 
     /// As [`Config::fault`], of the settings of the scheduler: for all models, and for each with what it sets itself.

@@ -11,6 +11,7 @@ use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
 
 use crate::body::InFlight;
 use crate::config::Limits;
+use crate::connections::Connections;
 use crate::error::{Result, ServeError, shown, suggestion};
 use crate::front::Front;
 use crate::health::Health;
@@ -39,6 +40,8 @@ pub struct State {
     pub limits: Limits,
     /// Bytes of bodies that are in memory now.
     pub in_flight: Arc<InFlight>,
+    /// The connections of HTTP.
+    pub connections: Arc<Connections>,
     /// Whether the models still compute.
     pub health: Arc<Health>,
     /// What clients may see and change of the server itself.
@@ -141,6 +144,7 @@ impl State {
             scheduler,
             limits,
             in_flight,
+            connections: Connections::new(&limits),
             health: Arc::default(),
             front: Front::default(),
         }

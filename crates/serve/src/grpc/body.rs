@@ -3,27 +3,50 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::codegen::{Body as HttpBody, Bytes};
 
 use crate::body::{Held, InFlight};
+use crate::limits::Limits;
 
 /// The body of a call. What has arrived of it counts as in memory until the call is done with it.
 pub struct Bounded {
     inner: tonic::body::Body,
     held: Held,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Deadline>,
+}
+
+/// When the next part must have come.
+struct Deadline {
+    limits: Limits,
+    began: Instant,
+    received: usize,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Deadline {
+    fn new(limits: Limits) -> Self {
+        let began = Instant::now();
+        let sleep = Box::pin(tokio::time::sleep_until(began + limits.body_patience(0)));
+        Self { limits, began, received: 0, sleep }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.received = self.received.saturating_add(bytes);
+        let until = self.began + self.limits.body_patience(self.received);
+        if until > self.sleep.deadline() {
+            self.sleep.as_mut().reset(until);
+        }
+    }
 }
 
 impl Bounded {
-    /// Bounds a body; without a time it may go on for ever, as streams do.
+    /// Bounds a body; without limits in time it may go on for ever, as streams do.
     #[must_use]
-    pub fn new(inner: tonic::body::Body, in_flight: &Arc<InFlight>, within: Option<Duration>) -> Self {
-        let deadline = within.map(|within| Box::pin(tokio::time::sleep(within)));
-        Self { inner, held: Held::new(in_flight), deadline }
+    pub fn new(inner: tonic::body::Body, in_flight: &Arc<InFlight>, in_time: Option<Limits>) -> Self {
+        Self { inner, held: Held::new(in_flight), deadline: in_time.map(Deadline::new) }
     }
 }
 
@@ -39,15 +62,15 @@ impl HttpBody for Bounded {
         match frame {
             Poll::Ready(Some(Ok(frame))) => {
                 // A stream is read message by message, so what it sent in all is not in memory.
-                if let (Some(data), Some(_)) = (frame.data_ref(), &self.deadline) {
-                    let length = data.len();
+                if let (Some(length), true) = (frame.data_ref().map(Bytes::len), self.deadline.is_some()) {
                     self.held.grow(length)?;
+                    self.deadline.iter_mut().for_each(|deadline| deadline.advance(length));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Pending => {
                 if let Some(deadline) = &mut self.deadline
-                    && deadline.as_mut().poll(context).is_ready()
+                    && deadline.sleep.as_mut().poll(context).is_ready()
                 {
                     return Poll::Ready(Some(Err(Status::deadline_exceeded(
                         "the message did not arrive in time",

@@ -22,6 +22,7 @@ use tonic_health::pb::health_server::HealthServer;
 use super::DESCRIPTORS;
 use super::body::Bounded;
 use super::health::HealthCheck;
+use super::incoming::guarded;
 use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use super::service::Inference;
 use crate::error::shown;
@@ -38,8 +39,8 @@ pub struct Running {
 /// Threads that read and write; computing happens elsewhere.
 const THREADS: usize = 2;
 
-/// Calls of one connection at a time. The queues refuse long before; this bounds what one client can open.
-const STREAMS: u32 = 256;
+/// How long a client that is asked whether it is there may take to say so.
+const REPLY: Duration = Duration::from_secs(20);
 
 /// Starts a server on a socket that listens already.
 ///
@@ -53,7 +54,8 @@ pub fn start(state: Arc<State>, listener: TcpListener) -> std::io::Result<Runnin
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let limit = state.limits.max_body_bytes;
+    let limits = state.limits;
+    let limit = limits.max_body_bytes;
     let services = Services {
         inference: GrpcInferenceServiceServer::new(Inference::new(Arc::clone(&state)))
             .max_decoding_message_size(limit)
@@ -76,14 +78,18 @@ pub fn start(state: Arc<State>, listener: TcpListener) -> std::io::Result<Runnin
         .build()?;
     let incoming = {
         let _inside = runtime.enter();
-        TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true))
+        let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?);
+        guarded(incoming.with_nodelay(Some(true)), limits)
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("grpc".to_owned()).spawn(move || {
         let server = Server::builder()
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(limits.max_grpc_streams)
             .http2_max_header_list_size(Some(16 << 10))
-            .http2_keepalive_interval(Some(Duration::from_secs(60)))
+            .http2_keepalive_interval(Some(Duration::from_secs(limits.grpc_keep_alive_s)))
+            .http2_keepalive_timeout(Some(REPLY))
+            .max_connection_age(Duration::from_secs(limits.grpc_connection_age_s))
+            .max_connection_age_grace(Duration::from_secs(limits.body_timeout_s + limits.write_timeout_s))
             .serve_with_incoming_shutdown(services, incoming, stopped.map(drop));
         if let Err(error) = runtime.block_on(server) {
             tracing::error!(%error, "the gRPC server failed");
@@ -146,11 +152,10 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Answer {
         let path = request.uri().path().to_owned();
         let service = path.split('/').nth(1).unwrap_or("");
-        let limits = &self.state.limits;
         // A stream may last; one message must arrive in time.
         let streams = path.ends_with("/ModelStreamInfer") || service.starts_with("grpc.reflection");
-        let within = (!streams).then(|| Duration::from_secs(limits.body_timeout_s));
-        let request = request.map(|body| Body::new(Bounded::new(body, &self.state.in_flight, within)));
+        let in_time = (!streams).then_some(self.state.limits);
+        let request = request.map(|body| Body::new(Bounded::new(body, &self.state.in_flight, in_time)));
         let answer: Answer = match service {
             "inference.GRPCInferenceService" => Box::pin(self.inference.call(request)),
             "grpc.health.v1.Health" => Box::pin(self.health.call(request)),

@@ -149,7 +149,7 @@ async fn a_huge_picture_in_a_small_file_is_refused() {
 }
 
 /// A generator that is enough to damage requests with (xorshift, Marsaglia 2003).
-fn damaged(good: &[u8], seed: u64) -> Vec<u8> {
+pub(crate) fn damaged(good: &[u8], seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = move |below: usize| {
         state ^= state << 13;
