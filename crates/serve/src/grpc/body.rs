@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
@@ -47,6 +48,69 @@ impl Bounded {
     #[must_use]
     pub fn new(inner: tonic::body::Body, in_flight: &Arc<InFlight>, in_time: Option<Limits>) -> Self {
         Self { inner, held: Held::new(in_flight), deadline: in_time.map(Deadline::new) }
+    }
+}
+
+/// Calls that have begun and whose answers are not all handed over.
+#[derive(Clone, Debug, Default)]
+pub struct Calls(Arc<AtomicUsize>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub struct Call(Calls);
+
+impl Calls {
+    /// One more.
+    #[must_use]
+    pub fn begin(&self) -> Call {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Call(self.clone())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The body of an answer, with the call that it belongs to.
+pub struct Answered {
+    inner: tonic::body::Body,
+    _call: Call,
+}
+
+impl Answered {
+    /// The call ends with the body.
+    #[must_use]
+    pub fn new(inner: tonic::body::Body, call: Call) -> Self {
+        Self { inner, _call: call }
+    }
+}
+
+impl HttpBody for Answered {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
     }
 }
 

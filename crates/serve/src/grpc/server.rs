@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use model::device::panic_message;
@@ -20,7 +20,7 @@ use tonic::{Status, body::Body};
 use tonic_health::pb::health_server::HealthServer;
 
 use super::DESCRIPTORS;
-use super::body::Bounded;
+use super::body::{Answered, Bounded, Calls};
 use super::health::HealthCheck;
 use super::incoming::guarded;
 use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
@@ -32,6 +32,7 @@ use crate::state::State;
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    calls: Calls,
     stop: Option<oneshot::Sender<()>>,
     thread: JoinHandle<()>,
 }
@@ -41,6 +42,9 @@ const THREADS: usize = 2;
 
 /// How long a client that is asked whether it is there may take to say so.
 const REPLY: Duration = Duration::from_secs(20);
+
+/// How long connections may stay without a call when the server ends.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Starts a server on a socket that listens already.
 ///
@@ -56,6 +60,7 @@ pub fn start(state: Arc<State>, listener: TcpListener) -> std::io::Result<Runnin
     };
     let limits = state.limits;
     let limit = limits.max_body_bytes;
+    let calls = Calls::default();
     let services = Services {
         inference: GrpcInferenceServiceServer::new(Inference::new(Arc::clone(&state)))
             .max_decoding_message_size(limit)
@@ -70,6 +75,7 @@ pub fn start(state: Arc<State>, listener: TcpListener) -> std::io::Result<Runnin
             .map_err(std::io::Error::other)?
             .max_decoding_message_size(1 << 16),
         state,
+        calls: calls.clone(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -95,7 +101,7 @@ pub fn start(state: Arc<State>, listener: TcpListener) -> std::io::Result<Runnin
             tracing::error!(%error, "the gRPC server failed");
         }
     })?;
-    Ok(Running { address, stop: Some(stop), thread })
+    Ok(Running { address, calls, stop: Some(stop), thread })
 }
 
 impl Running {
@@ -109,9 +115,15 @@ impl Running {
     pub async fn stop(mut self, within: Duration) {
         // It may have ended by itself, and then nobody listens.
         let _ = self.stop.take().map(|stop| stop.send(()));
+        // A client that is there says so, and its connection is ended. Who says nothing is not waited for once nothing
+        // of it is under way.
+        let mut idle = Instant::now();
         let finished = async {
-            while !self.thread.is_finished() {
+            while !self.thread.is_finished() && idle.elapsed() < FAREWELL {
                 tokio::time::sleep(Duration::from_millis(20)).await;
+                if self.calls.count() > 0 {
+                    idle = Instant::now();
+                }
             }
         };
         if tokio::time::timeout(within, finished).await.is_err() {
@@ -125,6 +137,7 @@ impl Running {
 #[derive(Clone)]
 struct Services<V1, V1Alpha> {
     state: Arc<State>,
+    calls: Calls,
     inference: GrpcInferenceServiceServer<Inference>,
     health: HealthServer<HealthCheck>,
     v1: V1,
@@ -166,12 +179,14 @@ where
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
         };
+        let call = self.calls.begin();
         Box::pin(async move {
-            AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
+            let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
                 let cause = panic_message(panic.as_ref());
                 tracing::error!(%cause, "a gRPC call panicked");
                 Ok(Status::internal("the server failed to answer; its log says why").into_http())
-            })
+            });
+            answer.map(|response| response.map(|body| Body::new(Answered::new(body, call))))
         })
     }
 }
