@@ -10,6 +10,7 @@ mod binaries;
 mod child;
 mod ci;
 mod devices;
+mod image;
 mod models;
 mod quickstart;
 mod schema;
@@ -103,6 +104,14 @@ enum Command {
         #[command(flatten)]
         common: cli::Common,
     },
+    /// Write an OCI image of the server, without a container engine.
+    Image(image::Image),
+    /// Load the server for a while with clients of every kind, while versions come and go, and judge.
+    #[command(disable_help_flag = true)]
+    Soak(Forwarded),
+    /// Kill, stop and starve the server, and damage its repository, under load, and judge.
+    #[command(disable_help_flag = true)]
+    Chaos(Forwarded),
     /// Check formatting, lints and documentation, as the continuous integration does after the tests.
     Ci(ci::Ci),
     /// Write the JSON schemas that are committed, or check that they are fresh.
@@ -120,6 +129,9 @@ enum Bench {
     /// The server, beside the bare predictor, a bare HTTP server, and servers of others where there are any.
     #[command(disable_help_flag = true)]
     Serve(Forwarded),
+    /// How long the server takes from its start to its first answer, and the memory that it has then.
+    #[command(disable_help_flag = true)]
+    Cold(Forwarded),
     /// How few bytes a classic network needs, over seeds.
     Small(bench::small::Small),
     /// Whether a student learns more from a teacher than alone, over seeds.
@@ -175,6 +187,7 @@ fn main() -> std::process::ExitCode {
                     binaries.hand_over(Binary::Compress, &["bench", "engine"], &forwarded.arguments)
                 }
                 Bench::Serve(forwarded) => binaries.hand_over(Binary::Load, &["serve"], &forwarded.arguments),
+                Bench::Cold(forwarded) => binaries.hand_over(Binary::Load, &["cold"], &forwarded.arguments),
                 Bench::Small(board) => {
                     let printer = board.common.start(tracing::Level::WARN);
                     bench::small::run_board(&board, &binaries, &printer)
@@ -197,6 +210,9 @@ fn main() -> std::process::ExitCode {
                 let printer = common.start(tracing::Level::WARN);
                 traffic::run(command, &printer)
             }
+            Command::Image(command) => image::run(&command, &workspace),
+            Command::Soak(forwarded) => binaries.hand_over(Binary::Load, &["soak"], &forwarded.arguments),
+            Command::Chaos(forwarded) => binaries.hand_over(Binary::Load, &["chaos"], &forwarded.arguments),
             Command::Ci(command) => ci::run(&command, &workspace),
             Command::Schema(command) => schema::run(&command, &workspace),
         }

@@ -334,7 +334,7 @@ impl Bare {
 }
 
 /// Numbers in [−1, 1) without a pattern.
-fn numbers(count: usize) -> Vec<f32> {
+pub(crate) fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|place| ((place * 7919 + 13) % 2000) as f32 / 1000.0 - 1.0).collect()
 }
 

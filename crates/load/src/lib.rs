@@ -6,10 +6,14 @@
 //! is how it is called.
 
 pub mod bench;
+pub mod chaos;
+pub mod cold;
 pub mod echo;
 pub mod generate;
 pub mod http;
 pub mod peers;
 pub mod process;
 pub mod requests;
+pub mod soak;
 pub mod subject;
+pub mod trial;

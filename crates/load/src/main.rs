@@ -1,5 +1,7 @@
 //! The command `load`: measures the server. `cargo xtask bench serve` runs it.
 
+mod trials;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use load::bench::{self, Board, Options};
 use load::generate::Load;
 use load::peers::{self, Peer};
 use load::requests::Form;
+
+use crate::trials::{Chaos, Cold, Soak};
 
 /// Measures the server.
 #[derive(Debug, Parser)]
@@ -23,6 +27,12 @@ struct Arguments {
 enum Command {
     /// Measure the server beside the bare predictor, a bare HTTP server, and servers of others.
     Serve(Serve),
+    /// Measure how long the server takes from its start to its first answer, and the memory that it has then.
+    Cold(Cold),
+    /// Load the server for a while with clients of every kind, while versions come and go, and judge.
+    Soak(Soak),
+    /// Kill, stop and starve the server, and damage its repository, under load, and judge.
+    Chaos(Chaos),
     /// Be the bare HTTP server: give back what is sent.
     #[command(hide = true)]
     Echo {
@@ -106,6 +116,9 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
     cli::run(|| match arguments.command {
         Command::Serve(serve) => run(&serve),
+        Command::Cold(cold) => trials::cold(&cold),
+        Command::Soak(soak) => trials::soak(&soak),
+        Command::Chaos(chaos) => trials::chaos(&chaos),
         Command::Echo { threads } => {
             let printer = Printer::new(cli::Format::Json, false);
             load::echo::run(threads, |address| {
@@ -125,11 +138,7 @@ fn run(serve: &Serve) -> anyhow::Result<ExitStatus> {
     let threads = if serve.threads == 0 { processors } else { serve.threads };
     model::device::set_threads(threads)?;
     let own = std::env::current_exe().context("cannot find this program")?;
-    let program = own.with_file_name(format!("serve{}", std::env::consts::EXE_SUFFIX));
-    if !program.is_file() {
-        return Err(anyhow::anyhow!("{} is not built", program.display()))
-            .hint("`cargo xtask bench serve` builds it");
-    }
+    let program = trials::server(None)?;
     let wanted: Vec<Peer> = match serve.peer.as_slice() {
         [] => Peer::ALL.to_vec(),
         some => some.iter().map(|peer| peer.peer()).collect(),

@@ -106,6 +106,61 @@ impl Process {
         }
     }
 
+    /// Starts a program that was told its port, and does not wait for it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn unwatched(name: &str, mut command: Command, port: u16) -> Result<Self, ProcessError> {
+        let start = |source| ProcessError::Start { name: name.to_owned(), source };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(start)?;
+        Ok(Self { name: name.to_owned(), child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) })
+    }
+
+    /// Sends a signal by its name, such as `STOP`; whether there was somebody to send it to.
+    #[must_use]
+    pub fn signal(&self, name: &str) -> bool {
+        let script = ["-c", "kill -\"$1\" \"$0\"", &self.child.id().to_string(), name];
+        Command::new("/bin/sh").args(script).status().is_ok_and(|status| status.success())
+    }
+
+    /// Ends it at once, without a word.
+    pub fn kill(&mut self) {
+        // It may have ended by itself, and then nothing is left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end and waits; its exit code, if it had one and was not ended by force after half a minute.
+    #[must_use]
+    pub fn terminate(mut self) -> Option<i32> {
+        let began = Instant::now();
+        if !self.signal("TERM") {
+            return None;
+        }
+        while began.elapsed() < Duration::from_secs(30) {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Its memory that is resident, in bytes; nothing where the system does not tell.
+    #[must_use]
+    pub fn resident(&self) -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10)
+    }
+
     /// The time on processors that it and its children took so far, in steps of 10 ms; nothing where the system does
     /// not tell.
     #[must_use]

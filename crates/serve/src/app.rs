@@ -4,7 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use model::device::panic_message;
 
 use crate::access;
+use crate::connections::Busy;
 use crate::error::{Result, ServeError, shown};
 use crate::routes::table::{self, ENDPOINTS, Endpoint, Method};
 use crate::state::State;
@@ -42,8 +43,9 @@ pub fn new(
         // Outside of it only the guard: whatever the path, nothing is answered before the check.
         .wrap(from_fn(move |request, next| access::http::check(Arc::clone(&routes), request, next)))
         .wrap(from_fn(guard))
-        // Outermost: whatever is refused further inside has an id and is counted.
+        // Whatever is refused further inside has an id and is counted.
         .wrap(from_fn(telemetry::http::observe))
+        .wrap(from_fn(watch))
         .configure(|app| configure(app, &all, &telemetry.doors))
 }
 
@@ -142,6 +144,22 @@ async fn guard(
         headers.insert(HeaderName::from_static("cache-control"), HeaderValue::from_static("no-store"));
     }
     Ok(response)
+}
+
+/// Notes on the connection how far its request is ([`crate::connections`]).
+///
+/// # Errors
+/// Those of the service, unchanged.
+async fn watch(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> std::result::Result<ServiceResponse<impl MessageBody>, Error> {
+    let busy = Busy::begin(&request);
+    let response = next.call(request).await?;
+    Ok(match busy {
+        Some(busy) => busy.answer(response),
+        None => response.map_body(|_, body| EitherBody::left(body)),
+    })
 }
 
 #[cfg(test)]

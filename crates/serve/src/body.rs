@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actix_web::HttpRequest;
 use actix_web::dev::Decompress;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use actix_web::rt::time::Instant;
 use actix_web::web::{Bytes, BytesMut, Payload};
-use actix_web::{HttpRequest, rt};
 use futures_util::StreamExt as _;
 
 use crate::compression::{self, Coding, UnpackError};
 use crate::error::{Kind, Result, ServeError, shown};
+use crate::limits::Limits;
 use crate::state::State;
 
 /// How many bytes of bodies are in memory, and may be: many clients that each stay within the limit must
@@ -102,7 +104,7 @@ impl Deref for Body {
 /// Reads the whole body.
 ///
 /// # Errors
-/// 413 beyond `limits.max_body_bytes` (of the unpacked body), 408 when it does not arrive in time, 415
+/// 413 beyond `limits.max_body_bytes` (of the unpacked body), 408 when it does not arrive in time or too slowly, 415
 /// for an encoding that is not read, 503 while other bodies fill the memory, 400 when it breaks off or cannot be unpacked.
 pub async fn read(request: &HttpRequest, payload: Payload, state: &State) -> Result<Body> {
     let limits = &state.limits;
@@ -115,26 +117,24 @@ pub async fn read(request: &HttpRequest, payload: Payload, state: &State) -> Res
         return Err(too_large(limit));
     }
     let mut stream = Decompress::from_headers(payload, request.headers());
-    let reading = async {
-        let mut body = BytesMut::new();
-        let mut held = Held::new(&state.in_flight);
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| broken(&error, packed))?;
-            if chunk.len() > limit - body.len() {
-                return Err(too_large(limit));
-            }
-            held.grow(chunk.len())?;
-            body.extend_from_slice(&chunk);
+    let mut body = BytesMut::new();
+    let mut held = Held::new(&state.in_flight);
+    let began = Instant::now();
+    loop {
+        // Who sends a byte now and then is not waited for as long as who sends steadily.
+        let patience = limits.body_patience(body.len());
+        let chunk = match tokio::time::timeout_at(began + patience, stream.next()).await {
+            Ok(Some(chunk)) => chunk.map_err(|error| broken(&error, packed))?,
+            Ok(None) => break,
+            Err(_) => return Err(late(limits, patience)),
+        };
+        if chunk.len() > limit - body.len() {
+            return Err(too_large(limit));
         }
-        Ok((body.freeze(), held))
-    };
-    let deadline = Duration::from_secs(limits.body_timeout_s);
-    let (bytes, mut held) = rt::time::timeout(deadline, reading).await.unwrap_or_else(|_| {
-        Err(ServeError::new(
-            Kind::Timeout,
-            format!("the body did not arrive within {} s", limits.body_timeout_s),
-        ))
-    })?;
+        held.grow(chunk.len())?;
+        body.extend_from_slice(&chunk);
+    }
+    let bytes = body.freeze();
     if coding != Some(Coding::Zstd) {
         return Ok(Body { bytes, _held: held });
     }
@@ -150,6 +150,17 @@ pub async fn read(request: &HttpRequest, payload: Payload, state: &State) -> Res
         .value;
     held.grow(unpacked.len())?;
     Ok(Body { bytes: unpacked.into(), _held: held })
+}
+
+fn late(limits: &Limits, patience: Duration) -> ServeError {
+    let rate = limits.min_body_bytes_per_s;
+    let seconds = patience.as_secs();
+    let message = if seconds >= limits.body_timeout_s {
+        format!("the body did not arrive within {} s", limits.body_timeout_s)
+    } else {
+        format!("the body arrives more slowly than {rate} bytes a second, after {seconds} s")
+    };
+    ServeError::new(Kind::Timeout, message)
 }
 
 fn too_large(limit: usize) -> ServeError {

@@ -10,6 +10,7 @@ use crate::access::config::AccessConfig;
 use crate::drift::DriftConfig;
 use crate::ensemble::EnsembleConfig;
 use crate::front::Paths;
+pub use crate::limits::Limits;
 use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
 use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
 use crate::telemetry::{LogConfig, MetricsConfig, TraceConfig};
@@ -102,24 +103,6 @@ pub struct Grpc {
     pub port: u16,
 }
 
-/// What one request may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Bytes of a request's body, unpacked.
-    pub max_body_bytes: usize,
-    /// Inputs in one request.
-    pub max_rows: usize,
-    /// Requests that may wait for a thread that prepares them; the next is answered 503.
-    pub queue: usize,
-    /// Seconds within which a body must have arrived.
-    pub body_timeout_s: u64,
-    /// Bytes of all bodies that are in memory at a time; what comes beyond is answered 503.
-    pub max_bytes_in_flight: usize,
-    /// Connections at a time.
-    pub max_connections: usize,
-}
-
 /// How the server stops on SIGTERM or Ctrl-C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -164,19 +147,6 @@ impl Default for Config {
 impl Default for Grpc {
     fn default() -> Self {
         Self { enabled: true, port: 9000 }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_body_bytes: 16 << 20,
-            max_rows: 1024,
-            queue: 128,
-            body_timeout_s: 30,
-            max_bytes_in_flight: 256 << 20,
-            max_connections: 1024,
-        }
     }
 }
 
@@ -251,8 +221,6 @@ impl Config {
     /// The first setting that has the right type and cannot work all the same: its key, and what would.
     #[must_use]
     pub fn fault(&self) -> Option<(String, &'static str)> {
-        let Limits { max_body_bytes, max_rows, queue, body_timeout_s, .. } = self.limits;
-        let Limits { max_bytes_in_flight, max_connections, .. } = self.limits;
         let sizes = &self.batch_sizes;
         let possible = sizes.iter().all(|size| (1..=MAX_PASS_ROWS).contains(size));
         let path = |path: &Option<String>| path.as_ref().is_none_or(|path| path_works(path));
@@ -286,20 +254,6 @@ impl Config {
                 "must name a directory",
             ),
             (
-                !(1..=1 << 30).contains(&max_body_bytes),
-                "limits.max_body_bytes",
-                "must be from 1 to 1073741824",
-            ),
-            (!(1..=1 << 20).contains(&max_rows), "limits.max_rows", "must be from 1 to 1048576"),
-            (!(1..=1 << 16).contains(&queue), "limits.queue", "must be from 1 to 65536"),
-            (!(1..=3600).contains(&body_timeout_s), "limits.body_timeout_s", "must be from 1 to 3600"),
-            (
-                max_bytes_in_flight < max_body_bytes,
-                "limits.max_bytes_in_flight",
-                "must be at least `limits.max_body_bytes`",
-            ),
-            (!(1..=1 << 16).contains(&max_connections), "limits.max_connections", "must be from 1 to 65536"),
-            (
                 !(10..=3_600_000).contains(&self.repository.poll_ms),
                 "repository.poll_ms",
                 "must be from 10 to 3600000",
@@ -317,7 +271,8 @@ impl Config {
         let below = |table: &str, (key, message): (String, &'static str)| (format!("{table}.{key}"), message);
         let named = |(key, message): (&str, &'static str)| (key.to_owned(), message);
         let telemetry = || self.log.fault().or_else(|| self.trace.fault());
-        own.or_else(|| self.access.fault().map(|fault| below("access", fault)))
+        own.or_else(|| self.limits.fault().map(|(key, message)| below("limits", (key.to_string(), message))))
+            .or_else(|| self.access.fault().map(|fault| below("access", fault)))
             .or_else(|| self.tls.fault().map(|fault| below("tls", named(fault))))
             .or_else(|| telemetry().map(named))
             .or_else(|| self.drift.fault().map(|fault| below("drift", named(fault))))

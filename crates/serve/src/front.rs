@@ -13,7 +13,8 @@ use futures_util::future::BoxFuture;
 use network::{NamedTensor, Signature};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Kind, Result, ServeError};
+use crate::error::{Kind, Result, ServeError, shown};
+use crate::limits::Limits;
 use crate::oip::infer::{self, Plan};
 use crate::oip::types::{InferRequest, InferResponse, Schedule};
 use crate::payload::too_many;
@@ -154,11 +155,11 @@ pub async fn infer(
     cost: usize,
     decode: impl FnOnce(&Signature) -> Result<InferRequest> + Send + 'static,
 ) -> Result<InferResponse> {
-    let max_rows = state.limits.max_rows;
+    let limits = state.limits;
     telemetry::asks(served);
     let read = {
         let served = Arc::clone(served);
-        move || read(&served, max_rows, decode)
+        move || read(&served, &limits, decode)
     };
     let began = Instant::now();
     let done = counted(served, began, state.pool.run_sized(cost, read).await)?;
@@ -223,17 +224,24 @@ struct Read {
 
 fn read(
     served: &Served,
-    max_rows: usize,
+    limits: &Limits,
     decode: impl FnOnce(&Signature) -> Result<InferRequest>,
 ) -> Result<Read> {
     let signature = served.signature();
     let mut request = decode(signature)?;
+    for NamedTensor { name, tensor } in &request.inputs {
+        let (found, most) = (tensor.elements().len(), limits.max_tensor_elements);
+        if found > most {
+            let message = format!("input {} has {found} elements; a tensor may have {most}", shown(name));
+            return Err(ServeError::new(Kind::TooLarge, message));
+        }
+    }
     let schedule = std::mem::take(&mut request.schedule);
     let id = request.id.clone();
     let (inputs, plan) = infer::check(served.name(), signature, request)?;
     let rows = match served.rows(&inputs).map_err(ServeError::invalid)? {
         0 => return Err(ServeError::invalid("the batch is empty; expected at least one row")),
-        rows if rows > max_rows => return Err(too_many(rows, max_rows)),
+        rows if rows > limits.max_rows => return Err(too_many(rows, limits.max_rows)),
         rows => rows,
     };
     Ok(Read { inputs, rows, plan, schedule, id })

@@ -16,6 +16,10 @@ pub const ARRAYS: usize = 1 << 21;
 /// # Errors
 /// 400 with the limit. Anything else that is wrong with the text is left to the parser.
 pub fn check_structure(body: &[u8], objects: usize) -> Result<()> {
+    check(body, objects, DEPTH)
+}
+
+fn check(body: &[u8], objects: usize, most_levels: usize) -> Result<()> {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     let mut found = [0usize; 2];
     for &byte in body {
@@ -32,9 +36,9 @@ pub fn check_structure(body: &[u8], objects: usize) -> Result<()> {
             b'"' => in_string = true,
             b'[' | b'{' => {
                 depth += 1;
-                if depth > DEPTH {
+                if depth > most_levels {
                     return Err(ServeError::invalid(format_args!(
-                        "the JSON nests deeper than {DEPTH} levels"
+                        "the JSON nests deeper than {most_levels} levels"
                     )));
                 }
                 let (index, most, what) =
@@ -50,6 +54,14 @@ pub fn check_structure(body: &[u8], objects: usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses JSON that nests deeper than a limit below [`DEPTH`], which [`check_structure`] holds in any case.
+///
+/// # Errors
+/// 400 with the limit.
+pub fn check_depth(body: &[u8], limit: usize) -> Result<()> {
+    if limit < DEPTH { check(body, usize::MAX, limit) } else { Ok(()) }
 }
 
 /// Parses `body` as one JSON object that holds at most `objects` objects, itself included; `expected` says
@@ -128,6 +140,10 @@ mod tests {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(check_structure(nested(DEPTH).as_bytes(), 1).is_ok());
         assert!(check_structure(nested(DEPTH + 1).as_bytes(), 1).is_err());
+        for limit in [1, 50, DEPTH - 1] {
+            assert!(check_depth(nested(limit).as_bytes(), limit).is_ok());
+            assert!(check_depth(nested(limit + 1).as_bytes(), limit).is_err(), "{limit}");
+        }
         assert!(check_structure("[".repeat(250_000).as_bytes(), 1).is_err());
         let quoted = format!("\"{}\\\"{}\"", "[".repeat(500), "{".repeat(500));
         assert!(check_structure(quoted.as_bytes(), 0).is_ok());

@@ -93,6 +93,25 @@ impl Payload {
     }
 }
 
+/// Refuses pictures that together have more pixels than allowed, before any of them is unpacked.
+///
+/// # Errors
+/// 413 for too many, 400 for what is no picture.
+pub fn check_pixels(rows: &[RawInput], most: u64) -> Result<()> {
+    let mut pixels = 0u64;
+    for row in rows {
+        if let RawInput::EncodedImage(bytes) = row {
+            let found = network::preprocess::image_pixels(bytes).map_err(ServeError::invalid)?;
+            pixels = pixels.saturating_add(found);
+        }
+    }
+    if pixels > most {
+        let message = format!("the pictures have {pixels} pixels; those of one request may have {most}");
+        return Err(ServeError::new(Kind::TooLarge, message));
+    }
+    Ok(())
+}
+
 /// 413 for a batch that is too long.
 pub(crate) fn too_many(rows: usize, max_rows: usize) -> ServeError {
     let message = format!("{rows} inputs were given; one request may hold {max_rows}");

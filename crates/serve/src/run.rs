@@ -16,9 +16,11 @@ use crate::access::files::FileFault;
 use crate::access::renewal::{self, Renewal};
 use crate::app;
 use crate::config::Config;
+use crate::connections;
 use crate::drift::Watch;
 use crate::front::Front;
 use crate::grpc::{self, server::Running};
+use crate::limits::Limits;
 use crate::load::{self, LoadError, Options};
 use crate::pool::Pool;
 use crate::repository::Repository;
@@ -117,16 +119,26 @@ pub async fn run(
 
     let listen = |source| RunError::Listen { host: config.host.clone(), port: config.port, source };
     let shared = state.clone();
-    let connections = state.telemetry.doors.http_connections.clone();
+    let limits = &config.limits;
+    descriptors(limits);
+    // The library counts the connections of each worker.
+    let workers = threads.clamp(1, 4).min(limits.max_connections);
+    let (open, watched) = (
+        state.telemetry.doors.http_connections.clone(),
+        connections::on_connect(Arc::clone(&state.connections)),
+    );
     let server = HttpServer::new(move || app::new(shared.clone()))
         // What a connection keeps is dropped when it ends.
         .on_connect(move |connection, kept| {
-            kept.insert(connections.enter());
+            kept.insert(open.enter());
             access::http::connected(connection, kept);
+            watched(connection, kept);
         })
-        .workers(threads.clamp(1, 4))
-        .max_connections(config.limits.max_connections)
-        .client_request_timeout(Duration::from_secs(10))
+        .workers(workers)
+        .max_connections(limits.max_connections / workers)
+        .client_request_timeout(Duration::from_secs(limits.header_timeout_s))
+        .keep_alive(Duration::from_secs(limits.keep_alive_s))
+        .h1_allow_half_closed(limits.allow_half_closed)
         .shutdown_timeout(config.drain.timeout_s)
         // Signals are ours: readiness must turn false before listening ends.
         .disable_signals()
@@ -148,6 +160,7 @@ pub async fn run(
     let server = server.run();
     let handle = server.handle();
     let serving = rt::spawn(server);
+    rt::spawn(connections::watch(Arc::clone(&state.connections)));
 
     let mut signals = Signals::listen().map_err(RunError::System)?;
     // A thread of its own, which nobody waits for: a signal ends the server while models load, too.
@@ -226,6 +239,27 @@ fn look_at_addresses(state: &State, addresses: &[SocketAddr]) {
         tracing::warn!(
             "other machines reach this server, and none needs a key: whoever can connect may read and infer; \
              `access.keys` names a file of keys, which `serve key new` makes"
+        );
+    }
+}
+
+/// Asks the system for as many open files as the connections need: two each of HTTP, one each of gRPC, and some for
+/// models. What it does not give, connections have to wait for.
+fn descriptors(limits: &Limits) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted = 3 * limits.max_connections as u64 + 256;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let given = maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(given), maximum }) {
+        tracing::debug!(%error, "the limit of open files stays");
+    } else if given < wanted {
+        tracing::warn!(
+            given,
+            wanted,
+            "the system lets this process open fewer files than `limits.max_connections` needs"
         );
     }
 }

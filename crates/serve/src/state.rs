@@ -13,6 +13,7 @@ use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
 use crate::access::Access;
 use crate::body::InFlight;
 use crate::config::Limits;
+use crate::connections::Connections;
 use crate::drift::Watch;
 use crate::error::{Result, ServeError, shown, suggestion};
 use crate::front::Front;
@@ -43,6 +44,8 @@ pub struct State {
     pub in_flight: Arc<InFlight>,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// The connections of HTTP.
+    pub connections: Arc<Connections>,
     /// Whether the models still compute.
     pub health: Arc<Health>,
     /// What clients may see and change of the server itself.
@@ -151,6 +154,7 @@ impl State {
             limits,
             in_flight,
             access: Arc::default(),
+            connections: Connections::new(&limits),
             health: Arc::default(),
             front: Front::default(),
             telemetry: Arc::default(),

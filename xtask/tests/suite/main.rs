@@ -4,6 +4,8 @@
 
 #[cfg(unix)]
 mod commands;
+#[cfg(target_os = "linux")]
+mod image;
 mod models;
 #[cfg(unix)]
 mod quickstart;

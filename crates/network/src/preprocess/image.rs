@@ -213,6 +213,16 @@ pub fn decode_image(bytes: &[u8]) -> Result<Bitmap, PreprocessError> {
     bitmap.ok_or_else(|| unreadable("it has no pixels"))
 }
 
+/// How many pixels a PNG or JPEG file says that it has, without unpacking them.
+///
+/// # Errors
+/// When the bytes are no such file.
+pub fn image_pixels(bytes: &[u8]) -> Result<u64, PreprocessError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(unreadable)?;
+    let (width, height) = reader.into_dimensions().map_err(unreadable)?;
+    Ok(u64::from(width) * u64::from(height))
+}
+
 fn unreadable(reason: impl ToString) -> PreprocessError {
     PreprocessError::Image { reason: reason.to_string(), limit: MAX_SIDE }
 }

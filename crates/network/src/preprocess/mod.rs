@@ -10,7 +10,7 @@ mod table;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::image::{ChannelStatistics, Fit, ImagePreprocess, decode_image};
+pub use self::image::{ChannelStatistics, Fit, ImagePreprocess, decode_image, image_pixels};
 pub use self::table::{
     Column, ColumnKind, ColumnRule, MissingRule, Scaling, TablePreprocess, TableRules, UnknownRule, fit_table,
 };

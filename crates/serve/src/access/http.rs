@@ -19,7 +19,7 @@ use super::{Admitted, Need, Target};
 use crate::error::{Result, ServeError};
 use crate::routes::table::{self, Endpoint};
 use crate::state::State;
-use crate::tls::Identity;
+use crate::tls::{HttpStream, Identity};
 
 /// What every path needs, in the order in which the application looks for them.
 #[derive(Debug)]
@@ -246,8 +246,7 @@ pub fn principal(request: &HttpRequest) -> Result<Arc<Principal>> {
 
 /// Takes the client's certificate of a connection, so that its requests can be known by it.
 pub fn connected(connection: &dyn Any, data: &mut Extensions) {
-    type Encrypted = actix_tls::accept::rustls_0_23::TlsStream<actix_web::rt::net::TcpStream>;
-    if let Some(stream) = connection.downcast_ref::<Encrypted>()
+    if let Some(stream) = connection.downcast_ref::<HttpStream>()
         && let Some(identity) = Identity::of(stream.get_ref().1)
     {
         data.insert(identity);

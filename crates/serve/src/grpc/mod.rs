@@ -8,6 +8,7 @@
 pub mod body;
 pub mod convert;
 pub mod health;
+pub mod incoming;
 pub mod server;
 pub mod service;
 

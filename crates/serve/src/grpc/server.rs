@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use model::device::panic_message;
@@ -20,8 +20,9 @@ use tonic::{Status, body::Body};
 use tonic_health::pb::health_server::HealthServer;
 
 use super::DESCRIPTORS;
-use super::body::Bounded;
+use super::body::{Answered, Bounded, Calls};
 use super::health::HealthCheck;
+use super::incoming::guarded;
 use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use super::service::Inference;
 use crate::access;
@@ -34,6 +35,7 @@ use crate::tls::{self, Tls};
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    calls: Calls,
     stop: Option<oneshot::Sender<()>>,
     thread: JoinHandle<()>,
 }
@@ -41,8 +43,11 @@ pub struct Running {
 /// Threads that read and write; computing happens elsewhere.
 const THREADS: usize = 2;
 
-/// Calls of one connection at a time. The queues refuse long before; this bounds what one client can open.
-const STREAMS: u32 = 256;
+/// How long a client that is asked whether it is there may take to say so.
+const REPLY: Duration = Duration::from_secs(20);
+
+/// How long connections may stay without a call when the server ends.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Starts a server on a socket that listens already.
 ///
@@ -64,7 +69,9 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let limit = state.limits.max_body_bytes;
+    let limits = state.limits;
+    let limit = limits.max_body_bytes;
+    let calls = Calls::default();
     let services = Services {
         inference: GrpcInferenceServiceServer::new(Inference::new(Arc::clone(&state)))
             .max_decoding_message_size(limit)
@@ -79,6 +86,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
             .map_err(std::io::Error::other)?
             .max_decoding_message_size(1 << 16),
         state,
+        calls: calls.clone(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -95,16 +103,19 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("grpc".to_owned()).spawn(move || {
         let server = Server::builder()
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(limits.max_grpc_streams)
             .http2_max_header_list_size(Some(16 << 10))
-            .http2_keepalive_interval(Some(Duration::from_secs(60)));
+            .http2_keepalive_interval(Some(Duration::from_secs(limits.grpc_keep_alive_s)))
+            .http2_keepalive_timeout(Some(REPLY))
+            .max_connection_age(Duration::from_secs(limits.grpc_connection_age_s))
+            .max_connection_age_grace(Duration::from_secs(limits.body_timeout_s + limits.write_timeout_s));
         let stopped = stopped.map(drop);
         let served = runtime.block_on(async {
             if let Some((config, within)) = encryption {
-                let incoming = tls::incoming(listener, config, within);
+                let incoming = guarded(tls::incoming(listener, config, within), limits);
                 server.serve_with_incoming_shutdown(services, incoming, stopped).await
             } else {
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                let incoming = guarded(TcpIncoming::from(listener).with_nodelay(Some(true)), limits);
                 server.serve_with_incoming_shutdown(services, incoming, stopped).await
             }
         });
@@ -112,7 +123,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
             tracing::error!(%error, "the gRPC server failed");
         }
     })?;
-    Ok(Running { address, stop: Some(stop), thread })
+    Ok(Running { address, calls, stop: Some(stop), thread })
 }
 
 impl Running {
@@ -126,9 +137,15 @@ impl Running {
     pub async fn stop(mut self, within: Duration) {
         // It may have ended by itself, and then nobody listens.
         let _ = self.stop.take().map(|stop| stop.send(()));
+        // A client that is there says so, and its connection is ended. Who says nothing is not waited for once nothing
+        // of it is under way.
+        let mut idle = Instant::now();
         let finished = async {
-            while !self.thread.is_finished() {
+            while !self.thread.is_finished() && idle.elapsed() < FAREWELL {
                 tokio::time::sleep(Duration::from_millis(20)).await;
+                if self.calls.count() > 0 {
+                    idle = Instant::now();
+                }
             }
         };
         if tokio::time::timeout(within, finished).await.is_err() {
@@ -142,6 +159,7 @@ impl Running {
 #[derive(Clone)]
 struct Services<V1, V1Alpha> {
     state: Arc<State>,
+    calls: Calls,
     inference: GrpcInferenceServiceServer<Inference>,
     health: HealthServer<HealthCheck>,
     v1: V1,
@@ -175,11 +193,10 @@ where
             return Box::pin(telemetry::grpc::observe(running, refused));
         }
         let service = path.split('/').nth(1).unwrap_or("");
-        let limits = &self.state.limits;
         // A stream may last; one message must arrive in time.
         let streams = path.ends_with("/ModelStreamInfer") || service.starts_with("grpc.reflection");
-        let within = (!streams).then(|| Duration::from_secs(limits.body_timeout_s));
-        let request = request.map(|body| Body::new(Bounded::new(body, &self.state.in_flight, within)));
+        let in_time = (!streams).then_some(self.state.limits);
+        let request = request.map(|body| Body::new(Bounded::new(body, &self.state.in_flight, in_time)));
         let answer: Answer = match service {
             "inference.GRPCInferenceService" => Box::pin(self.inference.call(request)),
             "grpc.health.v1.Health" => Box::pin(self.health.call(request)),
@@ -190,12 +207,14 @@ where
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
         };
+        let call = self.calls.begin();
         let answered = async move {
-            AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
+            let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
                 let cause = panic_message(panic.as_ref());
                 tracing::error!(%cause, "a gRPC call panicked");
                 Ok(Status::internal("the server failed to answer; its log says why").into_http())
-            })
+            });
+            answer.map(|response| response.map(|body| Body::new(Answered::new(body, call))))
         };
         Box::pin(telemetry::grpc::observe(running, answered))
     }

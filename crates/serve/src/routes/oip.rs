@@ -12,7 +12,7 @@ use crate::oip::response::{self, Encoded};
 use crate::routes::reply;
 use crate::routes::traffic::with_caller;
 use crate::state::State;
-use crate::{front, inventory};
+use crate::{front, inventory, json};
 
 /// The header that says where the JSON ends and the tensors begin.
 pub const JSON_LENGTH: &str = "inference-header-content-length";
@@ -127,13 +127,17 @@ pub async fn answer(
     let coding = reply::accepted(request);
     let body = body::read(request, body, state).await?;
     state.telemetry.payload("request", &body);
-    let json = match form {
+    let text = match form {
         Form::Json => body.len(),
         Form::Binary { json } => json.min(body.len()),
         Form::Raw => 0,
     };
-    let cost = front::cost(json, body.len() - json);
-    let decode = move |signature: &network::Signature| request::decode(&body, form, signature);
+    let cost = front::cost(text, body.len() - text);
+    let depth = state.limits.max_json_depth;
+    let decode = move |signature: &network::Signature| {
+        json::check_depth(body.get(..text).unwrap_or_default(), depth)?;
+        request::decode(&body, form, signature)
+    };
     let response = front::infer(state, served, cost, decode).await?;
     let (mut text, mut binary) = (0, 0);
     for output in &response.outputs {

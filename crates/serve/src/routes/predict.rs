@@ -11,6 +11,7 @@ use futures_util::stream;
 use crate::answer::{self, Timing};
 use crate::body;
 use crate::error::{Result, ServeError, shown};
+use crate::json;
 use crate::oip::request::Form;
 use crate::payload::{self, File, Payload};
 use crate::routes::traffic::with_caller;
@@ -104,12 +105,16 @@ async fn predict(
     } else {
         payload::classify(&content_type, body.bytes())?
     };
-    let (max_rows, size) = (state.limits.max_rows, body.len());
+    let (limits, size) = (state.limits, body.len());
     let predictor = Arc::clone(served.raw()?);
     let began = Instant::now();
     let read = state.pool.run_sized(size, move || {
         let start = Instant::now();
-        let inputs = payload.inputs(predictor.preprocess(), max_rows)?;
+        if let Payload::Json(body) = &payload {
+            json::check_depth(body, limits.max_json_depth)?;
+        }
+        let inputs = payload.inputs(predictor.preprocess(), limits.max_rows)?;
+        payload::check_pixels(&inputs.rows, limits.max_image_pixels)?;
         drop(body);
         Ok((inputs, start.elapsed()))
     });

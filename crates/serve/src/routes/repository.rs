@@ -17,6 +17,7 @@ async fn object(request: &HttpRequest, payload: web::Payload, state: &State) -> 
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
+    json::check_depth(&body, state.limits.max_json_depth)?;
     json::object(&body, "a JSON object, or nothing", 64)
 }
 

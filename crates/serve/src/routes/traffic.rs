@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use crate::access::http::note;
 use crate::body;
 use crate::error::{Kind, Result, ServeError};
+use crate::json;
 use crate::state::State;
 use crate::traffic::{Action, Caller, Traffic};
 
@@ -36,6 +37,7 @@ pub async fn change(
         let message = format!("a change of traffic has at most {MAX_BYTES} bytes");
         return Err(ServeError::new(Kind::TooLarge, message));
     }
+    json::check_depth(&body, state.limits.max_json_depth)?;
     let action: Action = serde_json::from_slice(&body)
         .map_err(|error| ServeError::invalid(format_args!("the body is no change of traffic: {error}")))?;
     if let Ok(detail) = serde_json::from_slice(&body) {

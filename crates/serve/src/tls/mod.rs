@@ -25,6 +25,9 @@ use crate::access::files::{self, FileFault};
 pub use incoming::{Encrypted, Peer, incoming};
 use verify::Clients;
 
+/// An encrypted connection of HTTP, as the HTTP library has it.
+pub type HttpStream = actix_tls::accept::rustls_0_23::TlsStream<actix_web::rt::net::TcpStream>;
+
 /// The settings: `[tls]` of the server's configuration. Encryption begins with a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -48,6 +48,10 @@ fn settings_that_cannot_work_are_refused_before_anything_is_read() {
         &[],
         &["`precision`", "`fp16` is not a precision", "f16 and bf16"],
     );
+    refused(&models, &["--max-body-bytes", "0"], &[], &["`limits.max_body_bytes`", "must be from 1"]);
+    refused(&models, &["--max-body-bytes=-1"], &[], &["-1"]);
+    let negative = [("BRAZIER_SERVE_LIMITS__MAX_CONNECTIONS", "-1")];
+    refused(&models, &[], &negative, &["limits.max_connections"]);
     refused(&models, &["--device", "gpu"], &[], &["`device`", "`gpu` is not a device"]);
     refused(
         &models,

@@ -119,6 +119,46 @@ async fn bodies_are_bounded_to_the_byte() {
 }
 
 #[actix_web::test]
+async fn values_are_bounded_to_the_last_one() {
+    let models = three_models();
+    let exact =
+        || Limits { max_json_depth: 3, max_tensor_elements: 6, max_image_pixels: 64, ..Limits::default() };
+    let tensor = |rows: usize| {
+        let data = vec![1; rows * 3];
+        Ask::json(
+            INFER,
+            json!({ "inputs": [{ "name": "input", "shape": [rows, 3], "datatype": "FP32", "data": data }] }),
+        )
+    };
+    let png = crate::predict::picture(image::ImageFormat::Png);
+    let pixels = network::preprocess::image_pixels(&png).unwrap();
+    let picture = || Ask::post("/models/digits/predict", "image/png", png.clone());
+    let rows = || Ask::json(PREDICT, json!({ "inputs": [[1, 2, 3]] }));
+    let index = || Ask::json("/v2/repository/index", json!({}));
+
+    let state = state(&models, None, Limits { max_image_pixels: pixels, ..exact() });
+    for ask_for in [rows(), picture(), index()] {
+        let shown = ask_for.shown();
+        assert_eq!(ask(&state, ask_for).await.status, 200, "{shown}");
+    }
+    let refusals = vec![
+        Refusal(Ask::json(PREDICT, json!({ "inputs": [[[1, 2, 3]]] })), 400, "nests deeper than 3 levels"),
+        Refusal(tensor(1), 400, "nests deeper than 3 levels"),
+        Refusal(Ask::json("/v2/repository/index", json!({ "a": [[[1]]] })), 400, "nests deeper"),
+    ];
+    check_refusals(&state, refusals).await;
+
+    let limits = Limits { max_json_depth: 4, max_image_pixels: pixels - 1, ..exact() };
+    let state = crate::server::state(&models, None, limits);
+    assert_eq!(ask(&state, tensor(2)).await.status, 200);
+    let refusals = vec![
+        Refusal(tensor(3), 413, "input `input` has 9 elements; a tensor may have 6"),
+        Refusal(picture(), 413, "pixels; those of one request may have"),
+    ];
+    check_refusals(&state, refusals).await;
+}
+
+#[actix_web::test]
 async fn bodies_in_flight_are_bounded_together() {
     let models = three_models();
     // Each body is allowed by itself, but there is no room for it; nothing stays counted afterwards.
@@ -149,7 +189,7 @@ async fn a_huge_picture_in_a_small_file_is_refused() {
 }
 
 /// A generator that is enough to damage requests with (xorshift, Marsaglia 2003).
-fn damaged(good: &[u8], seed: u64) -> Vec<u8> {
+pub(crate) fn damaged(good: &[u8], seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = move |below: usize| {
         state ^= state << 13;

@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 use crate::registry::{Models, prices, wide};
 
 /// A running server; it is killed when the test ends.
-struct Server {
-    child: Child,
-    address: String,
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) address: String,
+    pub(crate) grpc: String,
 }
 
 impl Server {
-    fn start(models: &Models, config: &str) -> Self {
+    pub(crate) fn start(models: &Models, config: &str) -> Self {
         let file = models.path().with_extension("toml");
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_serve"));
@@ -38,7 +39,9 @@ impl Server {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
         let address = address.unwrap_or_else(|| panic!("no address: {line}")).to_owned();
-        Self { child, address }
+        let grpc = line.split("gRPC on ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let grpc = grpc.unwrap_or("").to_owned();
+        Self { child, address, grpc }
     }
 
     fn configure(&self, models: &Models, config: &str) {
@@ -46,13 +49,13 @@ impl Server {
         self.signal("-HUP");
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         assert!(
             Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success()
         );
     }
 
-    fn ask(&self, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) fn ask(&self, path: &str, body: Option<&Value>) -> (u16, Value) {
         ask(&self.address, path, body).unwrap()
     }
 
@@ -76,7 +79,7 @@ impl Server {
     }
 
     /// Memory that is resident, in bytes.
-    fn resident(&self) -> u64 {
+    pub(crate) fn resident(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
         text.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
     }

@@ -1,0 +1,258 @@
+//! What breaks servers, one thing after the other, under load: an end without a word, a stop, versions that are damaged or
+//! half there, and threads that load and unload at once. Afterwards the server answers, and answers right.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::bench::BenchError;
+use crate::http::Connection;
+use crate::process::Process;
+use crate::requests::{JSON, post};
+use crate::trial::{Stage, Tally, Verdict, is_well, states};
+
+/// How it is done.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The program `serve`.
+    pub serve: PathBuf,
+    /// How often each thing is done.
+    pub rounds: usize,
+    /// Clients that behave.
+    pub clients: usize,
+    /// Threads that load and unload.
+    pub changers: usize,
+}
+
+/// One thing that was done, and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trial {
+    /// What was done.
+    pub what: &'static str,
+    /// Requests that were answered as the predictor does meanwhile.
+    pub right: u64,
+    /// Requests that were refused with 503 or 504.
+    pub refused: u64,
+    /// What was judged.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Everything that was done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Board {
+    /// In their order.
+    pub trials: Vec<Trial>,
+}
+
+impl Board {
+    /// Whether everything was as it must be.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.trials.iter().flat_map(|trial| &trial.verdicts).all(|verdict| verdict.passed)
+    }
+}
+
+type Done = Result<Vec<Verdict>, BenchError>;
+
+/// Does all of it.
+///
+/// # Errors
+/// When the server cannot be started at all.
+pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, BenchError> {
+    let mut trials = Vec::new();
+    let all: [(&'static str, fn(&Scene<'_>, &mut Process) -> Done); 4] = [
+        ("killed without a word, and started again", killed),
+        ("stopped for a second, and continued", stopped),
+        ("versions that are damaged, half there, or gone", damaged),
+        ("threads that load and unload", changed),
+    ];
+    for (what, act) in all {
+        tell(what);
+        trials.push(trial(options, what, act)?);
+    }
+    Ok(Board { trials })
+}
+
+/// What an act has to do with.
+struct Scene<'a> {
+    options: &'a Options,
+    stage: &'a Stage,
+    tally: &'a Tally,
+    place: &'a Mutex<SocketAddr>,
+}
+
+const SETTINGS: &str = "allow_changes = true\n[drain]\ndelay_ms = 100\n";
+
+fn trial(
+    options: &Options,
+    what: &'static str,
+    act: fn(&Scene<'_>, &mut Process) -> Done,
+) -> Result<Trial, BenchError> {
+    let stage = Stage::new()?;
+    let mut server = stage.serve(&options.serve, SETTINGS)?;
+    let (place, tally) = (Mutex::new(server.address), Tally::default());
+    let done = std::thread::scope(|scope| {
+        for client in 0..options.clients.max(1) {
+            let (tally, stage, place) = (&tally, &stage, &place);
+            scope.spawn(move || tally.good(stage, place, client));
+        }
+        pause(300);
+        let scene = Scene { options, stage: &stage, tally: &tally, place: &place };
+        let done = act(&scene, &mut server);
+        pause(300);
+        tally.stop.store(true, Ordering::Relaxed);
+        done
+    });
+    let mut verdicts = tally.verdicts();
+    verdicts.extend(done?);
+    verdicts.push(Verdict::new("the server is alive and ready", "", is_well(server.address)));
+    let code = server.terminate();
+    verdicts.push(Verdict::new("it ends when asked, with code 0", format_args!("{code:?}"), code == Some(0)));
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    Ok(Trial { what, right: count(&tally.right), refused: count(&tally.refused), verdicts })
+}
+
+fn pause(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+}
+
+/// Between two lives clients get no answers; all that they get are right.
+fn killed(scene: &Scene<'_>, server: &mut Process) -> Done {
+    let Scene { options, stage, tally, place } = scene;
+    for _ in 0..options.rounds.max(1) {
+        tally.outage.store(true, Ordering::Release);
+        server.kill();
+        // The second life finds what the first one left, in the middle of whatever it did.
+        *server = stage.serve(&options.serve, SETTINGS)?;
+        if let Ok(mut place) = place.lock() {
+            *place = server.address;
+        }
+        // Whoever was cut off has noticed by now.
+        pause(500);
+        tally.outage.store(false, Ordering::Release);
+        pause(300);
+    }
+    Ok(Vec::new())
+}
+
+/// Requests wait, and are answered.
+fn stopped(scene: &Scene<'_>, server: &mut Process) -> Done {
+    for _ in 0..scene.options.rounds.max(1) {
+        let stopped = server.signal("STOP");
+        pause(1_000);
+        if !(server.signal("CONT") && stopped) {
+            return Ok(vec![Verdict::new("it can be stopped", "kill failed", false)]);
+        }
+        pause(300);
+    }
+    Ok(Vec::new())
+}
+
+/// What served goes on serving.
+fn damaged(scene: &Scene<'_>, server: &mut Process) -> Done {
+    let (stage, versions) = (scene.stage, scene.stage.versions());
+    let mut verdicts = Vec::new();
+    for round in 0..scene.options.rounds.max(1) as u64 {
+        let number = 100 + 10 * round;
+        let place = |offset: u64| versions.join((number + offset).to_string());
+        let manifest = std::fs::read(versions.join("1/manifest.json"))?;
+        // A weight that is not what it was.
+        copy(&versions.join("1"), &place(0))?;
+        flip(&place(0))?;
+        // No manifest yet; half of one; one whose files are missing; names that are no versions.
+        copy(&versions.join("1"), &place(1))?;
+        std::fs::remove_file(place(1).join("manifest.json"))?;
+        std::fs::create_dir_all(place(2))?;
+        std::fs::write(
+            place(2).join("manifest.json"),
+            manifest.get(..manifest.len() / 2).unwrap_or_default(),
+        )?;
+        std::fs::create_dir_all(place(3))?;
+        std::fs::write(place(3).join("manifest.json"), &manifest)?;
+        for name in ["007", "-1", "1.5", "latest", "99999999999999999999999"] {
+            std::fs::create_dir_all(versions.join(name))?;
+        }
+        // A good one whose files are pulled away while it may be read.
+        copy(&versions.join("1"), &place(4))?;
+        pause(60);
+        std::fs::remove_dir_all(place(4))?;
+        pause(700);
+        let states = states(server.address, stage.name());
+        let ready: Vec<u64> =
+            states.iter().filter(|(_, state)| state == "ready").map(|(number, _)| *number).collect();
+        let found = format!("ready: {ready:?} of {} that are listed", states.len());
+        verdicts.push(Verdict::new("only what is whole is served", found, ready == [1]));
+        for offset in 0..4 {
+            std::fs::remove_dir_all(place(offset))?;
+        }
+        pause(200);
+    }
+    Ok(verdicts)
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Changes a byte in the middle of the weights.
+fn flip(package: &Path) -> std::io::Result<()> {
+    let path = package.join("weights.bpk");
+    let mut bytes = std::fs::read(&path)?;
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 1;
+    }
+    std::fs::write(path, bytes)
+}
+
+/// While the model is loaded and unloaded, requests are answered right or refused; nothing else happens to them.
+fn changed(scene: &Scene<'_>, server: &mut Process) -> Done {
+    let (address, name) = (server.address, scene.stage.name());
+    let (odd, changes) = (Mutex::new(None), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..scene.options.changers.max(1) {
+            let (odd, changes) = (&odd, &changes);
+            scope.spawn(move || {
+                let mut connection = Connection::new(address);
+                for round in 0..4 * scene.options.rounds.max(1) {
+                    let what = if (thread + round) % 2 == 0 { "load" } else { "unload" };
+                    let request = post(&format!("/v2/repository/models/{name}/{what}"), JSON, b"{}");
+                    let wrong = match connection.ask(&request) {
+                        Ok(answer) if matches!(answer.status, 200 | 400 | 503) => None,
+                        Ok(answer) => Some(format!("{what}: {}", answer.status)),
+                        Err(error) => Some(format!("{what}: {error}")),
+                    };
+                    changes.fetch_add(1, Ordering::Relaxed);
+                    if let (Some(wrong), Ok(mut odd)) = (wrong, odd.lock()) {
+                        odd.get_or_insert(wrong);
+                    }
+                }
+            });
+        }
+    });
+    let odd = odd.into_inner().ok().flatten();
+    let found = odd.clone().unwrap_or_else(|| format!("{} changes", changes.load(Ordering::Relaxed)));
+    let mut verdicts = vec![Verdict::new("every change is answered", found, odd.is_none())];
+    let load = post(&format!("/v2/repository/models/{name}/load"), JSON, b"{}");
+    let began = Instant::now();
+    let loaded = loop {
+        if Connection::new(address).ask(&load).is_ok_and(|answer| answer.status == 200) {
+            break true;
+        }
+        if began.elapsed() > Duration::from_secs(30) {
+            break false;
+        }
+        pause(50);
+    };
+    verdicts.push(Verdict::new("the model can be loaded at the end", "", loaded));
+    Ok(verdicts)
+}
