@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::text::{Kind, Samples};
 use super::{Family, Moment};
+use crate::drift;
 use crate::served::Served;
 use crate::stats::{Buckets, Stats, Sum};
 
@@ -192,6 +193,20 @@ pub(super) const OWN: &[Family] = &[
     gauge("brazier_queue_rows", "Rows of the requests that wait.", |moment, samples| {
         waiting(moment, samples, |served| served.waiting().1);
     }),
+    Family {
+        name: "brazier_drift_psi",
+        kind: Kind::Gauge,
+        labels: &["model", "version", "feature"],
+        help: "How far a watched input or output is from the training data: the population stability index over the \
+               window of `[drift]`.",
+        write: |moment, samples| {
+            for (served, version) in &moment.versions {
+                for (feature, psi) in drift::features(&moment.state.drift, served) {
+                    samples.number(&[served.name(), version, &feature], psi);
+                }
+            }
+        },
+    },
     Family {
         name: "brazier_model_state",
         kind: Kind::Gauge,

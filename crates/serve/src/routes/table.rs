@@ -112,7 +112,11 @@ const fn get(
 ) -> Endpoint {
     // Looking needs `read`; what is open to everybody says so itself.
     let (takes, need) = (Shape::Nothing, Need::Scope(Scope::Read));
-    let subject = subject(path, takes);
+    let subject = match gives {
+        // They name every model.
+        Shape::Metrics => Subject::All,
+        _ => subject(path, takes),
+    };
     Endpoint { method: Method::Get, path, tag, summary, takes, gives, route, need, subject }
 }
 
@@ -333,7 +337,6 @@ pub const ENDPOINTS: &[Endpoint] = &[
     post("/invocations", PLATFORMS, "SageMaker: asks the default model", Inputs, Json("Predictions"), || {
         web::post().to(predict::invocations)
     }),
-    // Scope: read.
     get("/metrics", OPERATIONS, "What Prometheus reads", Metrics, || read(metrics::serve)),
     get("/openapi.json", PAGES, "This description", Json("OpenApi"), || read(openapi::serve)),
     // The files of the pages are the same for everybody and hold nothing of the models; a browser opens a page without
