@@ -4,6 +4,7 @@ mod browser;
 mod commands;
 mod devices;
 mod http;
+mod image;
 mod lifecycle;
 mod operator;
 mod own_data;

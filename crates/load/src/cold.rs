@@ -84,7 +84,7 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, Bench
         let began = Instant::now();
         let mut process = Process::unwatched("serve", command, port)?;
         let mut connection = Connection::new(process.address);
-        let asked = b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n";
+        let asked = b"GET /v2/health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
         while !connection.ask(asked).is_ok_and(|answer| answer.status == 200) {
             if began.elapsed() > PATIENCE || !process.is_running() {
                 return Err(std::io::Error::other("the server does not become ready").into());

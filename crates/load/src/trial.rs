@@ -246,7 +246,7 @@ impl Tally {
 pub fn is_well(address: SocketAddr) -> bool {
     let began = Instant::now();
     let ok = |path: &str| {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
         Connection::new(address).ask(request.as_bytes()).is_ok_and(|answer| answer.status == 200)
     };
     while began.elapsed() < Duration::from_secs(10) {
@@ -261,7 +261,7 @@ pub fn is_well(address: SocketAddr) -> bool {
 /// The state of every version of a model, by number: `GET /models/NAME`.
 #[must_use]
 pub fn states(address: SocketAddr, name: &str) -> Vec<(u64, String)> {
-    let request = format!("GET /models/{name} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET /models/{name} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
     let mut connection = Connection::new(address);
     let Ok(answer) = connection.ask(request.as_bytes()) else { return Vec::new() };
     let view: serde_json::Value = serde_json::from_slice(answer.body).unwrap_or_default();

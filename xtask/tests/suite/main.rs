@@ -5,7 +5,6 @@
 #[cfg(unix)]
 mod commands;
 #[cfg(target_os = "linux")]
-mod image;
 mod models;
 #[cfg(unix)]
 mod quickstart;

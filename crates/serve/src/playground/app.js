@@ -1,6 +1,6 @@
 // The page: chooses a model and its versions, sends what the inputs make, shows the answers.
 
-import { ask as send } from "./key.js";
+import { ask as askWithKey } from "./key.js";
 import { agreement, metrics, precision, verdict, Versus } from "./compare.js";
 import { Inputs } from "./inputs.js";
 import { bytes, element, quick, result, serverTiming, spoken } from "./results.js";
@@ -37,7 +37,7 @@ function reset(hint) {
 }
 
 async function get(path) {
-  const response = await send(path, { headers: { accept: "application/json" } });
+  const response = await askWithKey(path, { headers: { accept: "application/json" } });
   const body = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(body.error ?? `The server answered ${response.status}.`);
   return body;
@@ -182,7 +182,7 @@ async function ask(model, { body, type }) {
   const start = performance.now();
   try {
     const path = `/models/${encodeURIComponent(model.name)}/versions/${model.version}/predict`;
-    const response = await send(path, { method: "POST", body, headers: { "content-type": type } });
+    const response = await askWithKey(path, { method: "POST", body, headers: { "content-type": type } });
     const answer = await response.json();
     if (!response.ok) return { title: heading, error: answer.error ?? `The server answered ${response.status}.` };
     const server = serverTiming(response.headers.get("server-timing"));

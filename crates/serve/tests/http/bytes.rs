@@ -55,7 +55,7 @@ fn heads_are_bounded_and_bodies_have_the_servers_own_limits() {
         let _ = client.send(head);
         client.answer().map_or(0, |(status, _)| status)
     };
-    let with = |headers: &str| format!("GET /v2/health/live HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    let with = |headers: &str| format!("GET /v2/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n");
     let many = |count: usize| (0..count).map(|i| format!("x-{i}: y\r\n")).collect::<String>();
     assert_eq!(status(&with(&many(90))), 200);
     assert_eq!(status(&with(&many(200))), 431);
@@ -70,9 +70,9 @@ fn heads_are_bounded_and_bodies_have_the_servers_own_limits() {
         with(" folded: x\r\n"),
         with("na me: x\r\n"),
         "GET /v2/health/live HTTP/1.1\r\n\r\n".to_owned(),
-        "GET /v2/health/live HTTP/9.9\r\nHost: x\r\n\r\n".to_owned(),
-        "G\0T / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
-        "GET /a b HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+        "GET /v2/health/live HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n".to_owned(),
+        "G\0T / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_owned(),
+        "GET /a b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_owned(),
     ] {
         assert_eq!(status(&wrong), 400, "{wrong:?}");
         assert_eq!(server.ask("/v2/health/live", None).0, 200, "after {wrong:?}");
@@ -159,7 +159,7 @@ fn damaged_bytes_leave_the_server_alive() {
                         return;
                     };
                     let good = format!(
-                        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+                        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
                          Inference-Header-Content-Length: 9\r\nAccept-Encoding: gzip\r\n\r\n{BODY}",
                         BODY.len()
                     );

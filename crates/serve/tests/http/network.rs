@@ -67,7 +67,7 @@ impl Client {
 }
 
 pub(crate) const PREDICT: &str =
-    "POST /models/prices/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    "POST /models/prices/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n";
 pub(crate) const BODY: &str = "{\"input\":[1,2,3]}";
 
 pub(crate) fn predict() -> String {
@@ -232,11 +232,11 @@ fn there_are_so_many_connections_at_a_time() {
     let (mut first, _second) = (half(), half());
     std::thread::sleep(Duration::from_millis(300));
     let mut third = Client::new(&server.address);
-    third.send("GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    third.send("GET /v2/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
     third.stream.get_mut().set_read_timeout(Some(Duration::from_millis(700))).unwrap();
     assert_eq!(third.answer(), None, "it waits to be accepted");
     third.stream.get_mut().set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    first.send("Host: x\r\n\r\n").unwrap();
+    first.send("Host: 127.0.0.1\r\n\r\n").unwrap();
     assert_eq!(first.answer().unwrap().0, 200);
     // Nearly all are in use, so the server keeps none.
     first.ended();
@@ -295,7 +295,7 @@ fn who_has_gone_is_not_computed() {
         let before = count(&server);
         // An answer that is not read makes the system end the connection with a RST.
         let mut reset = Client::new(&server.address);
-        reset.send("GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        reset.send("GET /v2/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
         reset.send(predict()).unwrap();
         std::thread::sleep(Duration::from_millis(300));
         drop(reset);
@@ -318,7 +318,7 @@ fn a_kept_connection_works_while_draining_and_delays_nothing() {
     server.signal("-TERM");
     let began = Instant::now();
     std::thread::sleep(Duration::from_millis(300));
-    kept.send("GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    kept.send("GET /v2/health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
     assert_eq!(kept.answer().unwrap().0, 503, "it is not ready any more");
     kept.send(predict()).unwrap();
     assert_eq!(kept.answer().unwrap().0, 200, "and still answers");

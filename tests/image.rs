@@ -6,47 +6,37 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-#[path = "../../../crates/serve/tests/http/h2.rs"]
+use sha2::{Digest as _, Sha256};
+
+use crate::support::{binary, command, trained};
+
+#[path = "../crates/serve/tests/http/h2.rs"]
 mod h2;
 
-/// `serve` of this build.
-fn serve() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_xtask")).with_file_name("serve");
-    assert!(path.is_file(), "serve is not built; run `cargo test --workspace`");
-    path
-}
-
 fn image(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = command("xtask");
     command.args(["image", "--max-mb", "1000"]).args(arguments);
-    let output = command.env_remove("SOURCE_DATE_EPOCH").env("NO_COLOR", "1").output().unwrap();
+    let output = command.env_remove("SOURCE_DATE_EPOCH").output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-/// A registry with one package: that of the released format.
-fn models(place: &Path) {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/artifact/tests/fixtures/package-1.0");
-    let package = place.join("shapes/1");
-    fs::create_dir_all(&package).unwrap();
-    for entry in fs::read_dir(fixture).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), package.join(entry.file_name())).unwrap();
-    }
 }
 
 fn blob(image: &Path, descriptor: &Value) -> Vec<u8> {
     let digest = descriptor["digest"].as_str().unwrap();
     let bytes = fs::read(image.join("blobs").join(digest.replace(':', "/"))).unwrap();
     assert_eq!(descriptor["size"], bytes.len());
-    assert_eq!(digest, format!("sha256:{}", artifact::digest::sha256_hex(&bytes)), "a blob is its digest");
+    assert_eq!(digest, format!("sha256:{}", hex(&bytes)), "a blob is its digest");
     bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn json_of(bytes: &[u8]) -> Value {
@@ -74,14 +64,15 @@ fn what_cannot_be_an_image_is_refused() {
     let (code, _, said) = image(&["--binary", &path("script"), "--output", &path("image")]);
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("is no program for x86-64 or AArch64 Linux"), "{said}");
-    let xtask = env!("CARGO_BIN_EXE_xtask");
+    let xtask = binary("xtask");
+    let xtask = xtask.to_str().unwrap();
     fs::create_dir(path("other")).unwrap();
     let (code, _, said) = image(&["--binary", xtask, "--output", &path("other")]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("is there and is no image"), "{said}");
     let (code, _, said) = image(&["--binary", xtask, "--output", &path("image"), "--models", "nothing@1"]);
     assert_eq!(code, Some(3), "{said}");
-    let mut small = Command::new(xtask);
+    let mut small = command("xtask");
     small.args(["image", "--max-mb", "1", "--binary", xtask, "--output", &path("image")]);
     let output = small.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -94,18 +85,17 @@ fn the_same_program_is_the_same_image_and_it_runs_by_itself() {
     let place = tempfile::tempdir().unwrap();
     let path = |name: &str| place.path().join(name);
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    models(&path("models"));
-    let serve = text(&serve());
+    let serve = text(&binary("serve"));
+    let models = trained().path("models");
     let make = |output: &str| {
-        let arguments = ["--binary", &serve, "--models", &text(&path("models")), "--tag", "brazier:test"];
+        let arguments = ["--binary", &serve, "--models", &models, "--tag", "brazier:test"];
         let (code, told, said) =
             image(&[&arguments[..], &["--output", &text(&path(output)), "--json"]].concat());
         assert_eq!(code, Some(0), "{said}");
         json_of(told.as_bytes())
     };
-    let (one, other) = (make("one"), make("two"));
-    assert_eq!(one["digest"], other["digest"]);
-    assert_eq!(make("one")["digest"], one["digest"], "an image is replaced");
+    let one = make("one");
+    assert_eq!(make("one")["digest"], one["digest"], "an image is replaced by the same bytes");
     let archive = make("one.tar");
     assert_eq!(archive["digest"], one["digest"]);
     let listed = Command::new("tar").arg("-tf").arg(path("one.tar")).output().unwrap();
@@ -141,11 +131,11 @@ fn the_same_program_is_the_same_image_and_it_runs_by_itself() {
     assert!(options.split(',').any(|option| option == "ro"), "{mounts}");
 
     let input: Vec<u32> = (0..64).map(|value| value % 17).collect();
-    let (status, answer) = server.ask("/models/shapes", None);
+    let (status, answer) = server.ask("/models/digits", None);
     assert_eq!(status, 200, "{answer}");
-    let (status, answer) = server.ask("/v2/models/shapes/ready", None);
+    let (status, answer) = server.ask("/v2/models/digits/ready", None);
     assert_eq!(status, 200, "{answer}");
-    let (_, metadata) = server.ask("/v2/models/shapes", None);
+    let (_, metadata) = server.ask("/v2/models/digits", None);
     let shape: Vec<u64> = metadata["inputs"][0]["shape"]
         .as_array()
         .unwrap()
@@ -156,7 +146,7 @@ fn the_same_program_is_the_same_image_and_it_runs_by_itself() {
     let data: Vec<u32> = input.iter().copied().cycle().take(width).collect();
     let tensor =
         json!({ "name": metadata["inputs"][0]["name"], "datatype": "FP32", "shape": shape, "data": data });
-    let (status, answer) = server.ask("/v2/models/shapes/infer", Some(&json!({ "inputs": [tensor] })));
+    let (status, answer) = server.ask("/v2/models/digits/infer", Some(&json!({ "inputs": [tensor] })));
     assert_eq!(status, 200, "{answer}");
     assert!(answer["outputs"][0]["data"].as_array().is_some_and(|data| !data.is_empty()), "{answer}");
     assert!(h2::is_serving(&server.grpc));
@@ -184,7 +174,7 @@ impl Server {
         let (method, body) = body.map_or(("GET", String::new()), |body| ("POST", body.to_string()));
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         )
