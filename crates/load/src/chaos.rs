@@ -83,9 +83,10 @@ struct Scene<'a> {
     stage: &'a Stage,
     tally: &'a Tally,
     place: &'a Mutex<SocketAddr>,
+    /// Of an administrator.
+    key: &'a str,
+    settings: &'a str,
 }
-
-const SETTINGS: &str = "allow_changes = true\n[drain]\ndelay_ms = 100\n";
 
 fn trial(
     options: &Options,
@@ -93,7 +94,9 @@ fn trial(
     act: fn(&Scene<'_>, &mut Process) -> Done,
 ) -> Result<Trial, BenchError> {
     let stage = Stage::new()?;
-    let mut server = stage.serve(&options.serve, SETTINGS)?;
+    let (key, access) = stage.key(&options.serve)?;
+    let settings = format!("[drain]\ndelay_ms = 100\n{access}");
+    let mut server = stage.serve(&options.serve, &settings)?;
     let (place, tally) = (Mutex::new(server.address), Tally::default());
     let done = std::thread::scope(|scope| {
         for client in 0..options.clients.max(1) {
@@ -101,7 +104,8 @@ fn trial(
             scope.spawn(move || tally.good(stage, place, client));
         }
         pause(300);
-        let scene = Scene { options, stage: &stage, tally: &tally, place: &place };
+        let (key, settings) = (key.as_str(), settings.as_str());
+        let scene = Scene { options, stage: &stage, tally: &tally, place: &place, key, settings };
         let done = act(&scene, &mut server);
         pause(300);
         tally.stop.store(true, Ordering::Relaxed);
@@ -122,12 +126,12 @@ fn pause(milliseconds: u64) {
 
 /// Between two lives clients get no answers; all that they get are right.
 fn killed(scene: &Scene<'_>, server: &mut Process) -> Done {
-    let Scene { options, stage, tally, place } = scene;
+    let Scene { options, stage, tally, place, settings, .. } = scene;
     for _ in 0..options.rounds.max(1) {
         tally.outage.store(true, Ordering::Release);
         server.kill();
         // The second life finds what the first one left, in the middle of whatever it did.
-        *server = stage.serve(&options.serve, SETTINGS)?;
+        *server = stage.serve(&options.serve, settings)?;
         if let Ok(mut place) = place.lock() {
             *place = server.address;
         }
@@ -218,15 +222,16 @@ fn flip(package: &Path) -> std::io::Result<()> {
 fn changed(scene: &Scene<'_>, server: &mut Process) -> Done {
     let (address, name) = (server.address, scene.stage.name());
     let (odd, changes) = (Mutex::new(None), AtomicU64::new(0));
+    let headers = format!("{JSON}Authorization: Bearer {}\r\n", scene.key);
+    let asked = |what: &str| post(&format!("/v2/repository/models/{name}/{what}"), &headers, b"{}");
     std::thread::scope(|scope| {
         for thread in 0..scene.options.changers.max(1) {
-            let (odd, changes) = (&odd, &changes);
+            let (odd, changes, asked) = (&odd, &changes, &asked);
             scope.spawn(move || {
                 let mut connection = Connection::new(address);
                 for round in 0..4 * scene.options.rounds.max(1) {
                     let what = if (thread + round) % 2 == 0 { "load" } else { "unload" };
-                    let request = post(&format!("/v2/repository/models/{name}/{what}"), JSON, b"{}");
-                    let wrong = match connection.ask(&request) {
+                    let wrong = match connection.ask(&asked(what)) {
                         Ok(answer) if matches!(answer.status, 200 | 400 | 503) => None,
                         Ok(answer) => Some(format!("{what}: {}", answer.status)),
                         Err(error) => Some(format!("{what}: {error}")),
@@ -242,7 +247,7 @@ fn changed(scene: &Scene<'_>, server: &mut Process) -> Done {
     let odd = odd.into_inner().ok().flatten();
     let found = odd.clone().unwrap_or_else(|| format!("{} changes", changes.load(Ordering::Relaxed)));
     let mut verdicts = vec![Verdict::new("every change is answered", found, odd.is_none())];
-    let load = post(&format!("/v2/repository/models/{name}/load"), JSON, b"{}");
+    let load = asked("load");
     let began = Instant::now();
     let loaded = loop {
         if Connection::new(address).ask(&load).is_ok_and(|answer| answer.status == 200) {

@@ -80,7 +80,7 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, Bench
         let port = free_port()?;
         let mut command = Command::new(&options.serve);
         command.current_dir(folder.path()).arg("--models").arg(&models);
-        command.args(["--port", &port.to_string(), "--grpc-port", "0", "--log-level", "error"]);
+        command.args(["--port", &port.to_string(), "--grpc-port", "0", "--quiet"]);
         let began = Instant::now();
         let mut process = Process::unwatched("serve", command, port)?;
         let mut connection = Connection::new(process.address);

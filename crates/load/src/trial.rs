@@ -104,6 +104,21 @@ impl Stage {
         Ok(self.subject.publish(&self.registry)?)
     }
 
+    /// Has the server make a key for an administrator. Returns it, and the settings with which everybody may ask and
+    /// who has the key may change things.
+    ///
+    /// # Errors
+    /// When it makes none.
+    pub fn key(&self, program: &Path) -> Result<(String, String), BenchError> {
+        let file = self.folder.path().join("keys.toml");
+        let mut command = Command::new(program);
+        command.args(["key", "new", "--name", "trial", "--scope", "admin", "--json", "--keys"]).arg(&file);
+        let told: serde_json::Value = serde_json::from_slice(&command.output()?.stdout).unwrap_or_default();
+        let none = || std::io::Error::other("`serve key new` made no key");
+        let key = told["key"].as_str().ok_or_else(none)?.to_owned();
+        Ok((key, format!("[access]\nkeys = {file:?}\nanonymous = [\"read\", \"infer\"]\n")))
+    }
+
     /// Starts the server with further settings in its file.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::access::write_keys;
 use crate::registry::{Models, prices};
 
 /// A running server, with what it says on standard error.
@@ -97,7 +98,13 @@ fn secret() -> String {
 fn each_request_is_a_line_of_json_without_what_was_sent() {
     let models = Models::new();
     models.publish("prices", &prices(), 1);
-    let arguments = ["--log-format", "json", "--access-log", "--metrics-port", "0", "--allow-changes"];
+    let folder = tempfile::tempdir().unwrap();
+    let (keys, config) = (folder.path().join("keys.toml"), folder.path().join("serve.toml"));
+    write_keys(&keys, &[("brz_ops", "scopes = [\"admin\"]")]);
+    std::fs::write(&config, format!("[access]\nkeys = {keys:?}\nanonymous = [\"read\", \"infer\"]\n"))
+        .unwrap();
+    let config = config.to_str().unwrap();
+    let arguments = ["--log-format", "json", "--access-log", "--metrics-port", "0", "--config", config];
     let server = Server::start(&models, &arguments, &[]);
     let answer = server.ask("listening", &format!("{INFER}\r\nX-Request-Id: order-7"), &secret());
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-request-id: order-7\r\n"), "{answer}");
@@ -141,7 +148,8 @@ fn each_request_is_a_line_of_json_without_what_was_sent() {
     }
     // The filter changes while the server runs.
     let change = |settings: &str| {
-        let answer = server.ask("listening", "POST /v2/logging HTTP/1.1\r\nX-Request-Id: change", settings);
+        let head = "POST /v2/logging HTTP/1.1\r\nAuthorization: Bearer brz_ops\r\nX-Request-Id: change";
+        let answer = server.ask("listening", head, settings);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     };
     change("{\"log_info\": false}");

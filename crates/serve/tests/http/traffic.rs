@@ -337,8 +337,8 @@ async fn a_candidate_comes_in_by_steps_or_goes_back() {
     assert!(why(&told).contains("requests failed"), "{}", why(&told));
     assert_eq!(infer(&directed).await, 200, "nobody is sent there any more");
 
-    replace(&directed, 3, 0.0, 300, false);
-    change(&directed, third(json!({ "max_latency_ratio": 2.0, "quantile": 0.5 }))).await;
+    replace(&directed, 3, 0.0, 100, false);
+    change(&directed, third(json!({ "max_latency_ratio": 2.0, "quantile": 0.5, "window_s": 5 }))).await;
     let began = Instant::now();
     while !why(&view(&directed).await).contains("its latency") {
         let _ = infer(&directed).await;
