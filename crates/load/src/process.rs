@@ -177,6 +177,9 @@ impl Drop for Process {
 
 /// Python servers have children, which end with their parent only when it is asked kindly.
 fn end(child: &mut Child) {
+    if !matches!(child.try_wait(), Ok(None)) {
+        return;
+    }
     let script = ["-c", "kill -TERM \"$0\"", &child.id().to_string()];
     let asked = Command::new("/bin/sh").args(script).status().is_ok_and(|status| status.success());
     let began = Instant::now();
