@@ -220,7 +220,13 @@ fn schemas() -> Value {
     let object = |required: &[&str], properties: Value| json!({ "type": "object", "required": required, "properties": properties });
     let flag =
         |name: &str| object(&[name], json!({ name: { "type": "boolean" }, "error": { "type": "string" } }));
-    let any = json!({});
+    let (any, list) = (json!({}), json!({ "type": "array", "minItems": 1 }));
+    let inputs = |name: &str, schema: Value| {
+        let parameters = object(&[], json!({ "top": { "type": "integer", "minimum": 1 } }));
+        let mut form = object(&[name], json!({ name: schema, "parameters": parameters }));
+        form["additionalProperties"] = false.into();
+        form
+    };
     let written = [
         ("Error", object(&["error"], json!({ "error": { "type": "string" } }))),
         ("Live", flag("live")),
@@ -284,14 +290,8 @@ fn schemas() -> Value {
         (
             "Inputs",
             json!({
-                "type": "object",
                 "description": "One of `input`, `inputs` and `instances`. What an input is, GET /models/{name} tells.",
-                "properties": {
-                    "input": any,
-                    "inputs": { "type": "array", "minItems": 1 },
-                    "instances": { "type": "array", "minItems": 1 },
-                    "parameters": { "type": "object", "properties": { "top": { "type": "integer", "minimum": 1 } } },
-                },
+                "oneOf": [inputs("input", any), inputs("inputs", list.clone()), inputs("instances", list)],
             }),
         ),
         (
@@ -324,7 +324,10 @@ fn schemas() -> Value {
                 json!({ "name": { "type": "string" }, "version": { "type": "integer" } }),
             ),
         ),
-        ("IndexRequest", json!({ "type": "object", "properties": { "ready": { "type": "boolean" } } })),
+        (
+            "IndexRequest",
+            json!({ "type": "object", "properties": { "ready": { "type": "boolean" } }, "additionalProperties": false }),
+        ),
         ("Index", json!({ "type": "array", "items": { "$ref": "#/components/schemas/IndexEntry" } })),
         ("ChangeRequest", json!({ "type": "object", "properties": { "parameters": { "type": "object" } } })),
         ("Settings", json!({ "type": "object" })),

@@ -110,7 +110,8 @@ fn parameters_and_bytes_are_counted_on_what_is_left() {
 #[test]
 fn latency_is_measured_until_the_budget_holds() {
     let parts = preset("lenet-300-100", &[1, 28, 28]);
-    let config = config("[budget]\nmetric = 'latency'\nshare = 0.9\nbatch = 4");
+    // Whatever else the machine does, half of the time is not met by chance.
+    let config = config("[budget]\nmetric = 'latency'\nshare = 0.5\nbatch = 4");
     let mut measured = Vec::new();
     let found = prune(&parts, &digits().0, &config, &mut |stage| {
         if let Stage::Measured { share } = stage {
@@ -118,7 +119,7 @@ fn latency_is_measured_until_the_budget_holds() {
         }
     });
     let found = found.unwrap();
-    assert!(found.share <= 0.9 && measured.contains(&found.share), "{} of {measured:?}", found.share);
+    assert!(found.share <= 0.5 && measured.contains(&found.share), "{} of {measured:?}", found.share);
     assert!(found.after.macs < found.before.macs);
 }
 
