@@ -296,7 +296,8 @@ mod tests {
             let observed = Observed { inputs: vec![bad], ..Observed::default() };
             observed.check().unwrap_err()
         };
-        let wrong: [(fn(&mut Distribution), &str); 6] = [
+        type Change = fn(&mut Distribution);
+        let wrong: [(Change, &str); 6] = [
             (|bad| bad.edges.reverse(), "inputs: `x`: its edges must be finite and ascending"),
             (|bad| bad.edges[0] = f32::NAN, "finite"),
             (|bad| bad.counts.truncate(1), "counts, but there are"),
