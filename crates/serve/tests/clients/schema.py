@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 
 from common import arguments
 
@@ -24,4 +25,6 @@ command = [
     "--request-timeout=60",
     "--no-color",
 ]
-sys.exit(subprocess.run(command, check=False).returncode)
+# It leaves a folder of what it found where it runs.
+with tempfile.TemporaryDirectory() as folder:
+    sys.exit(subprocess.run(command, check=False, cwd=folder).returncode)

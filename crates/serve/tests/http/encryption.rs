@@ -140,7 +140,8 @@ where
     }
     let (response, mut body) = sender.send_request(request.body(()).unwrap(), false).map_err(text)?;
     // One empty message.
-    body.send_data(Bytes::from_static(&[0; 5]), true).map_err(text)?;
+    // Who is refused is refused before the message.
+    let _ = body.send_data(Bytes::from_static(&[0; 5]), true);
     let response = response.await.map_err(text)?;
     let code = |headers: &http::HeaderMap| headers.get("grpc-status")?.to_str().ok()?.parse::<u32>().ok();
     if let Some(code) = code(response.headers()) {
