@@ -3,6 +3,8 @@
 //! The program is that of the test's own build, so that no other is compiled. Running needs user and mount namespaces;
 //! where the system gives none, that part is skipped with a word, and with `BRAZIER_REQUIRE_CHROOT=1` that is a failure.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

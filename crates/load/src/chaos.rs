@@ -64,7 +64,7 @@ type Done = Result<Vec<Verdict>, BenchError>;
 /// When the server cannot be started at all.
 pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, BenchError> {
     let mut trials = Vec::new();
-    let all: [(&'static str, fn(&Scene<'_>, &mut Process) -> Done); 4] = [
+    let all: [(&'static str, Act); 4] = [
         ("killed without a word, and started again", killed),
         ("stopped for a second, and continued", stopped),
         ("versions that are damaged, half there, or gone", damaged),
@@ -88,11 +88,10 @@ struct Scene<'a> {
     settings: &'a str,
 }
 
-fn trial(
-    options: &Options,
-    what: &'static str,
-    act: fn(&Scene<'_>, &mut Process) -> Done,
-) -> Result<Trial, BenchError> {
+/// What happens to a server, and what must hold then.
+type Act = fn(&Scene<'_>, &mut Process) -> Done;
+
+fn trial(options: &Options, what: &'static str, act: Act) -> Result<Trial, BenchError> {
     let stage = Stage::new()?;
     let (key, access) = stage.key(&options.serve)?;
     let settings = format!("[drain]\ndelay_ms = 100\n{access}");

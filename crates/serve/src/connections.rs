@@ -3,7 +3,7 @@
 //!
 //! The library bounds the time for the head of a connection's *first* request, and for an idle connection on which
 //! nothing arrives. It does not bound the head of a later request, nor a client that does not take its answer. So each
-//! connection has a [`Watched`] entry, requests note in it how far they are, and [`watch`] ends those that take too
+//! connection has a `Watched` entry, requests note in it how far they are, and [`watch`] ends those that take too
 //! long, by closing their sockets, upon which the library drops what belongs to them. Long answers are handed over in
 //! parts, for two reasons: the client's progress can be seen, and no second copy of the whole lies in a buffer.
 

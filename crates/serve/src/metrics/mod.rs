@@ -1,6 +1,6 @@
 //! Metrics, made at the moment of a scrape from what the server counts anyway: requests pay nothing for them.
 //!
-//! [`FAMILIES`] is the whole list; `docs/observability.md` shows it, and a test holds the two equal. A series exists for
+//! [`families()`] is the whole list; `docs/observability.md` shows it, and a test holds the two equal. A series exists for
 //! what is served, for routes that there are, and for nothing that a client could make up, so that their number is
 //! bounded. The series of a version end when it is unloaded; while it is served, no counter goes back, not even when its
 //! files are replaced ([`crate::scheduler`]).

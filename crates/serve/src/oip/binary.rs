@@ -104,7 +104,7 @@ fn strings(count: usize, bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     }
 }
 
-/// How many bytes [`write`] appends.
+/// How many bytes [`write()`] appends.
 #[must_use]
 pub fn size(elements: &Elements) -> usize {
     match elements {
