@@ -195,6 +195,8 @@ fn idle(shared: &Shared, last: u64) -> bool {
         if shared.stop.load(Ordering::Acquire) {
             return false;
         }
+        // With fewer processors than threads, the one that brings the next job may be waiting for this one.
+        std::thread::yield_now();
     }
     // The announcement of sleep and the look at the gate are ordered against the caller's opening of the gate
     // and its look at the sleepers: one of the two sees the other.

@@ -1,7 +1,9 @@
 //! How a run is spread over threads.
 //!
 //! Few rows and little work stay on the calling thread. Many rows are cut into blocks, and each thread takes the
-//! next block through the whole program. One row of a large network goes through the program step by step, and
+//! next block through the whole program. The blocks shrink towards the end (guided self-scheduling, Polychronopoulos
+//! and Kuck 1987), for a thread that something else kept from its processor must not keep the others waiting with a
+//! large block. One row of a large network goes through the program step by step, and
 //! the threads share each step that is worth it: the caller leads, and whoever is awake follows. Nobody waits
 //! for a thread that has not begun.
 #![allow(unsafe_code, reason = "hands the memory to the steps that were planned for it")]
@@ -18,6 +20,8 @@ use crate::step::Step;
 
 /// Vector operations from which on a second thread pays: about 25 µs.
 const WORTH_WAKING: u64 = 60_000;
+/// Vector operations of the smallest block of rows: about 100 µs. Less would read the weights too often.
+const BLOCK: u64 = 4 * WORTH_WAKING;
 /// Vector operations of the smallest share of a step: about 1.5 µs, a few times what handing it over costs.
 const SHARE: u64 = 4_000;
 
@@ -86,20 +90,15 @@ pub(crate) fn spread(run: &Run<'_>, pool: Option<&Pool>) {
         return;
     };
     if rows >= 2 * threads {
-        // Blocks are small enough that all threads end at about the same time.
-        let block = block.min(rows.div_ceil(2 * threads));
+        let least = usize::try_from(BLOCK.div_ceil((cost / rows as u64).max(1))).unwrap_or(usize::MAX);
         let next = AtomicUsize::new(0);
         let whole = &shared;
         pool.run(&|thread| {
             if thread >= threads {
                 return;
             }
-            loop {
-                let first = next.fetch_add(block, Ordering::Relaxed);
-                if first >= rows {
-                    return;
-                }
-                whole.block(block.min(rows - first), first, thread);
+            while let Some((first, count)) = take(&next, rows, threads, least, block) {
+                whole.block(count, first, thread);
             }
         });
         return;
@@ -120,6 +119,28 @@ pub(crate) fn spread(run: &Run<'_>, pool: Option<&Pool>) {
             }
         });
     }
+}
+
+/// Takes the next block: its first row, and how many it has. It is the `2 · threads`-th part of what is left, at least
+/// `least` rows, unless that many would leave a thread without any, and at most `most`.
+fn take(
+    next: &AtomicUsize,
+    rows: usize,
+    threads: usize,
+    least: usize,
+    most: usize,
+) -> Option<(usize, usize)> {
+    let least = least.min(rows.div_ceil(2 * threads));
+    let count = |first: usize| {
+        let left = rows.saturating_sub(first);
+        left.div_ceil(2 * threads).max(least).min(most).min(left)
+    };
+    let first = next
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
+            (first < rows).then(|| first + count(first))
+        })
+        .ok()?;
+    Some((first, count(first)))
 }
 
 /// Fills the frames around the values of a new lane with room for `rows` samples.
@@ -271,5 +292,33 @@ struct Ending<'a>(&'a AtomicU64);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.store(END, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_all_rows_once_and_shrink() {
+        for (rows, threads, least, most) in
+            [(32, 2, 1, 8), (32, 2, 3, 64), (7, 3, 1, 1), (64, 2, 100, 64), (100, 4, 2, 5)]
+        {
+            let next = AtomicUsize::new(0);
+            let blocks: Vec<_> = std::iter::from_fn(|| take(&next, rows, threads, least, most)).collect();
+            let mut end = 0;
+            for (first, count) in &blocks {
+                assert_eq!(*first, end, "{blocks:?}");
+                assert!((1..=most).contains(count), "{blocks:?}");
+                end += count;
+            }
+            assert_eq!(end, rows);
+            assert!(blocks.is_sorted_by(|a, b| a.1 >= b.1), "{blocks:?}");
+            assert!(blocks.len() >= threads, "{blocks:?}");
+        }
+        let next = AtomicUsize::new(0);
+        let counts: Vec<_> =
+            std::iter::from_fn(|| take(&next, 32, 2, 1, 64)).map(|(_, count)| count).collect();
+        assert_eq!(counts, [8, 6, 5, 4, 3, 2, 1, 1, 1, 1]);
     }
 }
