@@ -9,11 +9,11 @@ use network::NamedTensor;
 use predict::{DeviceSpec, Predictor};
 use serde::Serialize;
 
-use crate::generate::{Load, Target, closed, open};
+use crate::generate::{Load, Target, Turn, closed, median, open};
 use crate::peers::{Given, Peer};
-use crate::process::{Process, ProcessError};
+use crate::process::{self, Process, ProcessError};
 use crate::requests::{Form, infer, post};
-use crate::subject::{Subject, SubjectError};
+use crate::subject::{Subject, SubjectError, numbers};
 
 /// What is measured, and how.
 #[derive(Clone, Debug)]
@@ -76,14 +76,14 @@ pub struct Board {
     pub single: Load,
     /// One request of one row at a time.
     pub alone: Alone,
-    /// Requests of one row at 80 % of what `single` reached, coming by chance.
+    /// Requests of one row at 80 % of the capacity, coming by chance.
     pub poisson: Poisson,
     /// What a request costs that computes nothing.
     pub identity: Identity,
     /// The same load for all servers: one row as JSON numbers.
     pub peers: Vec<PeerRow>,
-    /// Peers that were asked for and are not there.
-    pub missing: Vec<&'static str>,
+    /// Peers that were asked for and are not there, or do not run.
+    pub missing: Vec<String>,
 }
 
 /// The server beside the bare predictor.
@@ -108,10 +108,12 @@ pub struct Alone {
     pub served: Load,
 }
 
-/// Requests that come by chance.
+/// Requests that come by chance, at 80 % of the capacity of the turn.
 #[derive(Clone, Debug, Serialize)]
 pub struct Poisson {
-    /// Requests a second that were sent.
+    /// Answers a second to as many connections as full batches need, each with a request of one row at all times.
+    pub capacity: f64,
+    /// Requests a second that were sent, in the middle one of the turns.
     pub rate: f64,
     /// What came back.
     pub served: Load,
@@ -162,41 +164,44 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, Bench
     let (one, full) = (target(1)?, target(options.batch)?);
 
     tell("full batches");
-    let (mut batches, mut served, mut failed) = (Vec::new(), Vec::new(), 0);
+    let (mut bare_turns, mut turns) = (Vec::new(), Vec::new());
     for _ in 0..options.turns.max(1) {
-        batches.push(bare.turn(options.batch, &values, options.turn)?);
-        let load = closed(&full, 4, options.turn);
-        served.push(load.per_second * options.batch as f64);
-        failed += load.failed;
+        bare_turns.push(bare.turn(options.batch, &values, options.turn)?);
+        turns.push(closed(&full, 4, options.turn));
     }
-    let rows = median(batches.iter().map(|load| load.per_second * options.batch as f64));
-    let full_us = median(batches.iter().map(|load| load.p50_us));
-    let served = median(served.into_iter());
-    let full = Throughput { bare: rows, served, ratio: served / rows, failed };
+    let (batches, served) = (Load::of(&bare_turns), Load::of(&turns));
+    let ratio =
+        median(turns.iter().zip(&bare_turns).map(|(served, bare)| served.per_second() / bare.per_second()));
+    let rows = |load: &Load| load.per_second * options.batch as f64;
+    let full = Throughput { bare: rows(&batches), served: rows(&served), ratio, failed: served.failed };
 
     tell("one request at a time");
-    let mut turns = Vec::new();
+    let (mut bare_turns, mut turns) = (Vec::new(), Vec::new());
     for _ in 0..options.turns.max(1) {
-        turns.push((bare.turn(1, &values, options.turn)?, closed(&one, 1, options.turn)));
+        bare_turns.push(bare.turn(1, &values, options.turn)?);
+        turns.push(closed(&one, 1, options.turn));
     }
-    let alone = Alone {
-        bare: middle(turns.iter().map(|turn| &turn.0)),
-        served: middle(turns.iter().map(|turn| &turn.1)),
-    };
+    let alone = Alone { bare: Load::of(&bare_turns), served: Load::of(&turns) };
 
     tell("many requests of one row");
-    let loads: Vec<Load> =
+    let loads: Vec<Turn> =
         (0..options.turns.max(1)).map(|_| closed(&one, options.connections, options.turn)).collect();
-    let single = middle(loads.iter());
+    let single = Load::of(&loads);
 
     tell("requests that come by chance");
-    let rate = 0.8 * single.per_second;
-    // More connections than ever wait at a time, so that it is the server that they wait for.
-    let connections = (4 * options.connections).max(64);
-    let loads: Vec<Load> = (0..options.turns.max(1))
-        .map(|turn| open(&one, connections, rate, options.turn, turn as u64))
-        .collect();
-    let poisson = Poisson { rate, served: middle(loads.iter()), bound_us: 2.0 * full_us + 1_000.0 };
+    // As many connections as two full batches, so that it is the server that requests wait for.
+    let connections = (4 * options.connections).max(2 * options.batch);
+    let (mut capacities, mut rates, mut turns) = (Vec::new(), Vec::new(), Vec::new());
+    for turn in 0..options.turns.max(1) {
+        // Each turn has its own capacity, for the machine may be faster or slower by then.
+        let capacity = closed(&one, connections, options.turn).per_second();
+        turns.push(open(&one, connections, 0.8 * capacity, options.turn, turn as u64));
+        rates.push(0.8 * capacity);
+        capacities.push(capacity);
+    }
+    let (capacity, rate) = (median(capacities.into_iter()), median(rates.into_iter()));
+    let bound_us = 2.0 * batches.p50_us + 1_000.0;
+    let poisson = Poisson { capacity, rate, served: Load::of(&turns), bound_us };
 
     tell("a request that computes nothing");
     let identity = nothing(options, &server, &identity)?;
@@ -204,33 +209,25 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, Bench
     let (mut peers, mut missing) = (Vec::new(), Vec::new());
     if !options.peers.is_empty() {
         let target = Target::learn(server.address, request(Form::Simple, 1))?;
-        tell("the same load as the peers");
-        let ours = closed(&target, options.connections, options.turn);
-        peers.push(PeerRow { server: format!("brazier {}", env!("CARGO_PKG_VERSION")), load: ours });
-        // An idle server takes no processor from the others.
+        let mut ours = Vec::new();
         for (peer, python) in &options.peers {
             tell(peer.name());
-            match measure_peer(*peer, options, &subject, &values, python)? {
-                Some(row) => peers.push(row),
-                None => missing.push(peer.name()),
+            match measure_peer(*peer, options, &subject, &values, python, &target, &mut ours)? {
+                Ok(row) => peers.push(row),
+                Err(why) => missing.push(format!("{}: {why}", peer.name())),
             }
         }
+        let server = format!("brazier {}", env!("CARGO_PKG_VERSION"));
+        peers.insert(0, PeerRow { server, load: Load::of(&ours) });
     }
     let Options { network, batch, threads, form, .. } = options.clone();
     Ok(Board { network, batch, threads, form, full, single, alone, poisson, identity, peers, missing })
 }
 
 fn serve(options: &Options, models: &Path) -> Result<Process, ProcessError> {
-    let mut command = Command::new(&options.serve);
-    command.arg("--json").arg("--models").arg(models).args([
-        "--port",
-        "0",
-        "--threads",
-        &options.threads.to_string(),
-    ]);
+    let mut command = process::server(&options.serve, models, models);
+    command.args(["--threads", &options.threads.to_string()]);
     command.env("BRAZIER_SERVE_SCHEDULER__MAX_BATCH_ROWS", options.batch.to_string());
-    // A file of the user's own would change what is measured.
-    command.current_dir(models);
     Process::announced("serve", command)
 }
 
@@ -244,32 +241,35 @@ fn nothing(options: &Options, server: &Process, identity: &Subject) -> Result<Id
     let plain = post("/", "", request.get(body..).unwrap_or_default());
     let ours = Target::learn(server.address, request)?;
     let theirs = Target::learn(echo.address, plain)?;
-    let (mut loads, mut times) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    let (mut turns, mut times) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..options.turns.max(1) {
         for (side, (process, target)) in [(server, &ours), (&echo, &theirs)].into_iter().enumerate() {
             let before = process.processor_time();
-            let load = closed(target, options.connections, options.turn);
+            let turn = closed(target, options.connections, options.turn);
             let took =
                 process.processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
-            times[side].extend(took.map(|took| took.as_secs_f64() * 1e6 / load.sent.max(1) as f64));
-            loads[side].push(load);
+            times[side].extend(took.map(|took| took.as_secs_f64() * 1e6 / turn.sent.max(1) as f64));
+            turns[side].push(turn);
         }
     }
-    let [served, bare] = loads.map(|loads| middle(loads.iter()));
+    let [served, bare] = turns.map(|turns| Load::of(&turns));
     let [served_cpu_us, echo_cpu_us] =
         times.map(|times| (!times.is_empty()).then(|| median(times.into_iter())));
     Ok(Identity { served, served_cpu_us, echo: bare, echo_cpu_us })
 }
 
-/// A peer under the load; nothing when the interpreter does not have it or it does not run.
+/// A peer under the load, in turns with ours, which idles meanwhile and takes no processor from it; or why there is
+/// none.
 fn measure_peer(
     peer: Peer,
     options: &Options,
     subject: &Subject,
     values: &[f32],
     python: &Path,
-) -> Result<Option<PeerRow>, BenchError> {
-    let Some(version) = peer.version(python) else { return Ok(None) };
+    ours: &Target,
+    our_turns: &mut Vec<Turn>,
+) -> Result<Result<PeerRow, String>, BenchError> {
+    let Some(version) = peer.version(python) else { return Ok(Err("it is not there".to_owned())) };
     let folder = tempfile::tempdir()?;
     let model = folder.path().join("model.onnx");
     subject.write_onnx(&model)?;
@@ -286,15 +286,16 @@ fn measure_peer(
     };
     let running = match peer.start(&given) {
         Ok(running) => running,
-        Err(error) => {
-            tracing::warn!(peer = peer.name(), %error, "is not measured");
-            return Ok(None);
-        }
+        Err(error) => return Ok(Err(error.to_string())),
     };
     // In a batch of theirs the last digits of an answer may differ from those alone, so bodies are not compared.
     let target = Target { address: running.process.address, request: running.request, expected: None };
-    let load = closed(&target, options.connections, options.turn);
-    Ok(Some(PeerRow { server: format!("{} {version}", peer.name()), load }))
+    let mut turns = Vec::new();
+    for _ in 0..options.turns.max(1) {
+        our_turns.push(closed(ours, options.connections, options.turn));
+        turns.push(closed(&target, options.connections, options.turn));
+    }
+    Ok(Ok(PeerRow { server: format!("{} {version}", peer.name()), load: Load::of(&turns) }))
 }
 
 /// The predictor in this process.
@@ -313,7 +314,7 @@ impl Bare {
     }
 
     /// Batches one after the other for so long, after a quarter of that to warm up.
-    fn turn(&self, rows: usize, values: &[f32], time: Duration) -> Result<Load, BenchError> {
+    fn turn(&self, rows: usize, values: &[f32], time: Duration) -> Result<Turn, BenchError> {
         let width: usize = self.shape.iter().product();
         let values = values.iter().copied().take(rows * width).collect();
         let shape = std::iter::once(rows).chain(self.shape.iter().copied()).collect();
@@ -329,33 +330,6 @@ impl Bare {
             std::hint::black_box(self.predictor.infer(std::hint::black_box(&inputs))?);
             times.push(began.elapsed());
         }
-        Ok(Load::of(times, 0, 0, start.elapsed().as_secs_f64()))
-    }
-}
-
-/// Numbers in [−1, 1) without a pattern.
-pub(crate) fn numbers(count: usize) -> Vec<f32> {
-    (0..count).map(|place| ((place * 7919 + 13) % 2000) as f32 / 1000.0 - 1.0).collect()
-}
-
-/// The middle of some numbers; 0 of none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
-/// The middle of every figure of some loads; what failed is counted together.
-fn middle<'a>(loads: impl Iterator<Item = &'a Load>) -> Load {
-    let loads: Vec<&Load> = loads.collect();
-    let figure = |of: fn(&Load) -> f64| median(loads.iter().map(|load| of(load)));
-    Load {
-        sent: loads.iter().map(|load| load.sent).sum(),
-        answered: loads.iter().map(|load| load.answered).sum(),
-        failed: loads.iter().map(|load| load.failed).sum(),
-        per_second: figure(|load| load.per_second),
-        p50_us: figure(|load| load.p50_us),
-        p99_us: figure(|load| load.p99_us),
-        most_us: figure(|load| load.most_us),
+        Ok(Turn { sent: times.len(), times, failed: 0, seconds: start.elapsed().as_secs_f64() })
     }
 }

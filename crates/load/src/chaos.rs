@@ -13,7 +13,7 @@ use crate::bench::BenchError;
 use crate::http::Connection;
 use crate::process::Process;
 use crate::requests::{JSON, post};
-use crate::trial::{Stage, Tally, Verdict, is_well, states};
+use crate::trial::{Stage, Tally, Verdict, Version, is_well, ready, versions};
 
 /// How it is done.
 #[derive(Clone, Debug)]
@@ -155,55 +155,87 @@ fn stopped(scene: &Scene<'_>, server: &mut Process) -> Done {
     Ok(Vec::new())
 }
 
-/// What served goes on serving.
+/// What served goes on serving, and what is wrong with the others is told.
 fn damaged(scene: &Scene<'_>, server: &mut Process) -> Done {
-    let (stage, versions) = (scene.stage, scene.stage.versions());
+    let (stage, directory) = (scene.stage, scene.stage.versions());
     let mut verdicts = Vec::new();
+    let is_ready = |numbers: &[u64]| settled(server.address, stage.name(), |found| ready(found) == numbers);
     for round in 0..scene.options.rounds.max(1) as u64 {
-        let number = 100 + 10 * round;
-        let place = |offset: u64| versions.join((number + offset).to_string());
-        let manifest = std::fs::read(versions.join("1/manifest.json"))?;
-        // A weight that is not what it was.
-        copy(&versions.join("1"), &place(0))?;
-        flip(&place(0))?;
-        // No manifest yet; half of one; one whose files are missing; names that are no versions.
-        copy(&versions.join("1"), &place(1))?;
-        std::fs::remove_file(place(1).join("manifest.json"))?;
-        std::fs::create_dir_all(place(2))?;
-        std::fs::write(
-            place(2).join("manifest.json"),
-            manifest.get(..manifest.len() / 2).unwrap_or_default(),
-        )?;
-        std::fs::create_dir_all(place(3))?;
-        std::fs::write(place(3).join("manifest.json"), &manifest)?;
-        for name in ["007", "-1", "1.5", "latest", "99999999999999999999999"] {
-            std::fs::create_dir_all(versions.join(name))?;
+        // After the only one that is good.
+        let first = 10 * (round + 1);
+        let place = |number: u64| directory.join(number.to_string());
+        let [spoiled, unlisted, half, empty, good] = [0, 1, 2, 3, 4].map(|offset| first + offset);
+        for number in [spoiled, unlisted, half, empty] {
+            let made = stage.make(number)?;
+            let manifest = made.join("manifest.json");
+            match number {
+                number if number == spoiled => flip(&made)?,
+                number if number == unlisted => std::fs::remove_file(manifest)?,
+                number if number == half => {
+                    let text = std::fs::read(&manifest)?;
+                    std::fs::write(manifest, text.get(..text.len() / 2).unwrap_or_default())?;
+                }
+                _ => std::fs::remove_file(made.join("weights.bpk"))?,
+            }
+            std::fs::rename(made, place(number))?;
         }
-        // A good one whose files are pulled away while it may be read.
-        copy(&versions.join("1"), &place(4))?;
-        pause(60);
-        std::fs::remove_dir_all(place(4))?;
-        pause(700);
-        let states = states(server.address, stage.name());
-        let ready: Vec<u64> =
-            states.iter().filter(|(_, state)| state == "ready").map(|(number, _)| *number).collect();
-        let found = format!("ready: {ready:?} of {} that are listed", states.len());
-        verdicts.push(Verdict::new("only what is whole is served", found, ready == [1]));
-        for offset in 0..4 {
-            std::fs::remove_dir_all(place(offset))?;
+        // Names that are no versions.
+        for name in ["007", "-1", "1.5", "latest", "99999999999999999999999"] {
+            std::fs::create_dir_all(directory.join(name))?;
+        }
+        let refused = settled(server.address, stage.name(), |found| {
+            let reason = |number, words: &[&str]| {
+                found.iter().any(|version| {
+                    version.number == number && words.iter().all(|word| version.reason.contains(word))
+                })
+            };
+            ready(found) == [1]
+                && reason(spoiled, &["weights.bpk", "damaged"])
+                && reason(half, &["manifest is not valid"])
+                && reason(empty, &["weights.bpk"])
+        });
+        let told = match &refused {
+            Ok(found) => format!("ready: {:?} of {} that are listed", ready(found), found.len()),
+            Err(found) => format!("{found:?}"),
+        };
+        verdicts.push(Verdict::new(
+            "only what is whole is served, and the rest is told",
+            told,
+            refused.is_ok(),
+        ));
+        // A good one whose files are pulled away.
+        std::fs::rename(stage.make(good)?, place(good))?;
+        let served = is_ready(&[good]);
+        std::fs::remove_dir_all(place(good))?;
+        let back = is_ready(&[1]);
+        let found = format!("{:?}, then {:?}", served.as_deref().map(ready), back.as_deref().map(ready));
+        let passed = served.is_ok() && back.is_ok();
+        verdicts.push(Verdict::new("when a version goes, the one before it is served again", found, passed));
+        for number in [spoiled, unlisted, half, empty] {
+            std::fs::remove_dir_all(place(number))?;
         }
         pause(200);
     }
     Ok(verdicts)
 }
 
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+/// Waits until the versions are as they should be, at most half a minute; what they were last, in any case.
+fn settled(
+    address: SocketAddr,
+    name: &str,
+    is_so: impl Fn(&[Version]) -> bool,
+) -> Result<Vec<Version>, Vec<Version>> {
+    let began = Instant::now();
+    loop {
+        let found = versions(address, name);
+        if is_so(&found) {
+            return Ok(found);
+        }
+        if began.elapsed() > Duration::from_secs(30) {
+            return Err(found);
+        }
+        pause(20);
     }
-    Ok(())
 }
 
 /// Changes a byte in the middle of the weights.

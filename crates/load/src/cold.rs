@@ -1,17 +1,16 @@
 //! How long the server takes from its start to its first answer, and the memory that it has then.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use artifact::Registry;
 use serde::Serialize;
 
-use crate::bench::{BenchError, numbers};
+use crate::bench::BenchError;
 use crate::http::Connection;
-use crate::process::{Process, free_port};
+use crate::process::{self, Process};
 use crate::requests::{Form, infer};
-use crate::subject::Subject;
+use crate::subject::{Subject, numbers};
 
 /// What is started, and how often.
 #[derive(Clone, Debug)]
@@ -77,12 +76,9 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, Bench
     let (mut ready, mut answered, mut resident, mut worked) = (vec![], vec![], vec![], vec![]);
     for start in 0..options.starts.max(1) {
         tell(&format!("start {} of {}", start + 1, options.starts.max(1)));
-        let port = free_port()?;
-        let mut command = Command::new(&options.serve);
-        command.current_dir(folder.path()).arg("--models").arg(&models);
-        command.args(["--port", &port.to_string(), "--grpc-port", "0", "--quiet"]);
+        let command = process::server(&options.serve, &models, folder.path());
         let began = Instant::now();
-        let mut process = Process::unwatched("serve", command, port)?;
+        let mut process = Process::announced("serve", command)?;
         let mut connection = Connection::new(process.address);
         let asked = b"GET /v2/health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
         while !connection.ask(asked).is_ok_and(|answer| answer.status == 200) {

@@ -1,8 +1,8 @@
 //! The load: as fast as the server answers, or at a rate of its own.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
@@ -20,7 +20,7 @@ pub struct Load {
     pub answered: usize,
     /// Requests that were not: refused, broken off, or answered with something else than the first time.
     pub failed: usize,
-    /// Answers in a second.
+    /// Answers in a second, in the middle one of the turns.
     pub per_second: f64,
     /// The middle of the times from the request to the answer, in microseconds.
     pub p50_us: f64,
@@ -30,23 +30,61 @@ pub struct Load {
     pub most_us: f64,
 }
 
+/// One turn of a load.
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    /// From each request to its right answer.
+    pub times: Vec<Duration>,
+    /// Requests that were sent, those while warming up included.
+    pub sent: usize,
+    /// Requests that were not answered as they should be.
+    pub failed: usize,
+    /// How long was counted.
+    pub seconds: f64,
+}
+
+impl Turn {
+    /// Right answers in a second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        self.times.len() as f64 / self.seconds.max(f64::MIN_POSITIVE)
+    }
+}
+
 impl Load {
-    pub(crate) fn of(mut times: Vec<Duration>, sent: usize, failed: usize, seconds: f64) -> Self {
+    /// Some turns of one load. The times of all are put together, so that what is slow in one turn alone is seen.
+    #[must_use]
+    pub fn of(turns: &[Turn]) -> Self {
+        let mut times: Vec<Duration> = turns.iter().flat_map(|turn| turn.times.iter().copied()).collect();
         times.sort_unstable();
         let at = |share: f64| {
             let place = ((times.len() as f64 * share).ceil() as usize).clamp(1, times.len().max(1)) - 1;
             times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1e6)
         };
         Self {
-            sent,
+            sent: turns.iter().map(|turn| turn.sent).sum(),
             answered: times.len(),
-            failed,
-            per_second: times.len() as f64 / seconds.max(f64::MIN_POSITIVE),
+            failed: turns.iter().map(|turn| turn.failed).sum(),
+            per_second: median(turns.iter().map(Turn::per_second)),
             p50_us: at(0.50),
             p99_us: at(0.99),
             most_us: at(1.0),
         }
     }
+
+    /// Whether everything was answered as it should be, and something was.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.failed == 0 && self.answered > 0
+    }
+}
+
+/// The middle of some numbers; 0 of none.
+#[must_use]
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Where the load goes: the same request again and again. The answer is known, for a server that mixes up its clients
@@ -85,89 +123,96 @@ impl Target {
 }
 
 /// So many connections that each send the next request when the last is answered, for so long, after a quarter of that
-/// to warm up.
+/// to warm up. What is answered within the time counts.
 #[must_use]
-pub fn closed(target: &Target, connections: usize, time: Duration) -> Load {
+pub fn closed(target: &Target, connections: usize, time: Duration) -> Turn {
     let start = Instant::now();
     let (from, until) = (start + time / 4, start + time / 4 + time);
-    let results = Mutex::new(Results::default());
+    let results = Mutex::new(Turn::default());
     std::thread::scope(|scope| {
         for _ in 0..connections.max(1) {
             scope.spawn(|| {
                 let mut connection = Connection::new(target.address);
-                let (mut times, mut asked, mut failed) = (Vec::new(), 0, 0);
-                loop {
-                    let sent = Instant::now();
-                    if sent >= until {
-                        break;
-                    }
+                let mut own = Turn::default();
+                let mut sent = Instant::now();
+                while sent < until {
                     let right = target.ask(&mut connection);
-                    asked += 1;
-                    // What ends too late was not answered within the time.
-                    if sent >= from && Instant::now() < until {
-                        if right { times.push(sent.elapsed()) } else { failed += 1 }
+                    own.sent += 1;
+                    let done = Instant::now();
+                    if (from..until).contains(&done) {
+                        own.count(right, done - sent);
                     }
+                    sent = done;
                     if !right {
                         // A server that refuses is not made busier by asking it without a pause.
                         std::thread::sleep(Duration::from_millis(1));
+                        sent = Instant::now();
                     }
                 }
-                add(&results, times, asked, failed);
+                add(&results, own);
             });
         }
     });
     sum(results, time.as_secs_f64())
 }
 
+/// A thread that sleeps until a request is due is woken this much too late as a rule, which is not the server's time.
+/// What is more is counted: the processors that woke it late were busy with the server.
+const OVERSLEEP: Duration = Duration::from_micros(100);
+
 /// Requests that come by chance, so many a second in the mean (a Poisson process), whether or not the earlier ones are
-/// answered. What finds all connections busy waits, and that counts.
+/// answered, for so long, after a quarter of that to warm up. What finds all connections busy waits, and that counts.
 #[must_use]
-pub fn open(target: &Target, connections: usize, per_second: f64, time: Duration, seed: u64) -> Load {
-    let arrivals = arrivals(per_second, time, seed);
+pub fn open(target: &Target, connections: usize, per_second: f64, time: Duration, seed: u64) -> Turn {
+    let arrivals = arrivals(per_second, time / 4 + time, seed);
     let next = AtomicUsize::new(0);
-    let results = Mutex::new(Results::default());
-    let start = Instant::now() + Duration::from_millis(10);
+    let results = Mutex::new(Turn::default());
+    let connected = Barrier::new(connections.max(1));
+    let start = OnceLock::new();
     std::thread::scope(|scope| {
         for _ in 0..connections.max(1) {
             scope.spawn(|| {
                 let mut connection = Connection::new(target.address);
-                let (mut times, mut asked, mut failed) = (Vec::new(), 0, 0);
+                let mut own = Turn::default();
+                // Connecting is not what is measured. Whether this is answered is found out with the next request.
+                let _ = target.ask(&mut connection);
+                connected.wait();
+                let start = *start.get_or_init(Instant::now);
                 while let Some(arrival) = arrivals.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let due = start + *arrival;
                     let early = due.saturating_duration_since(Instant::now());
                     std::thread::sleep(early);
-                    // The system wakes sleepers some tens of microseconds late, which is not the server's time.
-                    let arrived = if early.is_zero() { due } else { Instant::now() };
+                    let arrived = if early.is_zero() { due } else { Instant::now().min(due + OVERSLEEP) };
                     let right = target.ask(&mut connection);
-                    asked += 1;
-                    if right { times.push(arrived.elapsed()) } else { failed += 1 }
+                    own.sent += 1;
+                    if *arrival >= time / 4 {
+                        own.count(right, arrived.elapsed());
+                    }
                 }
-                add(&results, times, asked, failed);
+                add(&results, own);
             });
         }
     });
-    sum(results, start.elapsed().as_secs_f64())
+    let measured = start.get().map_or(Duration::ZERO, |start| start.elapsed().saturating_sub(time / 4));
+    sum(results, measured.as_secs_f64())
 }
 
-/// What all connections found.
-#[derive(Default)]
-struct Results {
-    times: Vec<Duration>,
-    sent: usize,
-    failed: usize,
-}
-
-fn add(results: &Mutex<Results>, times: Vec<Duration>, sent: usize, failed: usize) {
-    if let Ok(mut results) = results.lock() {
-        results.times.extend(times);
-        results.sent += sent;
-        results.failed += failed;
+impl Turn {
+    fn count(&mut self, right: bool, took: Duration) {
+        if right { self.times.push(took) } else { self.failed += 1 }
     }
 }
 
-fn sum(results: Mutex<Results>, seconds: f64) -> Load {
-    let Results { times, sent, failed } = results.into_inner().unwrap_or_default();
-    Load::of(times, sent, failed, seconds)
+fn add(results: &Mutex<Turn>, own: Turn) {
+    if let Ok(mut results) = results.lock() {
+        results.times.extend(own.times);
+        results.sent += own.sent;
+        results.failed += own.failed;
+    }
+}
+
+fn sum(results: Mutex<Turn>, seconds: f64) -> Turn {
+    Turn { seconds, ..results.into_inner().unwrap_or_default() }
 }
 
 /// When requests come: the times between them are drawn from an exponential distribution.
@@ -194,16 +239,19 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_the_times() {
-        let times = (1..=200).rev().map(Duration::from_micros).collect();
-        let load = Load::of(times, 250, 3, 2.0);
+        let times: Vec<_> = (1..=200).rev().map(Duration::from_micros).collect();
+        let (fast, slow) = (times[100..].to_vec(), times[..100].to_vec());
+        let turn = |times, seconds| Turn { times, sent: 125, failed: 1, seconds };
+        let load = Load::of(&[turn(fast, 1.0), turn(slow, 2.0)]);
         let close = |a: f64, b: f64| (a - b).abs() < 1e-6;
         assert!(
             close(load.p50_us, 100.0) && close(load.p99_us, 198.0) && close(load.most_us, 200.0),
             "{load:?}"
         );
-        assert_eq!((load.sent, load.answered, load.failed), (250, 200, 3));
+        assert_eq!((load.sent, load.answered, load.failed, load.is_whole()), (250, 200, 2, false));
         assert!(close(load.per_second, 100.0), "{load:?}");
-        assert_eq!(Load::of(vec![], 0, 0, 1.0), Load::default());
+        assert_eq!(Load::of(&[]), Load::default());
+        assert!(!Load::default().is_whole(), "nothing was answered");
     }
 
     #[test]

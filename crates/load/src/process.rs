@@ -1,6 +1,6 @@
 //! A server as a process beside us: started, waited for, asked how much of the processor it took, and ended.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Seek as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub enum ProcessError {
     #[error("`{name}` cannot be started")]
     Start { name: String, source: std::io::Error },
-    #[error("`{name}` did not say where it listens")]
-    Silent { name: String },
+    #[error("`{name}` did not say where it listens{}", tail(log))]
+    Silent { name: String, log: String },
     #[error("`{name}` ended before it answered ({status}){}", tail(log))]
     Ended { name: String, status: std::process::ExitStatus, log: String },
     #[error("`{name}` does not answer after {} s{}", PATIENCE.as_secs(), tail(log))]
@@ -32,6 +32,22 @@ fn tail(log: &str) -> String {
         return String::new();
     }
     format!(":\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+}
+
+/// The command `serve` on ports that are free, told nothing by the environment of the user or by a file of hers: that
+/// would change what is measured. It runs in `folder`.
+#[must_use]
+pub fn server(program: &Path, models: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (key, _) in std::env::vars_os() {
+        let name = key.to_string_lossy();
+        if ["BRAZIER_", "OTEL_", "AIP_", "RUST_LOG"].iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(&key);
+        }
+    }
+    command.current_dir(folder).arg("--json").arg("--models").arg(models);
+    command.args(["--port", "0", "--grpc-port", "0"]);
+    command
 }
 
 /// A running server. Dropped, it is ended.
@@ -50,12 +66,10 @@ impl Process {
     /// When it cannot be started or says something else.
     pub fn announced(name: &str, mut command: Command) -> Result<Self, ProcessError> {
         let start = |source| ProcessError::Start { name: name.to_owned(), source };
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(start)?;
+        let mut said = tempfile::tempfile().map_err(start)?;
+        let errors = said.try_clone().map_err(start)?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn().map_err(start)?;
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {
             // An error leaves the line empty, which is found next.
@@ -67,7 +81,10 @@ impl Process {
         });
         let Some(address) = address else {
             end(&mut child);
-            return Err(ProcessError::Silent { name: name.to_owned() });
+            let mut log = String::new();
+            // Without it the error says less.
+            let _ = said.rewind().and_then(|()| said.read_to_string(&mut log));
+            return Err(ProcessError::Silent { name: name.to_owned(), log });
         };
         Ok(Self { name: name.to_owned(), child, address })
     }
@@ -104,17 +121,6 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-    }
-
-    /// Starts a program that was told its port, and does not wait for it.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn unwatched(name: &str, mut command: Command, port: u16) -> Result<Self, ProcessError> {
-        let start = |source| ProcessError::Start { name: name.to_owned(), source };
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().map_err(start)?;
-        Ok(Self { name: name.to_owned(), child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) })
     }
 
     /// Sends a signal by its name, such as `STOP`; whether there was somebody to send it to.
@@ -161,8 +167,8 @@ impl Process {
         Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10)
     }
 
-    /// The time on processors that it and its children took so far, in steps of 10 ms; nothing where the system does
-    /// not tell.
+    /// The time on processors that it took so far, without its children, in steps of 10 ms; nothing where the system
+    /// does not tell.
     #[must_use]
     pub fn processor_time(&self) -> Option<Duration> {
         processor_time(self.child.id())

@@ -14,7 +14,7 @@ use crate::bench::BenchError;
 use crate::http::Connection;
 use crate::process::Process;
 use crate::requests::{JSON, post};
-use crate::trial::{Stage, Tally, Verdict, is_well, states};
+use crate::trial::{Stage, Tally, Verdict, is_well, ready, versions};
 
 /// How it is done.
 #[derive(Clone, Debug)]
@@ -64,6 +64,10 @@ impl Board {
     }
 }
 
+/// By how much the time of the slowest of a hundred requests may grow while a version is loaded.
+const SLOWER: f64 = 1.2;
+/// Requests of each kind without which that is not judged: a short soak on a busy machine says nothing about it.
+const ENOUGH: u64 = 20_000;
 /// More than what allocators and caches need to settle, and less than any leak leaves.
 const GROWTH_MB: f64 = 16.0;
 
@@ -95,12 +99,13 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, Bench
             }
             if Instant::now() >= next && stuck.is_none() {
                 next = Instant::now() + options.reload_every;
-                stuck = reload(&stage, &tally, &server).err();
+                // The first one is there already.
+                stuck = reload(&stage, &tally, &server, reloads + 2).err();
                 reloads += u64::from(stuck.is_none());
             }
-            let minutes = began.elapsed().as_secs() / 10;
-            if minutes > told {
-                told = minutes;
+            let tens = began.elapsed().as_secs() / 10;
+            if tens > told {
+                told = tens;
                 let right = tally.right.load(Ordering::Relaxed);
                 tell(&format!("{} s: {right} answers, {reloads} reloads", began.elapsed().as_secs()));
             }
@@ -121,6 +126,15 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, Bench
     let code = server.terminate();
     verdicts.push(Verdict::new("it ends when asked, with code 0", format_args!("{code:?}"), code == Some(0)));
     let [p99_us, p99_reload_us] = tally.p99_us();
+    // Of fewer requests the slowest of a hundred are a matter of chance.
+    if tally.timed().into_iter().all(|count| count >= ENOUGH) {
+        let ratio = p99_reload_us / p99_us.max(1.0);
+        verdicts.push(Verdict::new(
+            "no request is slower for a reload",
+            format_args!("p99 is {ratio:.2} times the usual"),
+            ratio <= SLOWER,
+        ));
+    }
     let at = |place: usize| samples.get(place).map_or(0.0, |sample| sample.1);
     Ok(Board {
         seconds,
@@ -137,26 +151,22 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Board, Bench
     })
 }
 
-/// Publishes a version, waits until it takes the traffic, and removes the one before.
-fn reload(stage: &Stage, tally: &Tally, server: &Process) -> Result<(), BenchError> {
-    let known = states(server.address, stage.name());
-    let newest = known.iter().map(|(number, _)| *number).max().unwrap_or(0);
+/// Brings a version that was made before, waits until it takes the traffic, and removes the ones before.
+fn reload(stage: &Stage, tally: &Tally, server: &Process, version: u64) -> Result<(), BenchError> {
+    let made = stage.make(version)?;
+    let known = versions(server.address, stage.name());
     tally.special.store(true, Ordering::Release);
-    stage.publish()?;
+    std::fs::rename(made, stage.versions().join(version.to_string()))?;
     let began = Instant::now();
-    let is_ready = || {
-        let states = states(server.address, stage.name());
-        states.iter().any(|(number, state)| *number > newest && state == "ready")
-    };
-    while !is_ready() {
+    while !ready(&versions(server.address, stage.name())).contains(&version) {
         if began.elapsed() > Duration::from_secs(60) {
             return Err(std::io::Error::other("a new version is not ready after a minute").into());
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     tally.special.store(false, Ordering::Release);
-    for (number, _) in known {
-        stage.registry.remove(stage.name(), number)?;
+    for older in known {
+        stage.registry.remove(stage.name(), older.number)?;
     }
     Ok(())
 }

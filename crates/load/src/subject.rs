@@ -2,11 +2,22 @@
 
 use std::path::Path;
 
+use artifact::manifest::{Sample, SampleInput};
 use artifact::{Draft, Manifest, Registry};
-use network::{Network, Postprocess, Preprocess, Task, Weights};
+use network::{Network, Postprocess, Preprocess, RawInput, Task, Weights};
+use predict::{DeviceSpec, Parts, Predictor};
 
 /// Classes that every subject has.
 const CLASSES: usize = 10;
+/// Samples that a package carries with their answers.
+const SAMPLES: usize = 16;
+/// Inputs that the reference of drift is made of.
+const OBSERVED: usize = 256;
+
+/// Numbers in [−1, 1) without a pattern.
+pub(crate) fn numbers(count: usize) -> Vec<f32> {
+    (0..count).map(|place| ((place * 7919 + 13) % 2000) as f32 / 1000.0 - 1.0).collect()
+}
 
 /// A network with weights.
 #[derive(Clone, Debug)]
@@ -15,6 +26,7 @@ pub struct Subject {
     pub name: String,
     network: Network,
     weights: Weights,
+    manifest: Manifest,
 }
 
 /// A subject that cannot be made.
@@ -28,6 +40,12 @@ pub enum SubjectError {
     Shape(#[from] network::ShapeError),
     #[error(transparent)]
     Registry(#[from] artifact::RegistryError),
+    #[error(transparent)]
+    Predict(#[from] predict::PredictError),
+    #[error(transparent)]
+    Prepare(#[from] predict::PrepareError),
+    #[error(transparent)]
+    Sample(#[from] artifact::manifest::SampleError),
     #[error(transparent)]
     Export(#[from] export::ExportError),
     #[error("a file for the measurement cannot be written")]
@@ -47,18 +65,19 @@ impl Subject {
             _ => &[3, 32, 32],
         };
         let network = Network::new(network::preset(name, shape, CLASSES)?)?;
-        Ok(Self { name: name.to_owned(), weights: model::initial_weights(&network, 1), network })
+        let weights = model::initial_weights(&network, 1);
+        Self::new(name, network, weights)
     }
 
     /// Ten numbers in, the same ten numbers out: a network without layers.
     ///
     /// # Errors
-    /// Never.
+    /// When the predictor cannot be made.
     pub fn identity() -> Result<Self, SubjectError> {
         let input = network::spec::InputSpec { name: "input".to_owned(), shape: vec![CLASSES] };
         let spec = network::NetworkSpec { inputs: vec![input], layers: Vec::new(), outputs: Vec::new() };
         let network = Network::new(spec)?;
-        Ok(Self { name: "identity".to_owned(), weights: Weights::default(), network })
+        Self::new("identity", network, Weights::default())
     }
 
     /// The dimensions of a row.
@@ -73,19 +92,38 @@ impl Subject {
         self.network.signature().inputs.first().map(|spec| spec.name.clone()).unwrap_or_default()
     }
 
+    fn new(name: &str, network: Network, weights: Weights) -> Result<Self, SubjectError> {
+        let labels = (0..CLASSES).map(|label| label.to_string()).collect();
+        let preprocess = Preprocess::Numbers { shape: network.input_shape().to_vec() };
+        let postprocess = Postprocess::new(Task::MultiClass, labels);
+        let mut manifest = Manifest::new(name, &network, preprocess.clone(), postprocess.clone());
+        let parts = Parts {
+            network: network.clone(),
+            preprocess,
+            postprocess,
+            weights: weights.clone(),
+            quantization: None,
+        };
+        // As the packages of training have it: samples with their answers, and what drift is measured against. Without
+        // them the server would do less than it does for a trained model.
+        let predictor = Predictor::from_parts(parts, DeviceSpec::Cpu)?;
+        let inputs = samples(network.input_shape().iter().product());
+        for input in inputs.iter().take(SAMPLES) {
+            let prepared = predictor.prepare(std::slice::from_ref(input))?;
+            let outputs = predictor.infer(&[prepared])?;
+            let logits = outputs.first().and_then(|output| output.tensor.as_f32()).unwrap_or_default();
+            manifest.samples.push(Sample { input: SampleInput::from_raw(input)?, logits: logits.to_vec() });
+        }
+        manifest.reference.observed = Some(predictor.observe(&inputs, "train")?);
+        Ok(Self { name: name.to_owned(), network, weights, manifest })
+    }
+
     /// Publishes it in a registry, to be asked with plain numbers.
     ///
     /// # Errors
     /// When the registry refuses it.
     pub fn publish(&self, registry: &Registry) -> Result<(), SubjectError> {
-        let labels = (0..CLASSES).map(|label| label.to_string()).collect();
-        let manifest = Manifest::new(
-            &self.name,
-            &self.network,
-            Preprocess::Numbers { shape: self.shape().to_vec() },
-            Postprocess::new(Task::MultiClass, labels),
-        );
-        registry.publish(&self.name, Draft::new(manifest, self.weights.clone()))?;
+        registry.publish(&self.name, Draft::new(self.manifest.clone(), self.weights.clone()))?;
         Ok(())
     }
 
@@ -100,10 +138,14 @@ impl Subject {
     }
 }
 
+/// Inputs that differ.
+fn samples(width: usize) -> Vec<RawInput> {
+    let values = numbers(width + OBSERVED);
+    values.windows(width.max(1)).map(|row| RawInput::Numbers(row.to_vec())).take(OBSERVED).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use predict::{DeviceSpec, Predictor, RawInput};
-
     use super::*;
 
     #[test]

@@ -14,11 +14,11 @@ use predict::{DeviceSpec, Predictor};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::bench::{BenchError, numbers};
+use crate::bench::BenchError;
 use crate::http::Connection;
-use crate::process::{Process, ProcessError};
+use crate::process::{self, Process};
 use crate::requests::{Form, infer};
-use crate::subject::Subject;
+use crate::subject::{Subject, numbers};
 
 /// One thing that was looked at, and whether it was as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +46,8 @@ pub struct Stage {
     subject: Subject,
     /// The registry that is served.
     pub registry: Registry,
+    /// The registry in which versions are made before they are moved to the other.
+    next: Registry,
     requests: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -61,7 +63,9 @@ impl Stage {
         let folder = tempfile::tempdir()?;
         let registry = Registry::open(folder.path().join("models"))?;
         let subject = Subject::preset(NETWORK)?;
+        let next = Registry::open(folder.path().join("next"))?;
         subject.publish(&registry)?;
+        subject.publish(&next)?;
         let reference = ModelRef { name: subject.name.clone(), selector: Selector::Latest };
         let predictor = Predictor::open(&registry, &reference, DeviceSpec::Cpu)?;
         let width: usize = subject.shape().iter().product();
@@ -81,7 +85,7 @@ impl Stage {
                 infer(Form::Binary, &subject.name, &subject.input(), subject.shape(), rows, &values);
             requests.push((request, expected));
         }
-        Ok(Self { folder, subject, registry, requests })
+        Ok(Self { folder, subject, registry, next, requests })
     }
 
     /// The model's name.
@@ -96,12 +100,28 @@ impl Stage {
         self.folder.path().join("models").join(self.name())
     }
 
-    /// Publishes the same model as the next version.
+    /// Makes the same model as a version of this number, which must grow from call to call, where it is not served.
+    /// Returns a directory that is to be moved into [`Stage::versions`].
     ///
     /// # Errors
     /// When the registry cannot be written.
-    pub fn publish(&self) -> Result<(), BenchError> {
-        Ok(self.subject.publish(&self.registry)?)
+    pub fn make(&self, version: u64) -> Result<PathBuf, BenchError> {
+        let newest = self.next.versions(self.name())?.into_iter().max().unwrap_or(0);
+        for older in newest..version {
+            self.subject.publish(&self.next)?;
+            // The numbers go on from the newest one; the others are not needed.
+            if older > 0 {
+                self.next.remove(self.name(), older)?;
+            }
+        }
+        let made = self.folder.path().join("next").join(self.name()).join(version.to_string());
+        let copied = self.folder.path().join(format!("version-{version}"));
+        std::fs::create_dir(&copied)?;
+        for entry in std::fs::read_dir(made)? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), copied.join(entry.file_name()))?;
+        }
+        Ok(copied)
     }
 
     /// Has the server make a key for an administrator. Returns it, and the settings with which everybody may ask and
@@ -126,18 +146,42 @@ impl Stage {
     pub fn serve(&self, program: &Path, settings: &str) -> Result<Process, BenchError> {
         let file = self.folder.path().join("serve.toml");
         std::fs::write(&file, format!("[repository]\npoll_ms = 50\nversions = \"latest\"\n{settings}"))?;
-        let mut command = Command::new(program);
-        command.current_dir(self.folder.path()).args([
-            "--json",
-            "--port",
-            "0",
-            "--grpc-port",
-            "0",
-            "--config",
-        ]);
-        command.arg(file).arg("--models").arg(self.folder.path().join("models"));
-        let process: Result<Process, ProcessError> = Process::announced("serve", command);
-        Ok(process?)
+        let models = self.folder.path().join("models");
+        let mut command = process::server(program, &models, self.folder.path());
+        command.arg("--config").arg(file);
+        Ok(Process::announced("serve", command)?)
+    }
+}
+
+/// Times in microseconds: all of them, or so many drawn from all by chance (reservoir sampling, Vitter 1985, algorithm
+/// R), so that an hour is not judged by its first minutes.
+#[derive(Debug, Default)]
+struct Times {
+    kept: Vec<u32>,
+    count: u64,
+}
+
+impl Times {
+    const MOST: usize = 1 << 20;
+
+    fn add(&mut self, micros: u32) {
+        self.count += 1;
+        if self.kept.len() < Self::MOST {
+            self.kept.push(micros);
+            return;
+        }
+        // A number that depends on the count alone is chance enough: requests know nothing of it.
+        let drawn = (self.count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) % self.count;
+        if let Some(place) = usize::try_from(drawn).ok().and_then(|place| self.kept.get_mut(place)) {
+            *place = micros;
+        }
+    }
+
+    fn p99(&self) -> f64 {
+        let mut kept = self.kept.clone();
+        kept.sort_unstable();
+        let place = (kept.len() * 99).div_ceil(100).saturating_sub(1);
+        kept.get(place).map_or(0.0, |time| f64::from(*time))
     }
 }
 
@@ -154,8 +198,8 @@ pub struct Tally {
     pub failed: AtomicU64,
     /// The first thing that went wrong.
     pub first: Mutex<Option<String>>,
-    /// Microseconds of right answers while [`Tally::special`] was false, and true; no more than a million of each.
-    times: Mutex<[Vec<u32>; 2]>,
+    /// Microseconds of right answers while [`Tally::special`] was false, and true.
+    times: Mutex<[Times; 2]>,
     /// Whether something is done to the server now.
     pub special: AtomicBool,
     /// Whether clients may fail now, because there is no server.
@@ -180,12 +224,13 @@ impl Tally {
     /// was.
     #[must_use]
     pub fn p99_us(&self) -> [f64; 2] {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.each_mut().map(|times| {
-            times.sort_unstable();
-            let place = (times.len() * 99).div_ceil(100).saturating_sub(1);
-            times.get(place).map_or(0.0, |time| f64::from(*time))
-        })
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).each_ref().map(Times::p99)
+    }
+
+    /// How many answers [`Tally::p99_us`] is about.
+    #[must_use]
+    pub fn timed(&self) -> [u64; 2] {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).each_ref().map(|times| times.count)
     }
 
     /// The verdict that all clients have: no answer was wrong, and none was missing.
@@ -223,11 +268,8 @@ impl Tally {
                     self.right.fetch_add(1, Ordering::Relaxed);
                     let micros = u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX);
                     let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(times) =
-                        times.get_mut(usize::from(special)).filter(|times| times.len() < 1_000_000)
-                    {
-                        times.push(micros);
-                    }
+                    let [usual, other] = &mut *times;
+                    if special { other.add(micros) } else { usual.add(micros) }
                 }
                 Ok(answer) if answer.status == 200 => {
                     let length = answer.body.len();
@@ -273,15 +315,34 @@ pub fn is_well(address: SocketAddr) -> bool {
     false
 }
 
-/// The state of every version of a model, by number: `GET /models/NAME`.
+/// A version of a model as the server tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its number.
+    pub number: u64,
+    /// Such as `ready`.
+    pub state: String,
+    /// Why it is in no better state; empty where nothing is wrong.
+    pub reason: String,
+}
+
+/// Every version of a model: `GET /models/NAME`.
 #[must_use]
-pub fn states(address: SocketAddr, name: &str) -> Vec<(u64, String)> {
+pub fn versions(address: SocketAddr, name: &str) -> Vec<Version> {
     let request = format!("GET /models/{name} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
     let mut connection = Connection::new(address);
     let Ok(answer) = connection.ask(request.as_bytes()) else { return Vec::new() };
     let view: serde_json::Value = serde_json::from_slice(answer.body).unwrap_or_default();
-    let state = |version: &serde_json::Value| {
-        Some((version["version"].as_u64()?, version["state"].as_str()?.to_owned()))
+    let version = |version: &serde_json::Value| {
+        let reason = version["reason"].as_str().unwrap_or_default().to_owned();
+        let state = version["state"].as_str()?.to_owned();
+        Some(Version { number: version["version"].as_u64()?, state, reason })
     };
-    view["versions"].as_array().into_iter().flatten().filter_map(state).collect()
+    view["versions"].as_array().into_iter().flatten().filter_map(version).collect()
+}
+
+/// The numbers of the versions that are ready.
+#[must_use]
+pub fn ready(versions: &[Version]) -> Vec<u64> {
+    versions.iter().filter(|version| version.state == "ready").map(|version| version.number).collect()
 }

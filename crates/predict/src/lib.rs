@@ -62,6 +62,7 @@ mod compiled;
 mod error;
 mod infer;
 pub mod input;
+mod observe;
 mod placed;
 mod placement;
 mod predictor;

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use artifact::manifest::{Distribution, Manifest, Observed, Sample, SampleInput};
+use artifact::manifest::{Manifest, Sample, SampleInput};
 use artifact::{Draft, Registry};
-use network::observe::Feature;
 use network::preprocess::{ColumnKind, Fit, ImagePreprocess, TableRules, fit_table};
 use network::quantization::{Affine, Calibration, CalibrationMethod, Quantization, quantize_weights};
-use network::{Cell, Network, Observer, Postprocess, Preprocess, RawInput, Row, Task};
+use network::{Cell, Network, Postprocess, Preprocess, RawInput, Row, Task};
 use predict::{DeviceSpec, Parts, Predictor};
 use tempfile::TempDir;
 
@@ -80,7 +79,8 @@ impl Models {
         manifest.samples = vec![Sample { input: SampleInput::from_raw(&model.sample).unwrap(), logits }];
         manifest.quantization = quantization;
         manifest.metrics.insert("accuracy".to_owned(), 0.5);
-        manifest.reference.observed = (!data.is_empty()).then(|| observed(&predictor, data));
+        manifest.reference.observed =
+            (!data.is_empty()).then(|| predictor.observe(data, "validation").unwrap());
         let draft = Draft { evaluation: serde_json::json!({}), ..Draft::new(manifest, weights) };
         self.open().publish(name, draft).unwrap().version
     }
@@ -96,32 +96,6 @@ impl Models {
 }
 
 /// What is watched of these inputs and their answers.
-fn observed(predictor: &Predictor, data: &[RawInput]) -> Observed {
-    let observer = Observer::new(predictor.preprocess(), predictor.postprocess());
-    let answers = predictor.predict(data).unwrap();
-    let mut columns = [vec![Vec::new(); observer.inputs().len()], vec![Vec::new(); observer.outputs().len()]];
-    for (input, answer) in data.iter().zip(&answers) {
-        let [mut seen, mut said] = [Vec::new(), Vec::new()];
-        observer.observe_input(&predictor.preprocess().prepare(input).unwrap(), &mut seen);
-        observer.observe_output(answer, &mut said);
-        for (columns, values) in columns.iter_mut().zip([seen, said]) {
-            columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
-        }
-    }
-    let [inputs, outputs] = columns;
-    let of = |features: &[Feature], columns: Vec<Vec<f32>>| {
-        features
-            .iter()
-            .zip(columns)
-            .filter_map(|(feature, values)| Distribution::of(feature, values))
-            .collect()
-    };
-    Observed {
-        inputs: of(observer.inputs(), inputs),
-        outputs: of(observer.outputs(), outputs),
-        outputs_split: "validation".to_owned(),
-    }
-}
 
 /// A plan in which everything that can be is in int8.
 fn quantization(network: &Network) -> Quantization {
