@@ -210,7 +210,7 @@ fn main() -> std::process::ExitCode {
                 let printer = common.start(tracing::Level::WARN);
                 traffic::run(command, &printer)
             }
-            Command::Image(command) => image::run(&command, &workspace),
+            Command::Image(command) => image::run(&command, &workspace, arguments.no_build),
             Command::Soak(forwarded) => binaries.hand_over(Binary::Load, &["soak"], &forwarded.arguments),
             Command::Chaos(forwarded) => binaries.hand_over(Binary::Load, &["chaos"], &forwarded.arguments),
             Command::Ci(command) => ci::run(&command, &workspace),

@@ -10,7 +10,8 @@ pub fn now() -> Option<String> {
 }
 
 /// Seconds since 1970 as `2026-01-31T12:00:00Z`. The calendar is Howard Hinnant's `civil_from_days`.
-fn rfc3339(seconds: u64) -> String {
+#[must_use]
+pub fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);

@@ -41,7 +41,7 @@ mod suggest;
 mod table;
 
 pub use args::Common;
-pub use clock::now;
+pub use clock::{now, rfc3339};
 pub use interrupt::Interrupt;
 pub use kernel_cache::kernel_cache;
 pub use logging::{LogFormat, LogLevel, set_log_level};

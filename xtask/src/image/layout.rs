@@ -65,10 +65,6 @@ impl Layout {
             archive.into_inner().with_context(cannot)?.sync_all().with_context(cannot)?;
             return std::fs::rename(&part, output).with_context(cannot);
         }
-        if output.exists() && !output.join("oci-layout").is_file() {
-            return Err(usage_error(format!("{} is there and is no image", output.display())))
-                .hint("name another --output");
-        }
         for folder in [&part, &part.join("blobs/sha256")] {
             if folder == &part && folder.exists() {
                 std::fs::remove_dir_all(folder).with_context(cannot)?;
@@ -83,6 +79,15 @@ impl Layout {
         }
         std::fs::rename(&part, output).with_context(cannot)
     }
+}
+
+/// Checks that nothing but an image would be replaced.
+pub(crate) fn check_output(output: &Path) -> anyhow::Result<()> {
+    if !is_archive(output) && output.exists() && !output.join("oci-layout").is_file() {
+        return Err(usage_error(format!("{} is there and is no image", output.display())))
+            .hint("name another --output");
+    }
+    Ok(())
 }
 
 fn is_archive(output: &Path) -> bool {

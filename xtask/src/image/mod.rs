@@ -17,6 +17,7 @@ use serde_json::json;
 
 use self::layer::Layer;
 use self::layout::Layout;
+use self::program::Program;
 use crate::workspace::Workspace;
 
 /// Arguments of `cargo xtask image`.
@@ -63,9 +64,10 @@ SOURCE_DATE_EPOCH sets the time of everything in it (default 0), so that the sam
 const USER: u64 = 65532;
 /// Where KServe puts models.
 const MODELS: &str = "mnt/models";
+const DESCRIPTION: &str = "Serves packed neural networks over HTTP and gRPC.";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-pub(crate) fn run(command: &Image, workspace: &Workspace) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(command: &Image, workspace: &Workspace, no_build: bool) -> anyhow::Result<ExitStatus> {
     let printer = command.common.start(tracing::Level::WARN);
     let time = match std::env::var("SOURCE_DATE_EPOCH") {
         Err(_) => 0,
@@ -77,8 +79,17 @@ pub(crate) fn run(command: &Image, workspace: &Workspace) -> anyhow::Result<Exit
             .ok_or_else(|| usage_error(format!("SOURCE_DATE_EPOCH must be seconds since 1970, not {text}")))
             .usage()?,
     };
+    // What would be refused in the end is refused before minutes of building and packing.
+    layout::check_output(&command.output)?;
+    let models = models(&command.models, workspace)?;
     let program = match &command.binary {
-        Some(program) => program.clone(),
+        Some(program) => Program::read(program)?,
+        None if no_build => {
+            return Err(usage_error(
+                "--no-build leaves nothing to put in; --binary names a program".to_owned(),
+            ))
+            .usage();
+        }
         None => program::build(workspace, command.target.as_deref())?,
     };
     let mut layers = vec![base(&program, command)?.pack(time)?];
@@ -92,12 +103,10 @@ pub(crate) fn run(command: &Image, workspace: &Workspace) -> anyhow::Result<Exit
         ));
         return Ok(ExitStatus::GateFailed);
     }
-    if let Some(models) = models(&command.models, workspace)? {
+    if let Some(models) = models {
         layers.push(models.pack(time)?);
     }
-    let bytes = std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
-    let architecture = program::architecture(&bytes)
-        .with_context(|| format!("{} is no program for x86-64 or AArch64 Linux", program.display()))?;
+    let architecture = program.architecture;
 
     let mut layout = Layout::default();
     let config = config(&layers, architecture, time, command.models.is_empty());
@@ -137,14 +146,13 @@ fn told(
 }
 
 /// The program with what it needs, and a user that owns nothing but the place for models.
-fn base(program: &Path, command: &Image) -> anyhow::Result<Layer> {
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+fn base(program: &Program, command: &Image) -> anyhow::Result<Layer> {
     let mut layer = Layer::default();
-    layer.file("serve", read(program)?, 0o755, 0);
-    for library in program::libraries(program)? {
+    layer.file("serve", program.bytes.clone(), 0o755, 0);
+    for library in program.libraries()? {
         // Links are followed: the file lies where the loader looks for it.
-        let place = library.to_string_lossy();
-        layer.file(place.trim_start_matches('/'), read(&library)?, 0o755, 0);
+        let bytes = std::fs::read(&library).with_context(|| format!("cannot read {}", library.display()))?;
+        layer.file(library.to_string_lossy().trim_start_matches('/'), bytes, 0o755, 0);
     }
     layer.file("etc/passwd", format!("nonroot:x:{USER}:{USER}::/:/nologin\n").into_bytes(), 0o644, 0);
     layer.file("etc/group", format!("nonroot:x:{USER}:\n").into_bytes(), 0o644, 0);
@@ -178,7 +186,7 @@ fn models(named: &[String], workspace: &Workspace) -> anyhow::Result<Option<Laye
 
 /// How the image is run.
 fn config(layers: &[layer::Packed], architecture: &str, time: u64, mounted: bool) -> serde_json::Value {
-    let created = rfc3339(time);
+    let created = cli::rfc3339(time);
     let mut config = json!({
         "User": format!("{USER}:{USER}"),
         "ExposedPorts": { "8080/tcp": {}, "9000/tcp": {} },
@@ -192,7 +200,7 @@ fn config(layers: &[layer::Packed], architecture: &str, time: u64, mounted: bool
         "StopSignal": "SIGTERM",
         "Labels": {
             "org.opencontainers.image.title": "brazier",
-            "org.opencontainers.image.description": env!("CARGO_PKG_DESCRIPTION"),
+            "org.opencontainers.image.description": DESCRIPTION,
             "org.opencontainers.image.version": env!("CARGO_PKG_VERSION"),
             "org.opencontainers.image.licenses": env!("CARGO_PKG_LICENSE"),
             "org.opencontainers.image.created": created,
@@ -216,35 +224,4 @@ fn config(layers: &[layer::Packed], architecture: &str, time: u64, mounted: bool
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
         "history": history,
     })
-}
-
-/// Seconds since 1970 as a date and a time (Hinnant, "chrono-compatible low-level date algorithms").
-fn rfc3339(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let day = day - (153 * shifted + 2) / 5 + 1;
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_dates() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_000_000_000, "2001-09-09T01:46:40Z"),
-            (4_107_542_399, "2100-02-28T23:59:59Z"),
-        ] {
-            assert_eq!(rfc3339(seconds), text);
-        }
-    }
 }
