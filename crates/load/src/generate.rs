@@ -1,14 +1,13 @@
 //! The load: as fast as the server answers, or at a rate of its own.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
+use crate::drive::{Drive, Plan};
 use crate::http::Connection;
 
 /// What came back.
@@ -115,10 +114,9 @@ impl Target {
         Ok(Self { address, request, expected })
     }
 
-    fn ask(&self, connection: &mut Connection) -> bool {
-        connection.ask(&self.request).is_ok_and(|answer| {
-            answer.status == 200 && self.expected.as_deref().is_none_or(|expected| answer.body == expected)
-        })
+    /// Whether an answer is as it should be.
+    pub(crate) fn is_right(&self, status: u16, body: &[u8]) -> bool {
+        status == 200 && self.expected.as_deref().is_none_or(|expected| body == expected)
     }
 }
 
@@ -126,93 +124,46 @@ impl Target {
 /// to warm up. What is answered within the time counts.
 #[must_use]
 pub fn closed(target: &Target, connections: usize, time: Duration) -> Turn {
+    // A server that answers hundreds of thousands of requests a second is not waiting for the generator.
+    let threads = connections.clamp(1, 2);
     let start = Instant::now();
     let (from, until) = (start + time / 4, start + time / 4 + time);
-    let results = Mutex::new(Turn::default());
-    std::thread::scope(|scope| {
-        for _ in 0..connections.max(1) {
-            scope.spawn(|| {
-                let mut connection = Connection::new(target.address);
-                let mut own = Turn::default();
-                let mut sent = Instant::now();
-                while sent < until {
-                    let right = target.ask(&mut connection);
-                    own.sent += 1;
-                    let done = Instant::now();
-                    if (from..until).contains(&done) {
-                        own.count(right, done - sent);
-                    }
-                    sent = done;
-                    if !right {
-                        // A server that refuses is not made busier by asking it without a pause.
-                        std::thread::sleep(Duration::from_millis(1));
-                        sent = Instant::now();
-                    }
-                }
-                add(&results, own);
-            });
-        }
+    let turns = std::thread::scope(|scope| {
+        let turn = |thread: usize| {
+            let share = connections / threads + usize::from(thread < connections % threads);
+            move || Drive::new(target, share).send(&Plan::Closed { until }, from..until)
+        };
+        let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(turn(thread))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect::<Vec<_>>()
     });
-    sum(results, time.as_secs_f64())
+    let seconds = time.as_secs_f64();
+    turns.into_iter().fold(Turn { seconds, ..Turn::default() }, |mut all, turn| {
+        all.times.extend(turn.times);
+        all.sent += turn.sent;
+        all.failed += turn.failed;
+        all
+    })
 }
-
-/// A thread that sleeps until a request is due is woken this much too late as a rule, which is not the server's time.
-/// What is more is counted: the processors that woke it late were busy with the server.
-const OVERSLEEP: Duration = Duration::from_micros(100);
 
 /// Requests that come by chance, so many a second in the mean (a Poisson process), whether or not the earlier ones are
 /// answered, for so long, after a quarter of that to warm up. What finds all connections busy waits, and that counts.
 #[must_use]
 pub fn open(target: &Target, connections: usize, per_second: f64, time: Duration, seed: u64) -> Turn {
     let arrivals = arrivals(per_second, time / 4 + time, seed);
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Turn::default());
-    let connected = Barrier::new(connections.max(1));
-    let start = OnceLock::new();
-    std::thread::scope(|scope| {
-        for _ in 0..connections.max(1) {
-            scope.spawn(|| {
-                let mut connection = Connection::new(target.address);
-                let mut own = Turn::default();
-                // Connecting is not what is measured. Whether this is answered is found out with the next request.
-                let _ = target.ask(&mut connection);
-                connected.wait();
-                let start = *start.get_or_init(Instant::now);
-                while let Some(arrival) = arrivals.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let due = start + *arrival;
-                    let early = due.saturating_duration_since(Instant::now());
-                    std::thread::sleep(early);
-                    let arrived = if early.is_zero() { due } else { Instant::now().min(due + OVERSLEEP) };
-                    let right = target.ask(&mut connection);
-                    own.sent += 1;
-                    if *arrival >= time / 4 {
-                        own.count(right, arrived.elapsed());
-                    }
-                }
-                add(&results, own);
-            });
-        }
-    });
-    let measured = start.get().map_or(Duration::ZERO, |start| start.elapsed().saturating_sub(time / 4));
-    sum(results, measured.as_secs_f64())
+    let mut drive = Drive::new(target, connections);
+    // Connecting is not what is measured.
+    drive.warm_up();
+    let start = Instant::now();
+    let (from, until) = (start + time / 4, start + time / 4 + time);
+    let turn = drive.send(&Plan::Open { start, arrivals: &arrivals }, from..until + Duration::from_secs(1));
+    // The last ones are answered after the time, and that takes as long as it takes.
+    Turn { seconds: from.elapsed().as_secs_f64(), ..turn }
 }
 
 impl Turn {
-    fn count(&mut self, right: bool, took: Duration) {
+    pub(crate) fn count(&mut self, right: bool, took: Duration) {
         if right { self.times.push(took) } else { self.failed += 1 }
     }
-}
-
-fn add(results: &Mutex<Turn>, own: Turn) {
-    if let Ok(mut results) = results.lock() {
-        results.times.extend(own.times);
-        results.sent += own.sent;
-        results.failed += own.failed;
-    }
-}
-
-fn sum(results: Mutex<Turn>, seconds: f64) -> Turn {
-    Turn { seconds, ..results.into_inner().unwrap_or_default() }
 }
 
 /// When requests come: the times between them are drawn from an exponential distribution.

@@ -51,7 +51,7 @@ impl Connection {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(SILENCE))?;
@@ -59,34 +59,59 @@ fn open(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-struct Head {
-    status: u16,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) status: u16,
     /// Where the body begins.
-    body: usize,
+    pub(crate) body: usize,
     close: bool,
+}
+
+impl Head {
+    /// Whether the server ends the connection with this answer.
+    pub(crate) fn is_last(&self) -> bool {
+        self.close
+    }
 }
 
 fn exchange(mut stream: &TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> io::Result<Head> {
     stream.write_all(request)?;
-    buffer.clear();
-    let mut chunk = [0; 16 << 10];
-    let mut found = None;
+    let mut answer = Incoming::new(buffer);
     loop {
-        if found.is_none() {
-            found = read_head(buffer)?;
+        if let Some(head) = answer.read(stream, buffer)? {
+            return Ok(head);
         }
-        match found.take() {
-            Some((head, end)) if buffer.len() >= end => return Ok(head),
-            waiting => found = waiting,
-        }
-        if buffer.len() > LIMIT {
-            return Err(io::Error::other("the answer is too long"));
-        }
+    }
+}
+
+/// An answer that comes in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    found: Option<(Head, usize)>,
+}
+
+impl Incoming {
+    /// The next answer, which is read into `buffer`.
+    pub(crate) fn new(buffer: &mut Vec<u8>) -> Self {
+        buffer.clear();
+        Self::default()
+    }
+
+    /// Reads a piece; the head, once all of the answer is there.
+    pub(crate) fn read(&mut self, mut stream: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<Head>> {
+        let mut chunk = [0; 16 << 10];
         let count = stream.read(&mut chunk)?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        if buffer.len() > LIMIT {
+            return Err(io::Error::other("the answer is too long"));
+        }
+        if self.found.is_none() {
+            self.found = read_head(buffer)?;
+        }
+        Ok(self.found.filter(|(_, end)| buffer.len() >= *end).map(|(head, _)| head))
     }
 }
 
