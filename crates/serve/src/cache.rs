@@ -105,14 +105,8 @@ impl Cache {
     }
 
     pub(crate) fn get(&self, digest: &Digest) -> Option<Vec<NamedTensor>> {
-        let mut kept = self.kept();
-        let kept = &mut *kept;
-        let entry = kept.answers.get_mut(digest)?;
-        kept.order.remove(&entry.time);
-        kept.time += 1;
-        entry.time = kept.time;
-        kept.order.insert(kept.time, *digest);
-        let outputs = Arc::clone(&entry.outputs);
+        let outputs = self.kept().touch(digest)?;
+        // Not under the lock, for it may be long.
         Some(outputs.to_vec())
     }
 
@@ -154,6 +148,16 @@ impl Cache {
 }
 
 impl Kept {
+    /// An answer, which was asked for now.
+    fn touch(&mut self, digest: &Digest) -> Option<Arc<[NamedTensor]>> {
+        let entry = self.answers.get_mut(digest)?;
+        self.order.remove(&entry.time);
+        self.time += 1;
+        entry.time = self.time;
+        self.order.insert(self.time, *digest);
+        Some(Arc::clone(&entry.outputs))
+    }
+
     fn remove(&mut self, digest: &Digest) {
         if let Some(entry) = self.answers.remove(digest) {
             self.order.remove(&entry.time);

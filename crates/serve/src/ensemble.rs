@@ -82,16 +82,8 @@ impl EnsembleConfig {
 pub fn fault(ensembles: &BTreeMap<String, EnsembleConfig>) -> Option<(String, String)> {
     let mut members: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, config) in ensembles {
-        if let Err(error) =
-            name.parse::<ModelRef>().map_err(|error| error.to_string()).and_then(|reference| {
-                if reference.to_string() == *name && !name.contains('@') {
-                    Ok(())
-                } else {
-                    Err(format!("`{name}` is no name for a model"))
-                }
-            })
-        {
-            return Some((name.clone(), error));
+        if let Err(error) = artifact::check_name(name) {
+            return Some((name.clone(), error.to_string()));
         }
         match config.references() {
             Ok(references) => {

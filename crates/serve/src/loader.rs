@@ -26,11 +26,8 @@ impl Loader {
     pub(crate) fn swiftly(open: impl FnOnce() -> Opened + Send) -> Opened {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("loader".to_owned());
-            match thread.spawn_scoped(scope, || contained(open)).map(std::thread::ScopedJoinHandle::join) {
-                Ok(Ok(opened)) => opened,
-                Ok(Err(panic)) => Err(panicked(panic.as_ref())),
-                Err(error) => Err(no_thread(&error)),
-            }
+            let thread = thread.spawn_scoped(scope, || contained(open)).map_err(|error| no_thread(&error))?;
+            thread.join().unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
         })
     }
 

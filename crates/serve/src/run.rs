@@ -172,7 +172,6 @@ pub async fn run(
         Traffic::start(&shared, registry.clone(), config.traffic(), clock).map_err(RunError::System)?;
     let repository =
         Repository::start(shared, registry, options, settings, report).map_err(RunError::System)?;
-    state.front.control_by(Arc::new(repository.clone()));
     let mut started = Some(started);
     let mut current = config.clone();
     let signal = loop {

@@ -60,7 +60,7 @@ impl Repository {
     ) -> std::io::Result<Self> {
         let (commands, received) = sync_channel(WAITING);
         let repository = Self { commands };
-        state.set_repository(repository.clone());
+        state.front.control_by(Arc::new(repository.clone()));
         std::thread::Builder::new().name("repository".to_owned()).spawn(move || {
             let mut worker = Worker::new(registry, options, settings);
             let began = worker.begin(&state);

@@ -165,18 +165,11 @@ impl Worker {
         let mut outcome = Outcome::default();
         let mut keep = BTreeSet::new();
         if self.wants(name) {
-            let named = names(&state.catalog(), name, found);
-            for &number in named.iter().rev() {
-                if self
-                    .settings
-                    .policy(name)
-                    .candidates(found.versions.keys().copied())
-                    .any(|one| one == number)
-                {
-                    self.provide(state, name, number, found, &mut outcome);
-                }
-            }
             let policy = self.settings.policy(name).clone();
+            let named = names(&state.catalog(), name, found);
+            for &number in named.iter().rev().filter(|number| policy.allows(**number)) {
+                self.provide(state, name, number, found, &mut outcome);
+            }
             let mut ready = 0;
             for number in policy.candidates(found.versions.keys().copied()) {
                 if ready < policy.limit() && self.provide(state, name, number, found, &mut outcome) {
@@ -187,9 +180,8 @@ impl Worker {
             point(state, name, found, &mut self.said);
             // The aliases may have moved, and let go of versions.
             let named = names(&state.catalog(), name, found);
-            keep.extend(
-                policy.candidates(found.versions.keys().copied()).filter(|number| named.contains(number)),
-            );
+            let there = |number: &u64| policy.allows(*number) && found.versions.contains_key(number);
+            keep.extend(named.into_iter().filter(there));
             let catalog = state.catalog();
             let serves = |number: &u64| served(&catalog, name, *number).is_some();
             if !keep.iter().any(serves) {
@@ -276,7 +268,6 @@ impl Worker {
         }
     }
 
-    /// A GPU that fails while a model is loaded may have taken along those that were loaded before.
     /// Opens a version: at once while nothing is served yet, later without a request being slower for it.
     fn open(&mut self, state: &State, name: &str, number: u64) -> load::Opened {
         if state.phase() == Phase::Loading {
@@ -287,6 +278,7 @@ impl Worker {
         self.loader.gently(move || load::open(&registry, &name, number, &options))
     }
 
+    /// A GPU that fails while a model is loaded may have taken along those that were loaded before.
     fn note_device(&mut self, state: &State, error: &load::Failure) {
         let Some((error, failed)) = load::gpu_failure(error) else { return };
         self.device = Some(failed.clone());

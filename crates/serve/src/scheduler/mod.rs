@@ -106,12 +106,6 @@ impl Scheduler {
         Ok(Self { workers, options: Arc::new(options), cache, books: Arc::default() })
     }
 
-    /// The settings for a model.
-    #[must_use]
-    pub fn settings(&self, model: &str) -> QueueSettings {
-        self.options.of(model)
-    }
-
     /// A queue for one version of a model.
     #[must_use]
     pub(crate) fn queue(

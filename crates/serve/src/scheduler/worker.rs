@@ -4,9 +4,9 @@
 //! computed, divided by its weight, and the one furthest behind comes first. A version that was idle does not save up:
 //! its clock is set to that of the others when it has something again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use model::device::panic_message;
 
 use super::batch::Core;
 use super::request::{Part, Request};
-use super::waiting::{Due, Place, Waiting};
+use super::waiting::{Dead, Due, Place, Waiting};
 
 /// How long a worker looks for more before it sleeps: as long as it takes to fall asleep and to be woken. Requests
 /// that follow each other closely then cost no system call, and a quiet server costs nothing.
@@ -30,18 +30,20 @@ pub(crate) struct Shared {
     wake: Condvar,
     /// Grows with every request, so that a worker that looks for more need not take the lock.
     pushed: AtomicU64,
-    stop: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     queues: BTreeMap<u64, Slot>,
+    /// Those in which something waits: the others cost a batch nothing, however many there are.
+    busy: BTreeSet<u64>,
     next_queue: u64,
     next_request: u64,
     /// The clock of whoever was computed last.
     clock: u64,
     looking: usize,
     asleep: usize,
+    stop: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,15 @@ struct Job {
     parts: Vec<Part>,
     rows: u64,
     /// By how much the clock was advanced already.
+    charged: u64,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+struct Done {
+    queue: u64,
+    rows: u64,
+    took: u64,
     charged: u64,
 }
 
@@ -87,8 +98,11 @@ impl Shared {
     }
 
     pub(crate) fn remove(&self, queue: u64) {
+        let mut inner = self.lock();
+        inner.busy.remove(&queue);
+        let slot = inner.queues.remove(&queue);
+        drop(inner);
         // Not under the lock: with it goes the last that holds the model, perhaps.
-        let slot = self.lock().queues.remove(&queue);
         drop(slot);
     }
 
@@ -99,7 +113,7 @@ impl Shared {
     /// Queues a request, and wakes a worker where none is awake.
     pub(crate) fn push(&self, queue: u64, priority: u32, request: Arc<Request>) -> Result<Place, Refused> {
         let mut inner = self.lock();
-        if self.stop.load(Ordering::Relaxed) {
+        if inner.stop {
             return Err(Refused::Stopped);
         }
         let place = (priority, inner.next_request);
@@ -113,6 +127,7 @@ impl Shared {
             slot.clock = slot.clock.max(clock);
         }
         slot.waiting.push(place, request);
+        inner.busy.insert(queue);
         inner.next_request += 1;
         let wake = inner.asleep > 0 && inner.looking == 0;
         drop(inner);
@@ -125,62 +140,65 @@ impl Shared {
 
     /// Takes a request out of the queue, with `whole` only when no row of it was taken yet. Tells whether it did.
     pub(crate) fn withdraw(&self, queue: u64, place: Place, whole: bool) -> bool {
-        self.lock().queues.get_mut(&queue).is_some_and(|slot| slot.waiting.withdraw(place, whole))
+        let mut inner = self.lock();
+        let Some(slot) = inner.queues.get_mut(&queue) else { return false };
+        let request = slot.waiting.withdraw(place, whole);
+        if slot.waiting.is_empty() {
+            inner.busy.remove(&queue);
+        }
+        drop(inner);
+        // Its tensors are freed here, where nobody waits for it.
+        request.is_some()
     }
 
     /// No more requests are taken; the workers end when nothing waits.
     pub(crate) fn stop(&self) {
-        let inner = self.lock();
-        self.stop.store(true, Ordering::Relaxed);
-        drop(inner);
+        self.lock().stop = true;
         self.wake.notify_all();
     }
 
     /// The life of a worker.
     pub(crate) fn work(&self) {
-        while let Some(job) = self.next() {
-            let Job { queue, core, parts, rows, charged } = job;
+        let mut done = None;
+        while let Some(Job { queue, core, parts, rows, charged }) = self.next(done) {
             let began = Instant::now();
             // Whatever panics is a mistake of ours: its requests fail, for nobody answers them, and the worker goes on.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| core.execute(parts))) {
                 tracing::error!(cause = panic_message(panic.as_ref()), "a worker panicked");
             }
             let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            let weight = core.rules.settings.weight;
-            // Before the model may be dropped with it.
-            self.settle(queue, rows, took, charged, weight);
+            done = Some(Done { queue, rows, took, charged });
         }
     }
 
-    /// Corrects the clock of a version by what its batch really took.
-    fn settle(&self, queue: u64, rows: u64, took: u64, charged: u64, weight: u32) {
+    /// The next batch, after the one that is done; nothing when the workers are to end.
+    fn next(&self, done: Option<Done>) -> Option<Job> {
         let mut inner = self.lock();
-        if let Some(slot) = inner.queues.get_mut(&queue) {
-            slot.running = slot.running.saturating_sub(1);
-            slot.clock = slot.clock.saturating_sub(charged).saturating_add(charge(took, weight));
-            let row = took / rows.max(1);
-            slot.row_nanos = if slot.row_nanos == 0 { row } else { (slot.row_nanos * 3 + row) / 4 };
+        if let Some(done) = done {
+            inner.settle(&done);
         }
-    }
-
-    /// The next batch; nothing when the workers are to end.
-    fn next(&self) -> Option<Job> {
-        let mut inner = self.lock();
         let mut may_look = true;
         loop {
             let seen = self.pushed.load(Ordering::Acquire);
             let now = Instant::now();
             let until = match inner.choose(now) {
-                Choice::Job(job) => {
+                Choice::Job(job, dead) => {
                     // Whoever is woken wakes the next, as long as there is something for it.
                     if inner.asleep > 0 && inner.looking == 0 && inner.is_due(now) {
                         self.wake.notify_one();
                     }
+                    drop(inner);
+                    job.core.bury(dead);
                     return Some(job);
                 }
-                Choice::Dropped => continue,
+                Choice::Dropped(core, dead) => {
+                    drop(inner);
+                    core.bury(dead);
+                    inner = self.lock();
+                    continue;
+                }
                 Choice::At(when) => Some(when),
-                Choice::Nothing if self.stop.load(Ordering::Relaxed) => return None,
+                Choice::Nothing if inner.stop => return None,
                 Choice::Nothing => None,
             };
             if may_look {
@@ -221,23 +239,39 @@ impl Shared {
 }
 
 enum Choice {
-    Job(Job),
+    /// A batch, and what was found dead on the way to it.
+    Job(Job, Dead),
     /// What was due turned out to be dead.
-    Dropped,
+    Dropped(Arc<Core>, Dead),
     At(Instant),
     Nothing,
 }
 
 impl Inner {
+    /// Corrects the clock of a version by what its batch really took.
+    fn settle(&mut self, done: &Done) {
+        let Some(slot) = self.queues.get_mut(&done.queue) else { return };
+        slot.running = slot.running.saturating_sub(1);
+        let charge = charge(done.took, slot.core.rules.settings.weight);
+        slot.clock = slot.clock.saturating_sub(done.charged).saturating_add(charge);
+        let row = done.took / done.rows.max(1);
+        slot.row_nanos = if slot.row_nanos == 0 { row } else { (slot.row_nanos * 3 + row) / 4 };
+    }
+
+    /// The versions in which something waits.
+    fn busy(&self) -> impl Iterator<Item = (u64, &Slot)> {
+        self.busy.iter().filter_map(|id| Some((*id, self.queues.get(id)?)))
+    }
+
     fn is_due(&self, now: Instant) -> bool {
-        self.queues.values().any(|slot| is_due(slot, now))
+        self.busy().any(|(_, slot)| is_due(slot, now))
     }
 
     /// The batch of the version that is due and furthest behind.
     fn choose(&mut self, now: Instant) -> Choice {
         let mut first: Option<(u64, u64)> = None;
         let mut next = None::<Instant>;
-        for (&id, slot) in &self.queues {
+        for (id, slot) in self.busy() {
             match slot.waiting.due(&slot.core.rules) {
                 Due::Never => {}
                 Due::At(when) if when > now => next = Some(next.map_or(when, |next| next.min(when))),
@@ -253,9 +287,11 @@ impl Inner {
         };
         let Some(slot) = self.queues.get_mut(&id) else { return Choice::Nothing };
         let taken = slot.waiting.take(now, &slot.core.rules);
-        taken.expired.iter().for_each(|request| slot.core.expire(request));
+        if slot.waiting.is_empty() {
+            self.busy.remove(&id);
+        }
         if taken.parts.is_empty() {
-            return Choice::Dropped;
+            return Choice::Dropped(Arc::clone(&slot.core), taken.dead);
         }
         let rows = taken.parts.iter().map(|part| part.rows.len() as u64).sum();
         // What it will take, so that several workers do not all choose the same version.
@@ -263,7 +299,8 @@ impl Inner {
         slot.clock = slot.clock.saturating_add(charged);
         slot.running += 1;
         self.clock = self.clock.max(clock);
-        Choice::Job(Job { queue: id, core: Arc::clone(&slot.core), parts: taken.parts, rows, charged })
+        let job = Job { queue: id, core: Arc::clone(&slot.core), parts: taken.parts, rows, charged };
+        Choice::Job(job, taken.dead)
     }
 }
 
@@ -336,18 +373,20 @@ mod tests {
 
     /// Takes batches, which take so many nanoseconds, and counts them by queue. There is always more of each.
     fn turns(shared: &Shared, took: &[(u64, u64)], turns: usize, answers: &mut Answers) -> Vec<usize> {
-        let mut counts = vec![0; took.len()];
+        let (mut counts, mut done) = (vec![0; took.len()], None);
         for _ in 0..turns {
             for (queue, _) in took {
                 if shared.waiting(*queue).0 == 0 {
                     push(shared, *queue, answers);
                 }
             }
-            let job = shared.next().unwrap();
+            let job = shared.next(done.take()).unwrap();
             let place = took.iter().position(|(queue, _)| *queue == job.queue).unwrap();
             counts[place] += 1;
-            shared.settle(job.queue, job.rows, took[place].1, job.charged, job.core.rules.settings.weight);
+            let Job { queue, rows, charged, .. } = job;
+            done = Some(Done { queue, rows, took: took[place].1, charged });
         }
+        shared.lock().settle(&done.unwrap());
         counts
     }
 

@@ -89,9 +89,7 @@ impl Traffic {
                     let why = format!("version {} is in production again, as it was asked for", moved.to);
                     let directed = entry(&mut models, name);
                     self.replace(name, directed, Plan::default(), 0, "rolled_back", &why);
-                    if let Some(repository) = state.repository() {
-                        repository.nudge();
-                    }
+                    state.front.nudge();
                     None
                 }
             };

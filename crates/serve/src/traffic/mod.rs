@@ -1,7 +1,7 @@
 //! Which version of a model answers, without anything in front of the server: a weighted split, a shadow that is asked
 //! and compared and never answers, and a candidate that comes in by steps while it does well.
 //!
-//! Requests that name a version get it; only those that leave it to the server are split ([`Plan::pick`]). What
+//! Requests that name a version get it; only those that leave it to the server are split ([`Split::pick`]). What
 //! answers is counted at the version itself, whatever route or protocol asked.
 
 mod act;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use artifact::{Registry, Selector};
 
 pub use self::act::Action;
-pub use self::plan::{Auto, Caller, Lookup, Plan, Shadow};
+pub use self::plan::{Auto, Caller, Lookup, Plan, Shadow, Split};
 use self::rules::{Verdict, judge};
 use self::store::{Event, Kept};
 use self::tally::{Agreement, Shadowed, Tally, Window};
@@ -51,6 +51,7 @@ pub struct Traffic {
 #[derive(Debug)]
 pub struct Live {
     plan: Plan,
+    split: Split,
     named: BTreeSet<u64>,
     turn: AtomicU64,
 }
@@ -70,6 +71,11 @@ struct Directed {
 }
 
 impl Live {
+    fn new(plan: Plan, turn: u64) -> Self {
+        let (split, named) = (Split::of(&plan), plan.versions());
+        Self { plan, split, named, turn: AtomicU64::new(turn) }
+    }
+
     /// The versions that must be served, whatever the policy leaves out.
     #[must_use]
     pub fn named(&self) -> &BTreeSet<u64> {
@@ -79,7 +85,7 @@ impl Live {
     /// The version that answers, when it is not the default.
     #[must_use]
     pub fn pick(&self, model: &str, caller: Caller<'_>) -> Option<u64> {
-        self.plan.pick(model, caller, || self.turn.fetch_add(1, Ordering::Relaxed))
+        self.split.pick(model, caller, || self.turn.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -250,9 +256,7 @@ impl Traffic {
                         model.aliases.insert(artifact::PRODUCTION.to_owned(), version);
                     }
                 });
-                if let Some(repository) = state.repository() {
-                    repository.nudge();
-                }
+                state.front.nudge();
             }
             Err(error) => {
                 let reason = crate::load::chain(&error);
@@ -276,7 +280,7 @@ impl Directed {
             shadowed: Arc::default(),
             since: Instant::now(),
             copies: Agreement::default(),
-            live: Arc::new(Live { plan: Plan::default(), named: BTreeSet::new(), turn: AtomicU64::new(0) }),
+            live: Arc::new(Live::new(Plan::default(), 0)),
         }
     }
 
@@ -306,9 +310,7 @@ impl Directed {
                 [(default.to_string(), 100 - share.min(100)), (auto.candidate.to_string(), share)].into();
         }
         if self.live.plan != plan {
-            let named = plan.versions();
-            let turn = AtomicU64::new(self.live.turn.load(Ordering::Relaxed));
-            self.live = Arc::new(Live { plan, named, turn });
+            self.live = Arc::new(Live::new(plan, self.live.turn.load(Ordering::Relaxed)));
         }
     }
 
