@@ -71,8 +71,10 @@ fn no_thread(error: &std::io::Error) -> Failure {
     format!("the system gives no thread to load it: {error}").into()
 }
 
-/// Puts this thread behind all others.
+/// Puts this thread behind all others. What it computes it computes alone: with the threads that help requests, these
+/// would wait for it.
 pub(crate) fn give_way() {
+    predict::compute_alone();
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(19) {
         // Then it takes its share of the processors.
