@@ -104,7 +104,9 @@ impl Waiting {
         let QueueSettings { max_delay_us, preferred_batch_rows, .. } = &rules.settings;
         let full =
             self.rows >= rules.most || preferred_batch_rows.first().is_some_and(|least| *least <= self.rows);
-        if *max_delay_us == 0 || full || !rules.joins {
+        // What has begun waits for nobody: the rest of it alone keeps its answer back.
+        let begun = || self.requests.values().any(|pending| pending.next > 0);
+        if *max_delay_us == 0 || full || !rules.joins || begun() {
             return Due::Now;
         }
         // There are fewer requests than rows of a batch, or it would be full.
@@ -132,11 +134,13 @@ impl Waiting {
             }
             let left = request.rows - pending.next;
             let room = limit.saturating_sub(rows);
-            let long = request.rows > rules.most || rows == 0;
             let count = if left <= room || !rules.joins {
                 left
-            } else if long {
+            } else if request.rows > rules.most {
                 room
+            } else if rows == 0 {
+                // It fits into a batch, but for the size that is preferred.
+                left
             } else {
                 0
             };

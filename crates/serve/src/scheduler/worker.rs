@@ -21,7 +21,7 @@ use super::waiting::{Dead, Due, Place, Waiting};
 const PATIENCE: Duration = Duration::from_micros(20);
 
 /// The clock of a version of weight 1 advances by this many units in a nanosecond.
-const UNITS: u64 = 1 << 10;
+const UNITS: u128 = 1 << 10;
 
 /// What the workers and the queues share.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ struct Inner {
     next_queue: u64,
     next_request: u64,
     /// The clock of whoever was computed last.
-    clock: u64,
+    clock: u128,
     looking: usize,
     asleep: usize,
     stop: bool,
@@ -50,7 +50,8 @@ struct Inner {
 struct Slot {
     core: Arc<Core>,
     waiting: Waiting,
-    clock: u64,
+    /// In 64 bits it would end after 208 days of computing, and with it the sharing.
+    clock: u128,
     /// Batches of it that are computed now.
     running: usize,
     /// What a row took lately.
@@ -64,7 +65,7 @@ struct Job {
     parts: Vec<Part>,
     rows: u64,
     /// By how much the clock was advanced already.
-    charged: u64,
+    charged: u128,
 }
 
 /// What became of a batch.
@@ -73,7 +74,7 @@ struct Done {
     queue: u64,
     rows: u64,
     took: u64,
-    charged: u64,
+    charged: u128,
 }
 
 /// Why a request was not taken.
@@ -183,8 +184,9 @@ impl Shared {
             let now = Instant::now();
             let until = match inner.choose(now) {
                 Choice::Job(job, dead) => {
-                    // Whoever is woken wakes the next, as long as there is something for it.
-                    if inner.asleep > 0 && inner.looking == 0 && inner.is_due(now) {
+                    // Whoever is woken wakes the next, as long as something waits: where that is not due yet, this
+                    // may have been the only one that knew when it will be.
+                    if inner.asleep > 0 && inner.looking == 0 && !inner.busy.is_empty() {
                         self.wake.notify_one();
                     }
                     drop(inner);
@@ -263,13 +265,9 @@ impl Inner {
         self.busy.iter().filter_map(|id| Some((*id, self.queues.get(id)?)))
     }
 
-    fn is_due(&self, now: Instant) -> bool {
-        self.busy().any(|(_, slot)| is_due(slot, now))
-    }
-
     /// The batch of the version that is due and furthest behind.
     fn choose(&mut self, now: Instant) -> Choice {
-        let mut first: Option<(u64, u64)> = None;
+        let mut first: Option<(u128, u64)> = None;
         let mut next = None::<Instant>;
         for (id, slot) in self.busy() {
             match slot.waiting.due(&slot.core.rules) {
@@ -304,122 +302,9 @@ impl Inner {
     }
 }
 
-fn is_due(slot: &Slot, now: Instant) -> bool {
-    match slot.waiting.due(&slot.core.rules) {
-        Due::Now => true,
-        Due::At(when) => when <= now,
-        Due::Never => false,
-    }
-}
-
-fn charge(nanos: u64, weight: u32) -> u64 {
-    nanos.saturating_mul(UNITS) / u64::from(weight.max(1))
+fn charge(nanos: u64, weight: u32) -> u128 {
+    u128::from(nanos) * UNITS / u128::from(weight.max(1))
 }
 
 #[cfg(test)]
-mod tests {
-    use network::{NamedTensor, Signature, Tensor, TensorSpec};
-    use tokio::sync::oneshot;
-
-    use super::super::settings::QueueSettings;
-    use super::super::waiting::Rules;
-    use super::*;
-    use crate::executor::{ExecuteError, Executor};
-
-    #[derive(Debug)]
-    struct Nothing(Signature);
-
-    impl Executor for Nothing {
-        fn signature(&self) -> &Signature {
-            &self.0
-        }
-
-        fn platform(&self) -> &'static str {
-            "nothing"
-        }
-
-        fn max_rows(&self) -> usize {
-            1
-        }
-
-        fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
-            Ok(inputs.to_vec())
-        }
-    }
-
-    fn core(weight: u32) -> Arc<Core> {
-        let spec = vec![TensorSpec::batched_f32("x", &[1])];
-        let settings = QueueSettings { weight, ..QueueSettings::default() };
-        Arc::new(Core {
-            model: "m".to_owned(),
-            version: 1,
-            executor: Arc::new(Nothing(Signature { inputs: spec.clone(), outputs: spec })),
-            rules: Rules { most: 1, joins: true, settings },
-            stats: Default::default(),
-            health: Arc::default(),
-        })
-    }
-
-    type Answers = Vec<oneshot::Receiver<Result<crate::served::Answer, crate::served::AskError>>>;
-
-    /// Queues one row. Who wants the answer must be kept.
-    fn push(shared: &Shared, queue: u64, answers: &mut Answers) {
-        let (reply, answer) = oneshot::channel();
-        answers.push(answer);
-        let tensor = Tensor::from_f32(vec![1, 1], vec![0.0]).unwrap();
-        let inputs = vec![NamedTensor { name: "x".to_owned(), tensor }];
-        shared.push(queue, 1, Arc::new(Request::new(inputs, 1, Instant::now(), None, reply))).unwrap();
-    }
-
-    /// Takes batches, which take so many nanoseconds, and counts them by queue. There is always more of each.
-    fn turns(shared: &Shared, took: &[(u64, u64)], turns: usize, answers: &mut Answers) -> Vec<usize> {
-        let (mut counts, mut done) = (vec![0; took.len()], None);
-        for _ in 0..turns {
-            for (queue, _) in took {
-                if shared.waiting(*queue).0 == 0 {
-                    push(shared, *queue, answers);
-                }
-            }
-            let job = shared.next(done.take()).unwrap();
-            let place = took.iter().position(|(queue, _)| *queue == job.queue).unwrap();
-            counts[place] += 1;
-            let Job { queue, rows, charged, .. } = job;
-            done = Some(Done { queue, rows, took: took[place].1, charged });
-        }
-        shared.lock().settle(&done.unwrap());
-        counts
-    }
-
-    #[test]
-    fn models_share_the_time_by_weight() {
-        let (shared, mut answers) = (Shared::default(), Vec::new());
-        let (a, b) = (shared.add(core(100)), shared.add(core(300)));
-        let counts = turns(&shared, &[(a, 1_000), (b, 1_000)], 400, &mut answers);
-        assert!(counts[0].abs_diff(100) <= 3, "{counts:?}");
-        // What counts is time: a batch that takes ten times as long comes a tenth as often.
-        let counts = turns(&shared, &[(a, 10_000), (b, 3_000)], 440, &mut answers);
-        assert!(counts[0].abs_diff(40) <= 3, "{counts:?}");
-    }
-
-    #[test]
-    fn nobody_saves_up_time() {
-        let (shared, mut answers) = (Shared::default(), Vec::new());
-        let (a, b) = (shared.add(core(1)), shared.add(core(1)));
-        turns(&shared, &[(a, 1_000)], 1_000, &mut answers);
-        let counts = turns(&shared, &[(a, 1_000), (b, 1_000)], 100, &mut answers);
-        assert!(counts[0].abs_diff(50) <= 2, "{counts:?}");
-    }
-
-    #[test]
-    fn workers_that_are_told_to_stop_finish_what_waits() {
-        let (shared, mut answers) = (Shared::default(), Vec::new());
-        let queue = shared.add(core(1));
-        push(&shared, queue, &mut answers);
-        shared.stop();
-        let (reply, _answer) = oneshot::channel();
-        let late = Arc::new(Request::new(Vec::new(), 1, Instant::now(), None, reply));
-        assert_eq!(shared.push(queue, 1, late), Err(Refused::Stopped));
-        shared.work();
-        assert!(answers[0].try_recv().unwrap().is_ok());
-    }
-}
+mod tests;
