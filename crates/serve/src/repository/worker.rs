@@ -177,7 +177,9 @@ impl Worker {
                     keep.insert(number);
                 }
             }
-            point(state, name, found, &mut self.said);
+            if found.aliases.is_some() {
+                point(state, name, &self.registry, &mut self.said);
+            }
             // The aliases may have moved, and let go of versions.
             let named = names(&state.catalog(), name, found);
             let there = |number: &u64| policy.allows(*number) && found.versions.contains_key(number);

@@ -96,8 +96,8 @@ impl Core {
         Ok(Ran { outputs, timing })
     }
 
-    /// Runs the executor. A panic in it is its failure and nothing more.
-    fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
+    /// Runs the executor, and notes how its device is. A panic in it is its failure and nothing more.
+    pub(crate) fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
         let run = || self.executor.run(inputs);
         let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             Err(ExecuteError::Failed(format!("it panicked: {}", panic_message(panic.as_ref()))))
