@@ -46,6 +46,11 @@ pub trait Control: Send + Sync + Debug {
 
     /// Hears that something has changed on the disk; nobody waits for what follows.
     fn nudge(&self) {}
+
+    /// Whether a version that the disk names is loaded without being asked for.
+    fn follows(&self) -> bool {
+        false
+    }
 }
 
 /// What is the server's own rather than a model's: what clients may see and, where the configuration lets them, change.
@@ -89,6 +94,12 @@ impl Front {
             control.nudge();
         }
     }
+
+    /// Whether a version that the disk names is loaded without being asked for.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.control.get().is_some_and(|control| control.follows())
+    }
 }
 
 impl Control for Repository {
@@ -102,6 +113,10 @@ impl Control for Repository {
 
     fn nudge(&self) {
         Self::nudge(self);
+    }
+
+    fn follows(&self) -> bool {
+        Self::follows(self)
     }
 }
 
