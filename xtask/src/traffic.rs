@@ -44,7 +44,7 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME[@VERSION]")]
         model: ModelRef,
         /// Which share of the requests.
-        #[arg(long, default_value_t = 100.0)]
+        #[arg(long, default_value_t = 100.0, value_parser = percent)]
         percent: f64,
     },
     /// Put a version in production now.
@@ -123,6 +123,11 @@ pub(crate) struct Auto {
     /// The least share of rows with the same answer in the shadow, which must be the candidate [default: 0]
     #[arg(long)]
     min_agreement: Option<f64>,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let parsed = text.parse().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    parsed.ok_or_else(|| "expected a number from 0 to 100".to_owned())
 }
 
 fn weight(text: &str) -> Result<(u64, u32), String> {
@@ -268,6 +273,9 @@ fn shown(view: &Value) -> String {
             shadow["version"], shadow["copies"]["compared"], shadow["copies"]["largest_difference"]
         ));
     }
+    if view["persisted"] == false {
+        lines.push("not kept over a restart: the server cannot write beside the model".to_owned());
+    }
     for event in view["history"].as_array().into_iter().flatten().rev().take(10) {
         let at = event["at"].as_str().unwrap_or("-");
         lines.push(format!("{at} {}: {}", text(&event["what"]), text(&event["why"])));
@@ -288,6 +296,14 @@ mod tests {
     }
 
     #[test]
+    fn percentages_are_read_strictly() {
+        assert_eq!((percent("0"), percent("12.5"), percent("100")), (Ok(0.0), Ok(12.5), Ok(100.0)));
+        for text in ["nan", "inf", "-1", "100.5", "10%", ""] {
+            assert!(percent(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn an_answer_is_shown_in_lines() {
         let view = json!({
             "model": "digits", "default": 1, "plan": { "auto": { "candidate": 2 } }, "split": { "1": 95, "2": 5 },
@@ -301,5 +317,7 @@ mod tests {
                         shadow: version 2, 200 compared, the same answer in 99.50 %, largest difference 0.25\n\
                         2026-01-01T00:00:00Z auto: as it was asked for";
         assert_eq!(shown(&view), expected);
+        let view = json!({ "model": "digits", "default": 1, "persisted": false });
+        assert!(shown(&view).contains("not kept over a restart"));
     }
 }

@@ -43,6 +43,6 @@ pub use self::model_ref::{
     LATEST, ModelRef, NameError, PRODUCTION, Selector, check_alias, check_name, parse_version,
 };
 pub use self::package::{Package, PackageError, Problem};
-pub use self::read::ReadError;
+pub use self::read::{ReadError, read};
 pub use self::record::RecordError;
 pub use self::registry::{AliasMove, Draft, Encoding, Published, Registry, RegistryError, Resolved};

@@ -39,7 +39,10 @@ pub(crate) fn regular_size(path: &Path, limit: u64) -> Result<u64, ReadError> {
 }
 
 /// The bytes of a regular file of at most `limit` bytes.
-pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+///
+/// # Errors
+/// When it cannot be read, is no regular file (symbolic links are not followed), or has more bytes.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     let size = regular_size(path, limit)?;
     let file = File::open(path).context("open", path)?;
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());

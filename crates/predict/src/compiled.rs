@@ -1,7 +1,9 @@
 //! A network on the CPU engine: compiled once, shared by all threads.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,17 @@ use crate::error::PredictError;
 /// How often a step is run to be timed.
 const PROFILE_REPEATS: usize = 20;
 
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on what this thread computes on the engine it computes alone, for as long as it lives. It is for threads
+/// that must not be in the way of others: helpers would wait for one of low priority, nobody else would have them
+/// meanwhile, and those that it was the first to start would inherit its priority.
+pub fn compute_alone() {
+    ALONE.set(true);
+}
+
 /// A compiled network with the memory of the threads that run it.
 #[derive(Debug)]
 pub(crate) struct Compiled {
@@ -25,6 +38,9 @@ pub(crate) struct Compiled {
     shared: Mutex<Option<Scratch>>,
     /// The memory of calls that meanwhile run alone; as many are made as ever did at once.
     alone: Mutex<Vec<Scratch>>,
+    /// Whether it has run with the pool. Until then a thread that computes alone takes the memory of that call: who
+    /// warms it up leaves no second one behind.
+    helped: AtomicBool,
 }
 
 impl Compiled {
@@ -43,7 +59,8 @@ impl Compiled {
             Err(CompileError::Quantization(error)) => return Err(RecordError::from(error).into()),
             program => program?,
         };
-        Ok(Self { program, compiling: start.elapsed(), shared: Mutex::default(), alone: Mutex::default() })
+        let (shared, alone, helped) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Ok(Self { program, compiling: start.elapsed(), shared, alone, helped })
     }
 
     /// Times every step, on this thread.
@@ -59,9 +76,15 @@ impl Compiled {
     pub(crate) fn run(&self, inputs: &[&[f32]], rows: usize) -> Result<Vec<Vec<f32>>, PredictError> {
         // With as many callers as processors, memory for all threads for each of them would be the square of what
         // is used: the pool helps one at a time anyway.
-        if let Ok(mut shared) = self.shared.try_lock() {
-            let mut scratch = shared.take().unwrap_or_else(|| self.program.scratch_for(threads()));
-            let outputs = self.run_with(pool(), &mut scratch, inputs, rows)?;
+        let by_itself = ALONE.get();
+        if !(by_itself && self.helped.load(Ordering::Relaxed))
+            && let Ok(mut shared) = self.shared.try_lock()
+        {
+            let pool = if by_itself { None } else { pool() };
+            self.helped.fetch_or(!by_itself, Ordering::Relaxed);
+            let mut scratch =
+                shared.take().unwrap_or_else(|| self.program.scratch_for(model::device::threads()));
+            let outputs = self.run_with(pool, &mut scratch, inputs, rows)?;
             *shared = Some(scratch);
             return Ok(outputs);
         }
@@ -94,10 +117,6 @@ impl Compiled {
 fn failed(panic: &(dyn Any + Send)) -> PredictError {
     let reason = model::device::panic_message(panic).to_owned();
     PredictError::Device(DeviceError::Failed { device: DeviceSpec::Cpu, reason })
-}
-
-fn threads() -> usize {
-    pool().map_or(1, Pool::threads)
 }
 
 /// The threads of the process: as many as compute in Burn ([`model::device::set_threads`]). A program that finds

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use network::{Elements, NamedTensor};
 use sha2::{Digest as _, Sha256};
 
+use crate::oip::binary;
+
 /// What an entry costs beside its tensors: keys, order, shapes and names, roughly.
 const ENTRY_BYTES: usize = 256;
 
@@ -49,7 +51,9 @@ fn update(hash: &mut Sha256, elements: &Elements) -> Option<()> {
     match elements {
         Elements::Bool(values) => feed(hash, values, |value| [u8::from(value)]),
         Elements::U8(values) => hash.update(values),
-        Elements::U16(values) => feed(hash, values, u16::to_le_bytes),
+        Elements::U16(values) | Elements::F16(values) | Elements::Bf16(values) => {
+            feed(hash, values, u16::to_le_bytes);
+        }
         Elements::U32(values) => feed(hash, values, u32::to_le_bytes),
         Elements::U64(values) => feed(hash, values, u64::to_le_bytes),
         Elements::I8(values) => feed(hash, values, i8::to_le_bytes),
@@ -105,20 +109,14 @@ impl Cache {
     }
 
     pub(crate) fn get(&self, digest: &Digest) -> Option<Vec<NamedTensor>> {
-        let mut kept = self.kept();
-        let kept = &mut *kept;
-        let entry = kept.answers.get_mut(digest)?;
-        kept.order.remove(&entry.time);
-        kept.time += 1;
-        entry.time = kept.time;
-        kept.order.insert(kept.time, *digest);
-        let outputs = Arc::clone(&entry.outputs);
+        let outputs = self.kept().touch(digest)?;
+        // Not under the lock, for it may be long.
         Some(outputs.to_vec())
     }
 
     /// Keeps an answer of a version, unless it alone is too large.
     pub(crate) fn put(&self, version: u64, digest: Digest, outputs: &[NamedTensor]) {
-        let bytes = ENTRY_BYTES + outputs.iter().map(size).sum::<usize>();
+        let bytes = ENTRY_BYTES + outputs.iter().map(footprint).sum::<usize>();
         if bytes > self.most {
             return;
         }
@@ -154,6 +152,16 @@ impl Cache {
 }
 
 impl Kept {
+    /// An answer, which was asked for now.
+    fn touch(&mut self, digest: &Digest) -> Option<Arc<[NamedTensor]>> {
+        let entry = self.answers.get_mut(digest)?;
+        self.order.remove(&entry.time);
+        self.time += 1;
+        entry.time = self.time;
+        self.order.insert(self.time, *digest);
+        Some(Arc::clone(&entry.outputs))
+    }
+
     fn remove(&mut self, digest: &Digest) {
         if let Some(entry) = self.answers.remove(digest) {
             self.order.remove(&entry.time);
@@ -162,18 +170,12 @@ impl Kept {
     }
 }
 
-fn size(output: &NamedTensor) -> usize {
-    let elements = output.tensor.elements();
-    let each = match elements {
-        Elements::Bool(_) | Elements::U8(_) | Elements::I8(_) => 1,
-        Elements::U16(_) | Elements::I16(_) => 2,
-        Elements::U32(_) | Elements::I32(_) | Elements::F32(_) => 4,
-        Elements::Bytes(values) => {
-            return values.iter().map(|value| value.len() + size_of::<Vec<u8>>()).sum();
-        }
-        _ => 8,
-    };
-    elements.len().saturating_mul(each)
+/// The bytes that the elements of a tensor take up in memory.
+pub(crate) fn footprint(tensor: &NamedTensor) -> usize {
+    match tensor.tensor.elements() {
+        Elements::Bytes(values) => values.iter().map(|value| value.len() + size_of::<Vec<u8>>()).sum(),
+        other => binary::size(other),
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +205,9 @@ mod tests {
             tensor(&[2], Elements::Bytes(vec![b"ab".to_vec(), b"c".to_vec()])),
             tensor(&[2], Elements::Bytes(vec![b"a".to_vec(), b"bc".to_vec()])),
             tensor(&[2], Elements::Bool(vec![false, true])),
+            tensor(&[2], Elements::U16(vec![0, 1])),
+            tensor(&[2], Elements::F16(vec![0, 1])),
+            tensor(&[2], Elements::Bf16(vec![0, 1])),
         ];
         let digest = |version, inputs: &[NamedTensor]| Digest::of(version, inputs).unwrap();
         let mut all: Vec<Digest> = inputs.iter().map(|inputs| digest(1, inputs)).collect();

@@ -4,7 +4,7 @@
 //! their queues from inside a compute worker could leave no worker to empty them. It has a queue of its own instead.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use artifact::ModelRef;
 use network::{Dim, NamedTensor, Prediction, Signature, Tensor, TensorSpec};
@@ -45,7 +45,7 @@ pub struct Ensemble {
     weights: Vec<f32>,
     signature: Signature,
     max_rows: usize,
-    members: RwLock<Arc<[Arc<Served>]>>,
+    members: Vec<Arc<Served>>,
 }
 
 /// The name of the output of [`Kind::MeanProbabilities`].
@@ -65,9 +65,13 @@ impl EnsembleConfig {
         }
         let fits = self.weights.is_empty() || self.weights.len() == self.members.len();
         let positive = self.weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0);
-        if !fits || !positive || (!self.weights.is_empty() && self.weights.iter().sum::<f32>() <= 0.0) {
+        let sum: f32 = self.weights.iter().sum();
+        let sums_up = self.weights.is_empty() || (sum > 0.0 && sum.is_finite());
+        if !fits || !positive || !sums_up {
             return Err(
-                "`weights` must have one number from 0 on for each member, and not all may be 0".to_owned()
+                "`weights` must have one number from 0 on for each member; their sum must be above 0 and a \
+                        number as well"
+                    .to_owned(),
             );
         }
         self.members
@@ -82,16 +86,8 @@ impl EnsembleConfig {
 pub fn fault(ensembles: &BTreeMap<String, EnsembleConfig>) -> Option<(String, String)> {
     let mut members: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, config) in ensembles {
-        if let Err(error) =
-            name.parse::<ModelRef>().map_err(|error| error.to_string()).and_then(|reference| {
-                if reference.to_string() == *name && !name.contains('@') {
-                    Ok(())
-                } else {
-                    Err(format!("`{name}` is no name for a model"))
-                }
-            })
-        {
-            return Some((name.clone(), error));
+        if let Err(error) = artifact::check_name(name) {
+            return Some((name.clone(), error.to_string()));
         }
         match config.references() {
             Ok(references) => {
@@ -188,35 +184,24 @@ impl Ensemble {
                 }
             }
         };
+        // The members of a mean get the same prepared tensors, which mean the same to all only then.
+        let known = members.iter().find(|member| member.predictor().is_some()).unwrap_or(first);
+        let unlike = |other: &&Arc<Served>| config.kind != Kind::Sequence && !prepares_alike(known, other);
+        if let Some(other) = members.iter().find(unlike) {
+            return Err(format!("{} has other preprocessing than {}", name(other), name(known)));
+        }
         let max_rows = members.iter().map(|member| member.executor().max_rows()).min().unwrap_or(0);
         let count = members.len();
         let given = if config.weights.is_empty() { vec![1.0; count] } else { config.weights.clone() };
         let sum: f32 = given.iter().sum();
         let weights = given.iter().map(|weight| weight / sum).collect();
-        Ok(Self { kind: config.kind, weights, signature, max_rows, members: RwLock::new(members.into()) })
-    }
-
-    /// The members as they are now.
-    #[must_use]
-    pub fn members(&self) -> Arc<[Arc<Served>]> {
-        Arc::clone(&self.members.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Takes the members of `other`, where nobody who asks would see a difference; tells whether it did.
-    pub(crate) fn take(&self, other: &Self) -> bool {
-        let same =
-            self.kind == other.kind && self.signature == other.signature && self.weights == other.weights;
-        let same = same && self.max_rows == other.max_rows;
-        if same {
-            *self.members.write().unwrap_or_else(PoisonError::into_inner) = other.members();
-        }
-        same
+        Ok(Self { kind: config.kind, weights, signature, max_rows, members })
     }
 
     fn mean(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
         let mut sums: Vec<(Vec<usize>, Vec<f32>)> = Vec::new();
-        for (member, weight) in self.members().iter().zip(&self.weights) {
-            let outputs = member.executor().run(inputs)?;
+        for (member, weight) in self.members.iter().zip(&self.weights) {
+            let outputs = member.run(inputs)?;
             let outputs =
                 if self.kind == Kind::MeanProbabilities { probabilities(member, &outputs)? } else { outputs };
             for (place, spec) in self.signature.outputs.iter().enumerate() {
@@ -241,16 +226,15 @@ impl Ensemble {
     }
 
     fn sequence(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
-        let members = self.members();
-        let Some((first, rest)) = members.split_first() else { return Ok(Vec::new()) };
-        let mut tensors = first.executor().run(inputs)?;
+        let Some((first, rest)) = self.members.split_first() else { return Ok(Vec::new()) };
+        let mut tensors = first.run(inputs)?;
         for member in rest {
             // Outputs and inputs were found to fit by their order.
             let names = member.signature().inputs.iter().map(|spec| spec.name.clone());
             for (tensor, name) in tensors.iter_mut().zip(names) {
                 tensor.name = name;
             }
-            tensors = member.executor().run(&tensors)?;
+            tensors = member.run(&tensors)?;
         }
         Ok(tensors)
     }
@@ -271,6 +255,15 @@ impl Executor for Ensemble {
 
     fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
         if self.kind == Kind::Sequence { self.sequence(inputs) } else { self.mean(inputs) }
+    }
+}
+
+/// Whether tensors that were prepared for one version mean the same to another.
+pub(crate) fn prepares_alike(one: &Served, other: &Served) -> bool {
+    match (one.predictor(), other.predictor()) {
+        (Some(one), Some(other)) => one.preprocess() == other.preprocess(),
+        // What takes prepared tensors alone says nothing of how they are made.
+        _ => true,
     }
 }
 
@@ -348,7 +341,7 @@ mod tests {
         assert!(set(&[("a", mean(&[]))]).unwrap().1.contains("from 1 to 64"));
         assert!(set(&[("a", mean(&["B"]))]).unwrap().1.contains("is no name"));
         assert!(set(&[("a@1", mean(&["b"]))]).unwrap().1.contains("is no name"));
-        for weights in [vec![1.0], vec![0.0, 0.0], vec![1.0, -1.0], vec![f32::NAN, 1.0]] {
+        for weights in [vec![1.0], vec![0.0, 0.0], vec![1.0, -1.0], vec![f32::NAN, 1.0], vec![3e38, 3e38]] {
             let wrong = EnsembleConfig { weights, ..mean(&["b", "c"]) };
             assert!(set(&[("a", wrong)]).unwrap().1.contains("`weights`"));
         }

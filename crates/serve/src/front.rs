@@ -43,6 +43,14 @@ pub trait Control: Send + Sync + Debug {
 
     /// Unloads a model; the future ends when it takes no requests any more, with 404 when there is no such model.
     fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Hears that something has changed on the disk; nobody waits for what follows.
+    fn nudge(&self) {}
+
+    /// Whether a version that the disk names is loaded without being asked for.
+    fn follows(&self) -> bool {
+        false
+    }
 }
 
 /// What is the server's own rather than a model's: what clients may see and, where the configuration lets them, change.
@@ -79,6 +87,19 @@ impl Front {
         // A second one would be a mistake of the program, and the first works.
         let _ = self.control.set(control);
     }
+
+    /// Tells what loads and unloads models that something has changed on the disk.
+    pub fn nudge(&self) {
+        if let Some(control) = self.control.get() {
+            control.nudge();
+        }
+    }
+
+    /// Whether a version that the disk names is loaded without being asked for.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.control.get().is_some_and(|control| control.follows())
+    }
 }
 
 impl Control for Repository {
@@ -88,6 +109,14 @@ impl Control for Repository {
 
     fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(Self::unload(self, name))
+    }
+
+    fn nudge(&self) {
+        Self::nudge(self);
+    }
+
+    fn follows(&self) -> bool {
+        Self::follows(self)
     }
 }
 
@@ -171,7 +200,6 @@ pub async fn infer(
         inputs,
         priority: u32::try_from(schedule.priority).unwrap_or(u32::MAX),
         timeout: schedule.timeout,
-        id: id.clone(),
     };
     let asked = Instant::now();
     let answer = served.ask(call).await?;

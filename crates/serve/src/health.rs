@@ -6,6 +6,7 @@
 //! reach it, so a device that recovers is found out. Liveness stays, for the process answers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use predict::{DeviceError, PredictError, Predictor};
@@ -15,6 +16,8 @@ use predict::{DeviceError, PredictError, Predictor};
 pub struct Health {
     /// By name and version: why, as clients are told.
     lost: Mutex<BTreeMap<(String, u64), String>>,
+    /// Whether `lost` has any, so that a batch that was computed need not look.
+    any: AtomicBool,
 }
 
 impl Health {
@@ -26,11 +29,11 @@ impl Health {
         error: Option<&PredictError>,
         check: impl FnOnce() -> Result<(), PredictError>,
     ) {
-        let (model, version) = key(predictor);
         match error {
+            None if !self.any.load(Ordering::Acquire) => {}
             None => {
-                if self.lost().remove(&(model, version)).is_some() {
-                    tracing::info!(model = predictor.name(), version, "computes again");
+                if self.remove(&key(predictor)) {
+                    tracing::info!(model = predictor.name(), version = predictor.version(), "computes again");
                 }
             }
             Some(PredictError::Device(DeviceError::Failed { device, .. }))
@@ -38,12 +41,15 @@ impl Health {
             {
                 // Not under the lock, since it computes.
                 let Err(cause) = check() else { return };
+                let (model, version) = key(predictor);
                 tracing::error!(model, version, %device, %cause, "does not compute any more; the server is not ready");
                 let reason = format!(
                     "the device `{device}` does not compute version {version} of `{model}` any more; the server's \
                      log says why"
                 );
-                self.lost().insert((model, version), reason);
+                let mut lost = self.lost();
+                lost.insert((model, version), reason);
+                self.any.store(true, Ordering::Release);
             }
             Some(_) => {}
         }
@@ -51,7 +57,14 @@ impl Health {
 
     /// A version has been unloaded or replaced: what is known of it concerns nobody any more.
     pub fn forget(&self, name: &str, version: u64) {
-        self.lost().remove(&(name.to_owned(), version));
+        self.remove(&(name.to_owned(), version));
+    }
+
+    fn remove(&self, key: &(String, u64)) -> bool {
+        let mut lost = self.lost();
+        let removed = lost.remove(key).is_some();
+        self.any.store(!lost.is_empty(), Ordering::Release);
+        removed
     }
 
     /// Why a model cannot be asked, if so.

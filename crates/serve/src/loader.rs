@@ -26,11 +26,8 @@ impl Loader {
     pub(crate) fn swiftly(open: impl FnOnce() -> Opened + Send) -> Opened {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("loader".to_owned());
-            match thread.spawn_scoped(scope, || contained(open)).map(std::thread::ScopedJoinHandle::join) {
-                Ok(Ok(opened)) => opened,
-                Ok(Err(panic)) => Err(panicked(panic.as_ref())),
-                Err(error) => Err(no_thread(&error)),
-            }
+            let thread = thread.spawn_scoped(scope, || contained(open)).map_err(|error| no_thread(&error))?;
+            thread.join().unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
         })
     }
 
@@ -74,8 +71,10 @@ fn no_thread(error: &std::io::Error) -> Failure {
     format!("the system gives no thread to load it: {error}").into()
 }
 
-/// Puts this thread behind all others.
+/// Puts this thread behind all others. What it computes it computes alone: with the threads that help requests, these
+/// would wait for it.
 pub(crate) fn give_way() {
+    predict::compute_alone();
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(19) {
         // Then it takes its share of the processors.

@@ -1,5 +1,6 @@
 //! The life of the server: listen, load, serve, drain.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,7 +29,7 @@ use crate::scheduler::Scheduler;
 use crate::state::State;
 use crate::telemetry::Telemetry;
 use crate::tls::Tls;
-use crate::traffic::{Clock, Traffic};
+use crate::traffic::{Clock, Plan, Traffic};
 
 /// Why the server did not start or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -172,15 +173,24 @@ pub async fn run(
         Traffic::start(&shared, registry.clone(), config.traffic(), clock).map_err(RunError::System)?;
     let repository =
         Repository::start(shared, registry, options, settings, report).map_err(RunError::System)?;
-    state.front.control_by(Arc::new(repository.clone()));
     let mut started = Some(started);
     let mut current = config.clone();
+    let mut configuring = None::<rt::task::JoinHandle<()>>;
     let signal = loop {
         tokio::select! {
             signal = signals.next() => match signal {
                 Asked::Stop(signal) => break signal,
                 Asked::Reload => {
-                    current = reload(current, &reread, &repository, &traffic, &state);
+                    current = reload(current, &reread, &repository, |plans| {
+                        let (traffic, state, before) = (Arc::clone(&traffic), state.clone(), configuring.take());
+                        configuring = Some(rt::spawn(async move {
+                            // One after the other, and not here: it may wait for the lock of a file.
+                            if let Some(before) = before {
+                                drop(before.await);
+                            }
+                            drop(rt::task::spawn_blocking(move || traffic.configure(&state, plans)).await);
+                        }));
+                    });
                     renewal.renew(Some((current.access.clone(), current.tls.clone())), "SIGHUP").await;
                 }
             },
@@ -315,13 +325,12 @@ fn listen_grpc(
     listen.map(Some).map_err(|source| RunError::ListenGrpc { host, port, source })
 }
 
-/// Takes what can be taken of changed settings; returns those that hold now.
+/// Takes what can be taken of changed settings, the plans of the traffic by `direct`; returns those that hold now.
 fn reload(
     current: Config,
     reread: impl Fn() -> Result<Config, String>,
     repository: &Repository,
-    traffic: &Traffic,
-    state: &State,
+    direct: impl FnOnce(BTreeMap<String, Plan>),
 ) -> Config {
     let next = match reread() {
         Ok(next) => next,
@@ -338,7 +347,7 @@ fn reload(
     }
     match repository.configure(taken.repository_settings()) {
         Ok(()) => {
-            traffic.configure(state, taken.traffic());
+            direct(taken.traffic());
             tracing::info!("SIGHUP: the settings of models have been read again");
             taken
         }

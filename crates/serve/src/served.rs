@@ -7,7 +7,7 @@ use network::{NamedTensor, Signature, SignatureError};
 use predict::Predictor;
 
 use crate::error::{Kind, ServeError};
-use crate::executor::Executor;
+use crate::executor::{ExecuteError, Executor};
 use crate::health::Health;
 use crate::scheduler::{Queue, QueueSettings, Scheduler};
 use crate::stats::Stats;
@@ -33,8 +33,6 @@ pub struct Call {
     pub priority: u32,
     /// How long it may wait to be computed; `None` leaves it to the settings of the model.
     pub timeout: Option<Duration>,
-    /// The request's id, for the log.
-    pub id: Option<String>,
 }
 
 /// What the executor answered.
@@ -217,6 +215,15 @@ impl Served {
             None => self.queue.ask(call).await,
             Some(tap) => tap.listen(call, |call| self.queue.ask(call)).await,
         }
+    }
+
+    /// Has a batch, which fits the signature, answered at once on this thread: for whoever is a compute worker already,
+    /// or no request. A panic is a failure.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub(crate) fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
+        self.queue.run(inputs)
     }
 
     /// Who listens.

@@ -19,7 +19,6 @@ use crate::error::{Result, ServeError, shown, suggestion};
 use crate::front::Front;
 use crate::health::Health;
 use crate::pool::Pool;
-use crate::repository::Repository;
 use crate::scheduler::Scheduler;
 use crate::served::Served;
 use crate::telemetry::Telemetry;
@@ -32,7 +31,6 @@ pub struct State {
     /// Held by whoever makes the next catalog, so that requests need not wait for it.
     changing: Mutex<()>,
     phase: AtomicU8,
-    repository: OnceLock<Repository>,
     traffic: OnceLock<Arc<Traffic>>,
     /// Where requests are read and prepared.
     pub pool: Pool,
@@ -147,7 +145,6 @@ impl State {
             catalog: RwLock::default(),
             changing: Mutex::default(),
             phase,
-            repository: OnceLock::new(),
             traffic: OnceLock::new(),
             pool,
             scheduler,
@@ -205,18 +202,6 @@ impl State {
         };
         // What it alone held is freed here, where nobody waits.
         drop(before);
-    }
-
-    /// What loads and unloads models, once it has been started.
-    #[must_use]
-    pub fn repository(&self) -> Option<&Repository> {
-        self.repository.get()
-    }
-
-    /// From now on `repository` loads and unloads models; the first one stays.
-    pub fn set_repository(&self, repository: Repository) {
-        // A second one would be the caller's mistake, and the first goes on.
-        let _ = self.repository.set(repository);
     }
 
     /// What directs the traffic, once it has been started.
@@ -333,24 +318,14 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::find_default`].
     pub fn route_default(&self, caller: Caller<'_>) -> Result<&Arc<Served>> {
-        let default = match (&self.default, self.models.keys().next()) {
-            (Some(default), _) => Some((&default.name, &default.selector)),
-            (None, Some(name)) if self.models.len() == 1 => Some((name, &Selector::Default)),
-            _ => None,
-        };
-        match default {
-            Some((name, selector)) => self.route(name, selector, caller),
-            None => self.find_default(),
-        }
+        let (name, selector) = self.default_model().ok_or_else(|| self.no_default())?;
+        self.route(name, selector, caller)
     }
 
     /// The name of the model that answers when a request names none, where there is one, whether it answers now or not.
     #[must_use]
     pub fn default_name(&self) -> Option<&str> {
-        match &self.default {
-            Some(default) => Some(&default.name),
-            None => self.models.keys().next().filter(|_| self.models.len() == 1).map(String::as_str),
-        }
+        self.default_model().map(|(name, _)| name)
     }
 
     /// The model that answers when a request names none: the configured one, else the only one.
@@ -358,23 +333,30 @@ impl Catalog {
     /// # Errors
     /// 400 with the list when there are several.
     pub fn find_default(&self) -> Result<&Arc<Served>> {
+        let (name, selector) = self.default_model().ok_or_else(|| self.no_default())?;
+        self.find(name, selector)
+    }
+
+    fn default_model(&self) -> Option<(&str, &Selector)> {
         if let Some(default) = &self.default {
-            return self.find(&default.name, &default.selector);
+            return Some((&default.name, &default.selector));
         }
-        let mut names = self.models.keys();
-        match (names.next(), names.next()) {
-            (Some(name), None) => self.find(name, &Selector::Default),
-            (None, _) => Err(ServeError::unavailable("no model is loaded yet; try again in a second")),
-            (Some(_), Some(_)) => {
-                let names: Vec<&str> = self.models.keys().map(String::as_str).collect();
-                Err(ServeError::invalid(format_args!(
-                    "several models are served and none is the default; use /models/NAME/predict with one of {}, \
-                     or start the server with --default-model",
-                    names.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ")
-                ))
-                .with("models", names))
-            }
+        let only = self.models.keys().next().filter(|_| self.models.len() == 1);
+        only.map(|name| (name.as_str(), &Selector::Default))
+    }
+
+    /// What is said where none is the default.
+    fn no_default(&self) -> ServeError {
+        if self.models.is_empty() {
+            return ServeError::unavailable("no model is loaded yet; try again in a second");
         }
+        let names: Vec<&str> = self.models.keys().map(String::as_str).collect();
+        ServeError::invalid(format_args!(
+            "several models are served and none is the default; use /models/NAME/predict with one of {}, \
+             or start the server with --default-model",
+            names.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ")
+        ))
+        .with("models", names)
     }
 }
 

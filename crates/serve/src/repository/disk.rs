@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use artifact::registry::Warning;
 use artifact::{Registry, RegistryError};
 
+use crate::error::{ServeError, shown};
+
 /// What is in a registry.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
@@ -66,6 +68,22 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// What was found of one model. What cannot be read is not taken for nothing, or what is served of it would end.
+    ///
+    /// # Errors
+    /// 503 for a model whose directory cannot be read.
+    pub(super) fn take(mut self, name: &str) -> Result<Found, ServeError> {
+        if self.unreadable.contains(name) {
+            let name = shown(name);
+            return Err(ServeError::unavailable(format_args!(
+                "the directory of {name} cannot be read now; what is served of it goes on"
+            )));
+        }
+        Ok(self.models.remove(name).unwrap_or_default())
+    }
+}
+
 impl Fingerprint {
     /// That of a version's directory; empty when it is not there.
     pub(super) fn of(directory: &Path) -> Self {
@@ -95,6 +113,14 @@ mod tests {
         assert!(Disk::look(&registry).is_err());
         std::fs::create_dir(registry.root()).unwrap();
         assert!(Disk::look(&registry).unwrap().models.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_nothing() {
+        let disk = || Disk { unreadable: ["digits".to_owned()].into(), ..Disk::default() };
+        let error = disk().take("digits").unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Unavailable, "{error}");
+        assert!(disk().take("prices").unwrap().versions.is_empty(), "it has disappeared");
     }
 
     #[test]

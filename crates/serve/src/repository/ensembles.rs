@@ -1,6 +1,6 @@
 //! Models that are made of others, kept in line with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ensemble::{Ensemble, EnsembleConfig};
@@ -14,18 +14,25 @@ const VERSION: u64 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Ensembles {
     made: BTreeMap<String, Made>,
+    /// Those that are not served because the directory has a model of their name.
+    taken: BTreeSet<String>,
 }
 
-/// One of them, and what it was made by.
+/// What one of them was made of.
 #[derive(Debug)]
 struct Made {
     config: EnsembleConfig,
-    ensemble: Arc<Ensemble>,
+    members: Vec<Arc<Served>>,
 }
 
 impl Ensembles {
+    /// Whether the directory had a model of that name when it was last looked at.
+    pub(super) fn is_taken(&self, name: &str) -> bool {
+        self.taken.contains(name)
+    }
+
     /// Brings all of them in line with their members, and returns what is not asked any more. `taken` tells whether
-    /// the directory has a model of that name.
+    /// the directory has a model of that name, which is served in the place of the ensemble then.
     pub(super) fn settle(
         &mut self,
         state: &State,
@@ -33,10 +40,19 @@ impl Ensembles {
         taken: impl Fn(&str) -> bool,
     ) -> Vec<Arc<Served>> {
         let mut leaving = Vec::new();
-        let gone: Vec<String> =
-            self.made.keys().filter(|name| !configs.contains_key(*name)).cloned().collect();
+        let before = std::mem::take(&mut self.taken);
+        self.taken = configs.keys().filter(|name| taken(name)).cloned().collect();
+        for name in self.taken.difference(&before) {
+            tracing::error!(model = %name, "the ensemble is not served: the directory has a model of its name");
+        }
+        let gone = |name: &String| !configs.contains_key(name) || self.taken.contains(name);
+        let gone: Vec<String> = self.made.keys().filter(|name| gone(name)).cloned().collect();
         for name in gone {
             self.made.remove(&name);
+            // What is in the catalog under a name that was taken is the model, or becomes it.
+            if taken(&name) {
+                continue;
+            }
             state.update(|catalog| {
                 if let Some(model) = catalog.models.remove(&name) {
                     leaving.extend(model.versions.values().filter_map(Version::served).cloned());
@@ -47,11 +63,9 @@ impl Ensembles {
         for _ in 0..configs.len() {
             let mut changed = false;
             for (name, config) in configs {
-                if taken(name) {
-                    tracing::error!(model = %name, "the ensemble is not served: the directory has a model of its name");
-                    continue;
+                if !self.taken.contains(name) {
+                    changed |= self.settle_one(state, name, config, &mut leaving);
                 }
-                changed |= self.settle_one(state, name, config, &mut leaving);
             }
             if !changed {
                 break;
@@ -70,28 +84,24 @@ impl Ensembles {
     ) -> bool {
         let catalog = state.catalog();
         let members = members(&catalog, config);
-        if let (Ok(members), Some(made)) = (&members, self.made.get(name)) {
-            let now = made.ensemble.members();
-            if made.config == *config
-                && now.len() == members.len()
-                && now.iter().zip(members).all(|(a, b)| Arc::ptr_eq(a, b))
-            {
-                return false;
-            }
+        if let (Ok(members), Some(made)) = (&members, self.made.get(name))
+            && made.config == *config
+            && made.members.len() == members.len()
+            && made.members.iter().zip(members).all(|(a, b)| Arc::ptr_eq(a, b))
+        {
+            return false;
         }
-        let made = members.and_then(|members| Ensemble::new(config, members));
-        match made {
-            Ok(next) => {
-                if let Some(made) = self.made.get_mut(name).filter(|made| made.ensemble.take(&next)) {
-                    made.config.clone_from(config);
-                    tracing::info!(model = %name, "the ensemble has taken up a change of its members");
-                    return false;
-                }
-                let next = Arc::new(next);
-                let made = Made { config: config.clone(), ensemble: Arc::clone(&next) };
-                self.made.insert(name.to_owned(), made);
-                let served = Served::new(name, VERSION, next, &state.scheduler, &state.health);
-                tracing::info!(model = %name, members = ?config.members, "the ensemble is ready");
+        match members.and_then(|members| Ok((Ensemble::new(config, members.clone())?, members))) {
+            Ok((ensemble, members)) => {
+                // Other members are another version to all that remembers: a queue, kept answers, other ensembles.
+                let served = Served::new(name, VERSION, Arc::new(ensemble), &state.scheduler, &state.health);
+                let made = Made { config: config.clone(), members };
+                let what = if self.made.insert(name.to_owned(), made).is_some() {
+                    "the ensemble has taken up a change of its members"
+                } else {
+                    "the ensemble is ready"
+                };
+                tracing::info!(model = %name, members = ?config.members, "{what}");
                 put(state, name, Version::Ready(served), None, leaving);
                 true
             }

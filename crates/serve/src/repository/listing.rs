@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use artifact::Registry;
+
 use super::disk::{Disk, Found};
 use crate::served::Served;
 use crate::state::{Catalog, Model, State, Version};
@@ -65,12 +67,14 @@ pub(super) fn set(state: &State, name: &str, number: u64, version: Version, reas
     });
 }
 
-/// Moves the aliases to where the directory says, each only once the version there is ready: an alias that answers
-/// goes on answering.
-pub(super) fn point(state: &State, name: &str, found: &Found, said: &mut BTreeSet<String>) {
-    let Some(wanted) = &found.aliases else { return };
+/// Moves the aliases to where the directory says now, each only once the version there is ready: an alias that answers
+/// goes on answering. Since the look much may have been loaded, and an alias moved by a request, which must not be taken
+/// back: it is moved in the directory first and then in the catalog, so the directory is read while nobody else changes
+/// the catalog.
+pub(super) fn point(state: &State, name: &str, registry: &Registry, said: &mut BTreeSet<String>) {
     state.update(|catalog| {
         let Some(model) = catalog.models.get_mut(name) else { return };
+        let Ok(wanted) = &registry.aliases(name) else { return };
         let ready = |model: &Model, number: u64| matches!(model.versions.get(&number), Some(Version::Ready(_)));
         let before = std::mem::take(&mut model.aliases);
         for (alias, &number) in wanted {
@@ -94,4 +98,69 @@ pub(super) fn point(state: &State, name: &str, found: &Found, said: &mut BTreeSe
             model.aliases.insert(alias.clone(), target);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use network::{NamedTensor, Signature};
+
+    use super::*;
+    use crate::config::Limits;
+    use crate::executor::{ExecuteError, Executor};
+    use crate::pool::Pool;
+    use crate::scheduler::{Scheduler, SchedulerOptions};
+
+    #[derive(Debug)]
+    struct Nothing(Signature);
+
+    impl Executor for Nothing {
+        fn signature(&self) -> &Signature {
+            &self.0
+        }
+
+        fn platform(&self) -> &'static str {
+            "nothing"
+        }
+
+        fn max_rows(&self) -> usize {
+            0
+        }
+
+        fn run(&self, _inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn an_alias_that_has_moved_since_the_look_is_not_taken_back() {
+        let place = tempfile::tempdir().unwrap();
+        let registry = Registry::open(place.path()).unwrap();
+        for version in [1, 2] {
+            let directory = place.path().join(format!("m/{version}"));
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join("manifest.json"), "{}").unwrap();
+        }
+        let scheduler = Scheduler::new(SchedulerOptions::default()).unwrap();
+        let state = State::new(Pool::new(1, 1).unwrap(), scheduler, Limits::default());
+        for version in [1, 2] {
+            let nothing = Arc::new(Nothing(Signature { inputs: Vec::new(), outputs: Vec::new() }));
+            let served = Served::new("m", version, nothing, &state.scheduler, &state.health);
+            set(&state, "m", version, Version::Ready(served), None);
+        }
+        let to = |version: u64| {
+            let text =
+                format!(r#"{{"format": "1.0", "aliases": {{"production": {{"version": {version}}}}}}}"#);
+            std::fs::write(place.path().join("m/registry.json"), text).unwrap();
+        };
+        to(1);
+        let found = Disk::look(&registry).unwrap().models.remove("m").unwrap();
+        assert_eq!(found.aliases.as_ref().unwrap()["production"], 1);
+        // A promotion, while the look loads something else.
+        to(2);
+        state.update(|catalog| {
+            catalog.models.get_mut("m").unwrap().aliases.insert("production".to_owned(), 2);
+        });
+        point(&state, "m", &registry, &mut BTreeSet::new());
+        assert_eq!(state.catalog().models["m"].aliases["production"], 2);
+    }
 }

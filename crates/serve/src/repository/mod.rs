@@ -14,6 +14,7 @@ mod settings;
 mod worker;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ const WAITING: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Repository {
     commands: SyncSender<Command>,
+    /// Whether the directory is watched.
+    follows: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -59,15 +62,16 @@ impl Repository {
         loaded: impl FnOnce(std::result::Result<(), LoadError>) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (commands, received) = sync_channel(WAITING);
-        let repository = Self { commands };
-        state.set_repository(repository.clone());
+        let follows = Arc::new(AtomicBool::new(settings.general.mode == Mode::Watch));
+        let repository = Self { commands, follows: Arc::clone(&follows) };
+        state.front.control_by(Arc::new(repository.clone()));
         std::thread::Builder::new().name("repository".to_owned()).spawn(move || {
             let mut worker = Worker::new(registry, options, settings);
             let began = worker.begin(&state);
             let failed = began.is_err();
             loaded(began);
             if !failed {
-                watch(&mut worker, &state, &received);
+                watch(&mut worker, &state, &received, &follows);
             }
         })?;
         Ok(repository)
@@ -112,6 +116,12 @@ impl Repository {
         let _ = self.commands.try_send(Command::Look(oneshot::channel().0));
     }
 
+    /// Whether a version that the directory names, by an alias too, is loaded without being asked for.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.follows.load(Ordering::Acquire)
+    }
+
     /// Gives the thread other settings, which it takes when it has done what it does.
     ///
     /// # Errors
@@ -141,7 +151,7 @@ fn stopped() -> ServeError {
 }
 
 /// The thread's life after the start.
-fn watch(worker: &mut Worker, state: &State, received: &Receiver<Command>) {
+fn watch(worker: &mut Worker, state: &State, received: &Receiver<Command>, follows: &AtomicBool) {
     let mut looked = Instant::now();
     loop {
         worker.sweep(state);
@@ -175,12 +185,13 @@ fn watch(worker: &mut Worker, state: &State, received: &Receiver<Command>) {
                 let _ = reply.send(worker.unload(state, &name));
             }
             Command::Look(reply) => {
-                if looks {
-                    worker.refresh(state);
-                }
+                worker.refresh(state);
                 let _ = reply.send(());
             }
-            Command::Configure(settings) => worker.configure(state, *settings),
+            Command::Configure(settings) => {
+                follows.store(settings.general.mode == Mode::Watch, Ordering::Release);
+                worker.configure(state, *settings);
+            }
             Command::Stop => return,
         }
     }

@@ -67,6 +67,12 @@ impl Settings {
         self.versions.get(model).unwrap_or(&self.general.versions)
     }
 
+    /// What `repository.startup` names and `is_there` does not know.
+    pub(super) fn missing_at_start(&self, is_there: impl Fn(&str) -> bool) -> impl Iterator<Item = &str> {
+        let names = self.general.startup.iter().map(String::as_str);
+        names.filter(move |name| *name != "*" && !self.ensembles.contains_key(*name) && !is_there(name))
+    }
+
     /// Whether a model is loaded at the start.
     pub(super) fn at_start(&self, model: &str) -> bool {
         self.general.mode == Mode::Watch

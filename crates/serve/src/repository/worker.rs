@@ -1,8 +1,8 @@
 //! What the repository's thread does: compare the directory with what is served, load, swap in, unload.
 //!
-//! It is the only writer of versions and aliases in the catalog. A version takes traffic only when it is loaded,
-//! verified and warmed up; what leaves the catalog is dropped when its last request has ended. What served goes on
-//! serving whatever becomes of what should replace it.
+//! It alone writes versions into the catalog, and the aliases as they are on the disk; who moves one there may say so in
+//! the catalog at once. A version takes traffic only when it is loaded, verified and warmed up; what leaves the catalog
+//! is dropped when its last request has ended. What served goes on serving whatever becomes of what should replace it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -85,6 +85,10 @@ impl Worker {
         if self.settings.general.mode != Mode::Watch {
             self.chosen =
                 disk.models.keys().map(|name| (name.clone(), self.settings.at_start(name))).collect();
+            for name in self.settings.missing_at_start(|name| disk.models.contains_key(name)) {
+                let known: Vec<&String> = disk.models.keys().collect();
+                tracing::warn!(name, ?known, "`repository.startup` names a model that is not there");
+            }
         }
         self.look_at(state, &disk);
         let catalog = state.catalog();
@@ -99,13 +103,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Compares the directory with what is served, and does what follows.
+    /// Compares the directory with what is served, and does what follows in the present mode. Ensembles always follow
+    /// the aliases of their members, which requests move.
     pub(crate) fn refresh(&mut self, state: &State) {
+        if self.settings.general.mode == Mode::None {
+            return self.settle_ensembles(state);
+        }
         match Disk::look(&self.registry) {
             Ok(disk) => {
                 self.said.remove(AWAY);
                 if self.settings.general.mode == Mode::Explicit {
                     list_only(state, &disk, |name| self.settings.ensembles.contains_key(name));
+                    self.settle_ensembles(state);
                 } else {
                     self.look_at(state, &disk);
                 }
@@ -113,10 +122,7 @@ impl Worker {
             Err(error) => {
                 if self.said.insert(AWAY.to_owned()) {
                     let error = load::chain(&error);
-                    tracing::error!(
-                        error,
-                        "the registry cannot be read; what is served goes on being served"
-                    );
+                    tracing::error!(error, "the registry cannot be read; what is served goes on");
                 }
             }
         }
@@ -125,9 +131,8 @@ impl Worker {
     fn look_at(&mut self, state: &State, disk: &Disk) {
         for warning in &disk.warnings {
             let text = format!("{}: {}", warning.path.display(), warning.reason);
-            if !self.said.contains(&text) {
+            if self.said.insert(text) {
                 tracing::warn!(path = %warning.path.display(), reason = warning.reason, "ignored");
-                self.said.insert(text);
             }
         }
         // So that the listing is complete before the first of them is loaded.
@@ -140,7 +145,10 @@ impl Worker {
         for name in known.iter().filter(|name| !disk.unreadable.contains(*name)) {
             match disk.models.get(name) {
                 Some(found) => self.settle(state, name, found),
-                None if self.settings.ensembles.contains_key(name) => continue,
+                // What a model of that name has left behind goes before the ensemble comes.
+                None if self.settings.ensembles.contains_key(name) && !self.ensembles.is_taken(name) => {
+                    continue;
+                }
                 None => self.settle(state, name, &Found::default()),
             };
         }
@@ -165,18 +173,11 @@ impl Worker {
         let mut outcome = Outcome::default();
         let mut keep = BTreeSet::new();
         if self.wants(name) {
-            let named = names(&state.catalog(), name, found);
-            for &number in named.iter().rev() {
-                if self
-                    .settings
-                    .policy(name)
-                    .candidates(found.versions.keys().copied())
-                    .any(|one| one == number)
-                {
-                    self.provide(state, name, number, found, &mut outcome);
-                }
-            }
             let policy = self.settings.policy(name).clone();
+            let named = names(&state.catalog(), name, found);
+            for &number in named.iter().rev().filter(|number| policy.allows(**number)) {
+                self.provide(state, name, number, found, &mut outcome);
+            }
             let mut ready = 0;
             for number in policy.candidates(found.versions.keys().copied()) {
                 if ready < policy.limit() && self.provide(state, name, number, found, &mut outcome) {
@@ -184,12 +185,13 @@ impl Worker {
                     keep.insert(number);
                 }
             }
-            point(state, name, found, &mut self.said);
+            if found.aliases.is_some() {
+                point(state, name, &self.registry, &mut self.said);
+            }
             // The aliases may have moved, and let go of versions.
             let named = names(&state.catalog(), name, found);
-            keep.extend(
-                policy.candidates(found.versions.keys().copied()).filter(|number| named.contains(number)),
-            );
+            let there = |number: &u64| policy.allows(*number) && found.versions.contains_key(number);
+            keep.extend(named.into_iter().filter(there));
             let catalog = state.catalog();
             let serves = |number: &u64| served(&catalog, name, *number).is_some();
             if !keep.iter().any(serves) {
@@ -276,7 +278,6 @@ impl Worker {
         }
     }
 
-    /// A GPU that fails while a model is loaded may have taken along those that were loaded before.
     /// Opens a version: at once while nothing is served yet, later without a request being slower for it.
     fn open(&mut self, state: &State, name: &str, number: u64) -> load::Opened {
         if state.phase() == Phase::Loading {
@@ -287,6 +288,7 @@ impl Worker {
         self.loader.gently(move || load::open(&registry, &name, number, &options))
     }
 
+    /// A GPU that fails while a model is loaded may have taken along those that were loaded before.
     fn note_device(&mut self, state: &State, error: &load::Failure) {
         let Some((error, failed)) = load::gpu_failure(error) else { return };
         self.device = Some(failed.clone());
@@ -429,7 +431,7 @@ impl Worker {
                 "{name} is an ensemble: it is ready while its members are"
             )));
         }
-        let mut disk = Disk::look(&self.registry).map_err(ServeError::internal)?;
+        let disk = Disk::look(&self.registry).map_err(ServeError::internal)?;
         let catalog = state.catalog();
         if !disk.models.contains_key(name) && !catalog.models.contains_key(name) {
             let names: Vec<&str> = disk.models.keys().map(String::as_str).collect();
@@ -437,7 +439,7 @@ impl Worker {
             let message = format!("there is no model {}{hint}", shown(name));
             return Err(ServeError::not_found(message).with("models", names));
         }
-        Ok(disk.models.remove(name).unwrap_or_default())
+        disk.take(name)
     }
 }
 

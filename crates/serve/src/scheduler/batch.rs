@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::device::panic_message;
-use network::{NamedTensor, Tensor};
+use network::NamedTensor;
 
-use super::request::Part;
-use super::waiting::Rules;
+use super::request::{Part, join};
+use super::waiting::{Dead, Rules};
 use crate::executor::{ExecuteError, Executor};
 use crate::health::Health;
 use crate::served::{AskError, Timing};
@@ -76,8 +76,10 @@ impl Core {
             // A request that is a batch by itself is not copied.
             [part] if part.is_whole() => (part.request.inputs.as_slice(), part.request.rows),
             _ => {
-                joined =
-                    join(parts).ok_or_else(|| ExecuteError::Failed("the requests do not join".to_owned()))?;
+                let pieces: Vec<_> =
+                    parts.iter().map(|part| (part.request.inputs.as_slice(), part.rows.clone())).collect();
+                joined = join(&pieces)
+                    .ok_or_else(|| ExecuteError::Failed("the requests do not join".to_owned()))?;
                 (joined.as_slice(), parts.iter().map(|part| part.rows.len()).sum())
             }
         };
@@ -94,8 +96,8 @@ impl Core {
         Ok(Ran { outputs, timing })
     }
 
-    /// Runs the executor. A panic in it is its failure and nothing more.
-    fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
+    /// Runs the executor, and notes how its device is. A panic in it is its failure and nothing more.
+    pub(crate) fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
         let run = || self.executor.run(inputs);
         let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             Err(ExecuteError::Failed(format!("it panicked: {}", panic_message(panic.as_ref()))))
@@ -191,10 +193,12 @@ impl Core {
         part.request.fail(error, || self.stats.refused(why, part.request.asked.elapsed()));
     }
 
-    /// Tells a request whose time is up.
-    pub(crate) fn expire(&self, request: &super::request::Request) {
-        let waited = request.asked.elapsed();
-        request.fail(AskError::Expired { waited }, || self.expired(waited));
+    /// Tells requests whose time is up, and frees what nobody waits for.
+    pub(crate) fn bury(&self, dead: Dead) {
+        for request in &dead.expired {
+            let waited = request.asked.elapsed();
+            request.fail(AskError::Expired { waited }, || self.expired(waited));
+        }
     }
 
     /// Counts a request whose time is up.
@@ -205,16 +209,4 @@ impl Core {
     fn log(&self, error: &ExecuteError) {
         tracing::error!(model = self.model, version = self.version, %error, "a request failed");
     }
-}
-
-/// The rows of all parts, input by input.
-fn join(parts: &[Part]) -> Option<Vec<NamedTensor>> {
-    let first = parts.first()?;
-    let joined = first.request.inputs.iter().enumerate().map(|(index, input)| {
-        let pieces =
-            parts.iter().map(|part| Some((&part.request.inputs.get(index)?.tensor, part.rows.clone())));
-        let tensor = Tensor::join_rows(&pieces.collect::<Option<Vec<_>>>()?)?;
-        Some(NamedTensor { name: input.name.clone(), tensor })
-    });
-    joined.collect()
 }

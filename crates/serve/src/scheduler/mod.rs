@@ -28,7 +28,7 @@ pub use self::settings::{QueueOverrides, QueueSettings, SchedulerOptions, Timeou
 use self::waiting::{Place, Rules};
 use self::worker::{Refused, Shared};
 use crate::cache::{Cache, Digest};
-use crate::executor::Executor;
+use crate::executor::{ExecuteError, Executor};
 use crate::health::Health;
 use crate::served::{Answer, AskError, Call, Timing};
 use crate::stats::{Refusal, Stats};
@@ -106,12 +106,6 @@ impl Scheduler {
         Ok(Self { workers, options: Arc::new(options), cache, books: Arc::default() })
     }
 
-    /// The settings for a model.
-    #[must_use]
-    pub fn settings(&self, model: &str) -> QueueSettings {
-        self.options.of(model)
-    }
-
     /// A queue for one version of a model.
     #[must_use]
     pub(crate) fn queue(
@@ -153,6 +147,11 @@ impl Queue {
     /// Requests and rows that wait.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         self.workers.0.waiting(self.id)
+    }
+
+    /// Has inputs answered at once, on this thread, past the queue.
+    pub(crate) fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
+        self.core.run(inputs)
     }
 
     /// Checks inputs against the signature and counts their rows; 1 without a batch dimension.

@@ -111,7 +111,9 @@ impl Request {
         } else {
             parts.push((first, outputs));
             parts.sort_by_key(|(first, _)| *first);
-            join(&parts)
+            let rows = |outputs: &[NamedTensor]| outputs.first().map_or(0, |output| output.tensor.rows());
+            let pieces = parts.iter().map(|(_, outputs)| (outputs.as_slice(), 0..rows(outputs)));
+            join(&pieces.collect::<Vec<_>>())
         };
         // The outputs of parts have the same types and shapes, for all fit the signature.
         let result = outputs.map(|outputs| Answer { outputs, timing }).ok_or(AskError::Failed);
@@ -144,15 +146,13 @@ fn answer_is_first(told: &Timing) -> bool {
     told.batch_rows == 0
 }
 
-fn join(parts: &[(usize, Vec<NamedTensor>)]) -> Option<Vec<NamedTensor>> {
-    let (_, first) = parts.first()?;
-    let joined = first.iter().enumerate().map(|(index, output)| {
-        let tensors = parts.iter().map(|(_, outputs)| {
-            let tensor = &outputs.get(index)?.tensor;
-            Some((tensor, 0..tensor.rows()))
-        });
-        let tensor = Tensor::join_rows(&tensors.collect::<Option<Vec<_>>>()?)?;
-        Some(NamedTensor { name: output.name.clone(), tensor })
+/// Rows of several sets of tensors one after the other, tensor by tensor.
+pub(crate) fn join(pieces: &[(&[NamedTensor], Range<usize>)]) -> Option<Vec<NamedTensor>> {
+    let (first, _) = pieces.first()?;
+    let joined = first.iter().enumerate().map(|(index, one)| {
+        let rows = pieces.iter().map(|(tensors, rows)| Some((&tensors.get(index)?.tensor, rows.clone())));
+        let tensor = Tensor::join_rows(&rows.collect::<Option<Vec<_>>>()?)?;
+        Some(NamedTensor { name: one.name.clone(), tensor })
     });
     joined.collect()
 }

@@ -51,10 +51,16 @@ pub(crate) enum Due {
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) parts: Vec<Part>,
+    pub(crate) dead: Dead,
+}
+
+/// Requests that will not be computed. They are told, and dropped with their tensors, where nobody waits for a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Dead {
     /// Their time was up.
     pub(crate) expired: Vec<Arc<Request>>,
     /// Nobody waits for them any more.
-    pub(crate) unwanted: usize,
+    pub(crate) unwanted: Vec<Arc<Request>>,
 }
 
 impl Waiting {
@@ -79,15 +85,15 @@ impl Waiting {
     }
 
     /// Takes a request out, with the rows of it that are in no batch yet; with `whole` only when that is all of it.
-    /// Tells whether it did.
-    pub(crate) fn withdraw(&mut self, place: Place, whole: bool) -> bool {
+    /// Returns it if it did.
+    pub(crate) fn withdraw(&mut self, place: Place, whole: bool) -> Option<Arc<Request>> {
         // What is late has been given another place.
         let places = [place, (LATE, place.1)];
         let found = places.iter().find_map(|place| Some((*place, self.requests.get(place)?.next)));
-        let Some((place, next)) = found.filter(|(_, next)| !whole || *next == 0) else { return false };
-        let Some(pending) = self.requests.remove(&place) else { return false };
-        self.rows -= pending.request.rows - next;
-        true
+        let (place, next) = found.filter(|(_, next)| !whole || *next == 0)?;
+        let Pending { request, .. } = self.requests.remove(&place)?;
+        self.rows -= request.rows - next;
+        Some(request)
     }
 
     /// When the next batch is due.
@@ -98,7 +104,9 @@ impl Waiting {
         let QueueSettings { max_delay_us, preferred_batch_rows, .. } = &rules.settings;
         let full =
             self.rows >= rules.most || preferred_batch_rows.first().is_some_and(|least| *least <= self.rows);
-        if *max_delay_us == 0 || full || !rules.joins {
+        // What has begun waits for nobody: the rest of it alone keeps its answer back.
+        let begun = || self.requests.values().any(|pending| pending.next > 0);
+        if *max_delay_us == 0 || full || !rules.joins || begun() {
             return Due::Now;
         }
         // There are fewer requests than rows of a batch, or it would be full.
@@ -126,11 +134,13 @@ impl Waiting {
             }
             let left = request.rows - pending.next;
             let room = limit.saturating_sub(rows);
-            let long = request.rows > rules.most || rows == 0;
             let count = if left <= room || !rules.joins {
                 left
-            } else if long {
+            } else if request.rows > rules.most {
                 room
+            } else if rows == 0 {
+                // It fits into a batch, but for the size that is preferred.
+                left
             } else {
                 0
             };
@@ -176,11 +186,8 @@ impl Waiting {
             return true;
         }
         self.rows -= pending.request.rows - pending.next;
-        if unwanted {
-            taken.unwanted += 1
-        } else {
-            taken.expired.push(pending.request)
-        }
+        let dead = if unwanted { &mut taken.dead.unwanted } else { &mut taken.dead.expired };
+        dead.push(pending.request);
         true
     }
 }

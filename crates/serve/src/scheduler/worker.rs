@@ -4,9 +4,9 @@
 //! computed, divided by its weight, and the one furthest behind comes first. A version that was idle does not save up:
 //! its clock is set to that of the others when it has something again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use model::device::panic_message;
 
 use super::batch::Core;
 use super::request::{Part, Request};
-use super::waiting::{Due, Place, Waiting};
+use super::waiting::{Dead, Due, Place, Waiting};
 
 /// How long a worker looks for more before it sleeps: about the time in which a client that has its answer sends the
 /// next request. A processor that fell idle meanwhile would have to be woken, which takes longer than the request
@@ -22,7 +22,7 @@ use super::waiting::{Due, Place, Waiting};
 const PATIENCE: Duration = Duration::from_micros(150);
 
 /// The clock of a version of weight 1 advances by this many units in a nanosecond.
-const UNITS: u64 = 1 << 10;
+const UNITS: u128 = 1 << 10;
 
 /// What the workers and the queues share.
 #[derive(Debug, Default)]
@@ -31,25 +31,28 @@ pub(crate) struct Shared {
     wake: Condvar,
     /// Grows with every request, so that a worker that looks for more need not take the lock.
     pushed: AtomicU64,
-    stop: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     queues: BTreeMap<u64, Slot>,
+    /// Those in which something waits: the others cost a batch nothing, however many there are.
+    busy: BTreeSet<u64>,
     next_queue: u64,
     next_request: u64,
     /// The clock of whoever was computed last.
-    clock: u64,
+    clock: u128,
     looking: usize,
     asleep: usize,
+    stop: bool,
 }
 
 #[derive(Debug)]
 struct Slot {
     core: Arc<Core>,
     waiting: Waiting,
-    clock: u64,
+    /// In 64 bits it would end after 208 days of computing, and with it the sharing.
+    clock: u128,
     /// Batches of it that are computed now.
     running: usize,
     /// What a row took lately.
@@ -63,7 +66,16 @@ struct Job {
     parts: Vec<Part>,
     rows: u64,
     /// By how much the clock was advanced already.
-    charged: u64,
+    charged: u128,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+struct Done {
+    queue: u64,
+    rows: u64,
+    took: u64,
+    charged: u128,
 }
 
 /// Why a request was not taken.
@@ -88,8 +100,11 @@ impl Shared {
     }
 
     pub(crate) fn remove(&self, queue: u64) {
+        let mut inner = self.lock();
+        inner.busy.remove(&queue);
+        let slot = inner.queues.remove(&queue);
+        drop(inner);
         // Not under the lock: with it goes the last that holds the model, perhaps.
-        let slot = self.lock().queues.remove(&queue);
         drop(slot);
     }
 
@@ -100,7 +115,7 @@ impl Shared {
     /// Queues a request, and wakes a worker where none is awake.
     pub(crate) fn push(&self, queue: u64, priority: u32, request: Arc<Request>) -> Result<Place, Refused> {
         let mut inner = self.lock();
-        if self.stop.load(Ordering::Relaxed) {
+        if inner.stop {
             return Err(Refused::Stopped);
         }
         let place = (priority, inner.next_request);
@@ -114,6 +129,7 @@ impl Shared {
             slot.clock = slot.clock.max(clock);
         }
         slot.waiting.push(place, request);
+        inner.busy.insert(queue);
         inner.next_request += 1;
         let wake = inner.asleep > 0 && inner.looking == 0;
         drop(inner);
@@ -126,62 +142,66 @@ impl Shared {
 
     /// Takes a request out of the queue, with `whole` only when no row of it was taken yet. Tells whether it did.
     pub(crate) fn withdraw(&self, queue: u64, place: Place, whole: bool) -> bool {
-        self.lock().queues.get_mut(&queue).is_some_and(|slot| slot.waiting.withdraw(place, whole))
+        let mut inner = self.lock();
+        let Some(slot) = inner.queues.get_mut(&queue) else { return false };
+        let request = slot.waiting.withdraw(place, whole);
+        if slot.waiting.is_empty() {
+            inner.busy.remove(&queue);
+        }
+        drop(inner);
+        // Its tensors are freed here, where nobody waits for it.
+        request.is_some()
     }
 
     /// No more requests are taken; the workers end when nothing waits.
     pub(crate) fn stop(&self) {
-        let inner = self.lock();
-        self.stop.store(true, Ordering::Relaxed);
-        drop(inner);
+        self.lock().stop = true;
         self.wake.notify_all();
     }
 
     /// The life of a worker.
     pub(crate) fn work(&self) {
-        while let Some(job) = self.next() {
-            let Job { queue, core, parts, rows, charged } = job;
+        let mut done = None;
+        while let Some(Job { queue, core, parts, rows, charged }) = self.next(done) {
             let began = Instant::now();
             // Whatever panics is a mistake of ours: its requests fail, for nobody answers them, and the worker goes on.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| core.execute(parts))) {
                 tracing::error!(cause = panic_message(panic.as_ref()), "a worker panicked");
             }
             let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            let weight = core.rules.settings.weight;
-            // Before the model may be dropped with it.
-            self.settle(queue, rows, took, charged, weight);
+            done = Some(Done { queue, rows, took, charged });
         }
     }
 
-    /// Corrects the clock of a version by what its batch really took.
-    fn settle(&self, queue: u64, rows: u64, took: u64, charged: u64, weight: u32) {
+    /// The next batch, after the one that is done; nothing when the workers are to end.
+    fn next(&self, done: Option<Done>) -> Option<Job> {
         let mut inner = self.lock();
-        if let Some(slot) = inner.queues.get_mut(&queue) {
-            slot.running = slot.running.saturating_sub(1);
-            slot.clock = slot.clock.saturating_sub(charged).saturating_add(charge(took, weight));
-            let row = took / rows.max(1);
-            slot.row_nanos = if slot.row_nanos == 0 { row } else { (slot.row_nanos * 3 + row) / 4 };
+        if let Some(done) = done {
+            inner.settle(&done);
         }
-    }
-
-    /// The next batch; nothing when the workers are to end.
-    fn next(&self) -> Option<Job> {
-        let mut inner = self.lock();
         let mut may_look = true;
         loop {
             let seen = self.pushed.load(Ordering::Acquire);
             let now = Instant::now();
             let until = match inner.choose(now) {
-                Choice::Job(job) => {
-                    // Whoever is woken wakes the next, as long as there is something for it.
-                    if inner.asleep > 0 && inner.looking == 0 && inner.is_due(now) {
+                Choice::Job(job, dead) => {
+                    // Whoever is woken wakes the next, as long as something waits: where that is not due yet, this
+                    // may have been the only one that knew when it will be.
+                    if inner.asleep > 0 && inner.looking == 0 && !inner.busy.is_empty() {
                         self.wake.notify_one();
                     }
+                    drop(inner);
+                    job.core.bury(dead);
                     return Some(job);
                 }
-                Choice::Dropped => continue,
+                Choice::Dropped(core, dead) => {
+                    drop(inner);
+                    core.bury(dead);
+                    inner = self.lock();
+                    continue;
+                }
                 Choice::At(when) => Some(when),
-                Choice::Nothing if self.stop.load(Ordering::Relaxed) => return None,
+                Choice::Nothing if inner.stop => return None,
                 Choice::Nothing => None,
             };
             if may_look {
@@ -222,23 +242,35 @@ impl Shared {
 }
 
 enum Choice {
-    Job(Job),
+    /// A batch, and what was found dead on the way to it.
+    Job(Job, Dead),
     /// What was due turned out to be dead.
-    Dropped,
+    Dropped(Arc<Core>, Dead),
     At(Instant),
     Nothing,
 }
 
 impl Inner {
-    fn is_due(&self, now: Instant) -> bool {
-        self.queues.values().any(|slot| is_due(slot, now))
+    /// Corrects the clock of a version by what its batch really took.
+    fn settle(&mut self, done: &Done) {
+        let Some(slot) = self.queues.get_mut(&done.queue) else { return };
+        slot.running = slot.running.saturating_sub(1);
+        let charge = charge(done.took, slot.core.rules.settings.weight);
+        slot.clock = slot.clock.saturating_sub(done.charged).saturating_add(charge);
+        let row = done.took / done.rows.max(1);
+        slot.row_nanos = if slot.row_nanos == 0 { row } else { (slot.row_nanos * 3 + row) / 4 };
+    }
+
+    /// The versions in which something waits.
+    fn busy(&self) -> impl Iterator<Item = (u64, &Slot)> {
+        self.busy.iter().filter_map(|id| Some((*id, self.queues.get(id)?)))
     }
 
     /// The batch of the version that is due and furthest behind.
     fn choose(&mut self, now: Instant) -> Choice {
-        let mut first: Option<(u64, u64)> = None;
+        let mut first: Option<(u128, u64)> = None;
         let mut next = None::<Instant>;
-        for (&id, slot) in &self.queues {
+        for (id, slot) in self.busy() {
             match slot.waiting.due(&slot.core.rules) {
                 Due::Never => {}
                 Due::At(when) if when > now => next = Some(next.map_or(when, |next| next.min(when))),
@@ -254,9 +286,11 @@ impl Inner {
         };
         let Some(slot) = self.queues.get_mut(&id) else { return Choice::Nothing };
         let taken = slot.waiting.take(now, &slot.core.rules);
-        taken.expired.iter().for_each(|request| slot.core.expire(request));
+        if slot.waiting.is_empty() {
+            self.busy.remove(&id);
+        }
         if taken.parts.is_empty() {
-            return Choice::Dropped;
+            return Choice::Dropped(Arc::clone(&slot.core), taken.dead);
         }
         let rows = taken.parts.iter().map(|part| part.rows.len() as u64).sum();
         // What it will take, so that several workers do not all choose the same version.
@@ -264,124 +298,14 @@ impl Inner {
         slot.clock = slot.clock.saturating_add(charged);
         slot.running += 1;
         self.clock = self.clock.max(clock);
-        Choice::Job(Job { queue: id, core: Arc::clone(&slot.core), parts: taken.parts, rows, charged })
+        let job = Job { queue: id, core: Arc::clone(&slot.core), parts: taken.parts, rows, charged };
+        Choice::Job(job, taken.dead)
     }
 }
 
-fn is_due(slot: &Slot, now: Instant) -> bool {
-    match slot.waiting.due(&slot.core.rules) {
-        Due::Now => true,
-        Due::At(when) => when <= now,
-        Due::Never => false,
-    }
-}
-
-fn charge(nanos: u64, weight: u32) -> u64 {
-    nanos.saturating_mul(UNITS) / u64::from(weight.max(1))
+fn charge(nanos: u64, weight: u32) -> u128 {
+    u128::from(nanos) * UNITS / u128::from(weight.max(1))
 }
 
 #[cfg(test)]
-mod tests {
-    use network::{NamedTensor, Signature, Tensor, TensorSpec};
-    use tokio::sync::oneshot;
-
-    use super::super::settings::QueueSettings;
-    use super::super::waiting::Rules;
-    use super::*;
-    use crate::executor::{ExecuteError, Executor};
-
-    #[derive(Debug)]
-    struct Nothing(Signature);
-
-    impl Executor for Nothing {
-        fn signature(&self) -> &Signature {
-            &self.0
-        }
-
-        fn platform(&self) -> &'static str {
-            "nothing"
-        }
-
-        fn max_rows(&self) -> usize {
-            1
-        }
-
-        fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
-            Ok(inputs.to_vec())
-        }
-    }
-
-    fn core(weight: u32) -> Arc<Core> {
-        let spec = vec![TensorSpec::batched_f32("x", &[1])];
-        let settings = QueueSettings { weight, ..QueueSettings::default() };
-        Arc::new(Core {
-            model: "m".to_owned(),
-            version: 1,
-            executor: Arc::new(Nothing(Signature { inputs: spec.clone(), outputs: spec })),
-            rules: Rules { most: 1, joins: true, settings },
-            stats: Default::default(),
-            health: Arc::default(),
-        })
-    }
-
-    type Answers = Vec<oneshot::Receiver<Result<crate::served::Answer, crate::served::AskError>>>;
-
-    /// Queues one row. Who wants the answer must be kept.
-    fn push(shared: &Shared, queue: u64, answers: &mut Answers) {
-        let (reply, answer) = oneshot::channel();
-        answers.push(answer);
-        let tensor = Tensor::from_f32(vec![1, 1], vec![0.0]).unwrap();
-        let inputs = vec![NamedTensor { name: "x".to_owned(), tensor }];
-        shared.push(queue, 1, Arc::new(Request::new(inputs, 1, Instant::now(), None, reply))).unwrap();
-    }
-
-    /// Takes batches, which take so many nanoseconds, and counts them by queue. There is always more of each.
-    fn turns(shared: &Shared, took: &[(u64, u64)], turns: usize, answers: &mut Answers) -> Vec<usize> {
-        let mut counts = vec![0; took.len()];
-        for _ in 0..turns {
-            for (queue, _) in took {
-                if shared.waiting(*queue).0 == 0 {
-                    push(shared, *queue, answers);
-                }
-            }
-            let job = shared.next().unwrap();
-            let place = took.iter().position(|(queue, _)| *queue == job.queue).unwrap();
-            counts[place] += 1;
-            shared.settle(job.queue, job.rows, took[place].1, job.charged, job.core.rules.settings.weight);
-        }
-        counts
-    }
-
-    #[test]
-    fn models_share_the_time_by_weight() {
-        let (shared, mut answers) = (Shared::default(), Vec::new());
-        let (a, b) = (shared.add(core(100)), shared.add(core(300)));
-        let counts = turns(&shared, &[(a, 1_000), (b, 1_000)], 400, &mut answers);
-        assert!(counts[0].abs_diff(100) <= 3, "{counts:?}");
-        // What counts is time: a batch that takes ten times as long comes a tenth as often.
-        let counts = turns(&shared, &[(a, 10_000), (b, 3_000)], 440, &mut answers);
-        assert!(counts[0].abs_diff(40) <= 3, "{counts:?}");
-    }
-
-    #[test]
-    fn nobody_saves_up_time() {
-        let (shared, mut answers) = (Shared::default(), Vec::new());
-        let (a, b) = (shared.add(core(1)), shared.add(core(1)));
-        turns(&shared, &[(a, 1_000)], 1_000, &mut answers);
-        let counts = turns(&shared, &[(a, 1_000), (b, 1_000)], 100, &mut answers);
-        assert!(counts[0].abs_diff(50) <= 2, "{counts:?}");
-    }
-
-    #[test]
-    fn workers_that_are_told_to_stop_finish_what_waits() {
-        let (shared, mut answers) = (Shared::default(), Vec::new());
-        let queue = shared.add(core(1));
-        push(&shared, queue, &mut answers);
-        shared.stop();
-        let (reply, _answer) = oneshot::channel();
-        let late = Arc::new(Request::new(Vec::new(), 1, Instant::now(), None, reply));
-        assert_eq!(shared.push(queue, 1, late), Err(Refused::Stopped));
-        shared.work();
-        assert!(answers[0].try_recv().unwrap().is_ok());
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Which version of a model answers, without anything in front of the server: a weighted split, a shadow that is asked
 //! and compared and never answers, and a candidate that comes in by steps while it does well.
 //!
-//! Requests that name a version get it; only those that leave it to the server are split ([`Plan::pick`]). What
+//! Requests that name a version get it; only those that leave it to the server are split ([`Split::pick`]). What
 //! answers is counted at the version itself, whatever route or protocol asked.
 
 mod act;
@@ -18,15 +18,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use artifact::{Registry, Selector};
+use artifact::{PRODUCTION, Registry, Selector};
 
 pub use self::act::Action;
-pub use self::plan::{Auto, Caller, Lookup, Plan, Shadow};
+pub use self::plan::{Auto, Caller, Lookup, Plan, Shadow, Split};
 use self::rules::{Verdict, judge};
 use self::store::{Event, Kept};
-use self::tally::{Agreement, Shadowed, Tally, Window};
+use self::tally::{Shadowed, Tally, Window};
 pub(crate) use self::tap::Tap;
 use self::tap::{Copies, Sender};
+use crate::ensemble::prepares_alike;
+use crate::served::Served;
 use crate::state::{Model, Phase, State, Version};
 
 /// How often rules are looked at.
@@ -41,9 +43,11 @@ pub struct Traffic {
     registry: Registry,
     clock: Clock,
     sender: Sender,
+    /// What holds, by model. It is never held over a file, so that nobody who looks waits for one.
     models: Mutex<BTreeMap<String, Directed>>,
-    /// The models whose file has been read.
-    read: Mutex<BTreeSet<String>>,
+    /// Held by whoever changes what holds, over the files and their locks as well. It has the models whose file has been
+    /// read.
+    changing: Mutex<BTreeSet<String>>,
     ended: AtomicBool,
 }
 
@@ -51,6 +55,7 @@ pub struct Traffic {
 #[derive(Debug)]
 pub struct Live {
     plan: Plan,
+    split: Split,
     named: BTreeSet<u64>,
     turn: AtomicU64,
 }
@@ -62,14 +67,19 @@ struct Directed {
     /// Whether `kept` is on the disk, else why not.
     persisted: Result<(), String>,
     tallies: BTreeMap<u64, Arc<Tally>>,
+    /// What became of copies in the present step. Those of an earlier one that are still under way count there.
     shadowed: Arc<Shadowed>,
-    /// When the present step began, and what had been compared by then.
+    /// When the present step began.
     since: Instant,
-    copies: Agreement,
     live: Arc<Live>,
 }
 
 impl Live {
+    fn new(plan: Plan, turn: u64) -> Self {
+        let (split, named) = (Split::of(&plan), plan.versions());
+        Self { plan, split, named, turn: AtomicU64::new(turn) }
+    }
+
     /// The versions that must be served, whatever the policy leaves out.
     #[must_use]
     pub fn named(&self) -> &BTreeSet<u64> {
@@ -79,7 +89,7 @@ impl Live {
     /// The version that answers, when it is not the default.
     #[must_use]
     pub fn pick(&self, model: &str, caller: Caller<'_>) -> Option<u64> {
-        self.plan.pick(model, caller, || self.turn.fetch_add(1, Ordering::Relaxed))
+        self.split.pick(model, caller, || self.turn.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -99,10 +109,9 @@ impl Traffic {
             clock,
             sender: Sender::start()?,
             models: Mutex::default(),
-            read: Mutex::default(),
+            changing: Mutex::default(),
             ended: AtomicBool::new(false),
         });
-        traffic.read(state);
         traffic.configure(state, configured);
         state.set_traffic(Arc::clone(&traffic));
         let (weak, state) = (Arc::downgrade(&traffic), Arc::downgrade(state));
@@ -119,24 +128,29 @@ impl Traffic {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn changing(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn directory(&self, name: &str) -> PathBuf {
         self.registry.root().join(name)
     }
 
-    /// Takes up what was kept of models that are new here.
-    fn read(&self, state: &State) {
-        let catalog = state.catalog();
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut models = self.models();
-        for name in catalog.models.keys() {
-            if !read.insert(name.clone()) || models.contains_key(name) {
+    /// Takes up what was kept of models that are new here; `read` has those that are not.
+    fn read(&self, state: &State, read: &mut BTreeSet<String>) {
+        for name in state.catalog().models.keys() {
+            if !read.insert(name.clone()) {
                 continue;
             }
+            // The settings may have spoken of it before it was there.
+            let said = self.models().get(name).map(|directed| directed.kept.configured.clone());
             match Kept::read(&self.directory(name)) {
-                Ok(Some(kept)) => {
-                    models.insert(name.clone(), Directed::new(kept, Ok(())));
+                // They count when they have changed.
+                Ok(Some(kept)) if said.as_ref().is_none_or(|said| *said == kept.configured) => {
+                    self.models().insert(name.clone(), Directed::new(kept, Ok(())));
                 }
-                Ok(None) => {}
+                Ok(_) if said.is_some() => self.keep(name),
+                Ok(_) => {}
                 Err(reason) => {
                     tracing::error!(model = %name, reason, "traffic.json cannot be used; the default version answers")
                 }
@@ -148,111 +162,127 @@ impl Traffic {
     /// by steps or by requests, goes on to hold.
     pub fn configure(&self, state: &State, configured: BTreeMap<String, Plan>) {
         {
-            let mut models = self.models();
+            let mut changing = self.changing();
+            self.read(state, &mut changing);
             let mut changed = Vec::new();
-            for (name, plan) in &configured {
-                let known = models.get(name).and_then(|directed| directed.kept.configured.as_ref());
-                if known != Some(plan) {
-                    changed.push((name.clone(), plan.clone(), Some(plan.clone())));
-                }
-            }
-            for (name, directed) in models.iter() {
+            for (name, directed) in self.models().iter() {
                 if directed.kept.configured.is_some() && !configured.contains_key(name) {
                     changed.push((name.clone(), Plan::default(), None));
                 }
             }
+            for (name, plan) in configured {
+                let known = self.models().get(&name).and_then(|directed| directed.kept.configured.clone());
+                if known.as_ref() != Some(&plan) {
+                    changed.push((name, plan.clone(), Some(plan)));
+                }
+            }
             for (name, plan, configured) in changed {
-                let directed =
-                    models.entry(name.clone()).or_insert_with(|| Directed::new(Kept::default(), Ok(())));
-                directed.kept.configured = configured;
-                self.replace(&name, directed, plan, 0, "set", "as the settings say");
+                entry(&mut self.models(), &name).kept.configured = configured;
+                self.replace(&name, plan, 0, "set", "as the settings say");
             }
         }
         self.tick(state);
     }
 
     /// Gives a model another plan, notes why, and keeps both.
-    fn replace(&self, name: &str, directed: &mut Directed, plan: Plan, step: usize, what: &str, why: &str) {
+    fn replace(&self, name: &str, plan: Plan, step: usize, what: &str, why: &str) {
         tracing::info!(model = %name, what, why, plan = %serde_json::to_string(&plan).unwrap_or_default(), "traffic");
-        directed.kept.plan = plan;
-        directed.kept.step = step;
-        directed.kept.note(Event { at: (self.clock)(), what: what.to_owned(), why: why.to_owned() });
-        directed.begin();
-        directed.persisted = directed.kept.write(&self.directory(name));
-        if let Err(reason) = &directed.persisted {
+        {
+            let mut models = self.models();
+            let directed = entry(&mut models, name);
+            directed.kept.plan = plan;
+            directed.kept.step = step;
+            directed.kept.note(Event { at: (self.clock)(), what: what.to_owned(), why: why.to_owned() });
+            directed.begin();
+        }
+        self.keep(name);
+    }
+
+    /// Writes what holds for a model.
+    fn keep(&self, name: &str) {
+        let kept = entry(&mut self.models(), name).kept.clone();
+        let persisted = kept.write(&self.directory(name));
+        if let Err(reason) = &persisted {
             tracing::warn!(model = %name, reason, "the traffic of the model is not kept over a restart");
         }
+        entry(&mut self.models(), name).persisted = persisted;
     }
 
     /// Looks at the rules, and brings the catalog and the versions in line with the plans.
     pub fn tick(&self, state: &State) {
-        self.read(state);
-        let mut models = self.models();
-        for (name, directed) in models.iter_mut() {
+        let mut changing = self.changing();
+        self.read(state, &mut changing);
+        let names: Vec<String> = self.models().keys().cloned().collect();
+        for name in &names {
             let catalog = state.catalog();
             let Some(model) = catalog.models.get(name) else { continue };
             let default = model.number(name, &Selector::Default).ok();
-            self.judge(state, name, directed, model, default);
-            directed.settle(default);
-            let same = model.traffic.as_ref().is_some_and(|live| Arc::ptr_eq(live, &directed.live));
-            if !same {
-                let live = Arc::clone(&directed.live);
+            self.judge(state, name, model, default);
+            let live = {
+                let mut models = self.models();
+                let directed = entry(&mut models, name);
+                directed.settle(default);
+                directed.listen(model, &self.sender);
+                Arc::clone(&directed.live)
+            };
+            if !model.traffic.as_ref().is_some_and(|now| Arc::ptr_eq(now, &live)) {
                 state.update(|catalog| {
                     if let Some(model) = catalog.models.get_mut(name) {
                         model.traffic = Some(live);
                     }
                 });
             }
-            directed.listen(model, &self.sender);
         }
     }
 
-    fn judge(&self, state: &State, name: &str, directed: &mut Directed, model: &Model, default: Option<u64>) {
-        let Some(auto) = directed.kept.plan.auto.clone() else { return };
-        let Some(share) = auto.steps.get(directed.kept.step).copied() else { return };
-        let ended = directed.since.elapsed() >= Duration::from_secs(auto.window_s);
-        let (stable, candidate) = (directed.window(default), directed.window(Some(auto.candidate)));
-        let copies = directed.shadowed.now().since(&directed.copies);
-        let verdict = match model.versions.get(&auto.candidate) {
-            Some(Version::Ready(_) | Version::Loading) => {
-                judge(&auto, share, &stable, &candidate, &copies, ended)
-            }
-            _ if state.phase() == Phase::Loading => Verdict::Wait,
-            _ => Verdict::Back("it is not loaded any more".to_owned()),
+    fn judge(&self, state: &State, name: &str, model: &Model, default: Option<u64>) {
+        let Some(Judged { plan, step, auto, verdict }) = self.verdict(state, name, model, default) else {
+            return;
         };
+        let share = auto.steps.get(step).copied().unwrap_or_default();
         match verdict {
             Verdict::Wait => {}
             Verdict::Back(reason) => {
                 let why = format!("version {} at {share} %: {reason}", auto.candidate);
-                self.replace(name, directed, Plan::default(), 0, "rolled_back", &why);
+                self.replace(name, Plan::default(), 0, "rolled_back", &why);
             }
-            Verdict::Advance => match auto.steps.get(directed.kept.step + 1) {
+            Verdict::Advance => match auto.steps.get(step + 1) {
                 Some(next) => {
                     let why = format!("version {} from {share} % to {next} %", auto.candidate);
-                    let (plan, step) = (directed.kept.plan.clone(), directed.kept.step + 1);
-                    self.replace(name, directed, plan, step, "step", &why);
+                    self.replace(name, plan, step + 1, "step", &why);
                 }
-                None => self.promote(state, name, directed, auto.candidate, "it has passed every step"),
+                None => self.promote(state, name, auto.candidate, "it has passed every step"),
             },
         }
     }
 
+    /// What the rules say of a model's candidate, where it has one.
+    fn verdict(&self, state: &State, name: &str, model: &Model, default: Option<u64>) -> Option<Judged> {
+        let models = self.models();
+        let directed = models.get(name)?;
+        let (plan, step) = (directed.kept.plan.clone(), directed.kept.step);
+        let auto = plan.auto.clone()?;
+        let share = *auto.steps.get(step)?;
+        let ended = directed.since.elapsed() >= Duration::from_secs(auto.window_s);
+        let (stable, candidate) = (directed.window(default), directed.window(Some(auto.candidate)));
+        let verdict = match model.versions.get(&auto.candidate) {
+            Some(Version::Ready(_) | Version::Loading) => {
+                judge(&auto, share, &stable, &candidate, &directed.shadowed.now(), ended)
+            }
+            _ if state.phase() == Phase::Loading => Verdict::Wait,
+            _ => Verdict::Back("it is not loaded any more".to_owned()),
+        };
+        Some(Judged { plan, step, auto, verdict })
+    }
+
     /// Points the alias `production` at a version, so that it answers after a restart too. Where the registry cannot be
     /// written, the split does what the alias would.
-    fn promote(&self, state: &State, name: &str, directed: &mut Directed, version: u64, why: &str) {
-        match self.registry.promote(name, version, artifact::PRODUCTION) {
+    fn promote(&self, state: &State, name: &str, version: u64, why: &str) {
+        match self.registry.promote(name, version, PRODUCTION) {
             Ok(_) => {
                 let why = format!("version {version} is in production: {why}");
-                self.replace(name, directed, Plan::default(), 0, "promoted", &why);
-                // Who reads the alias in the catalog need not wait for the next look at the directory.
-                state.update(|catalog| {
-                    if let Some(model) = catalog.models.get_mut(name) {
-                        model.aliases.insert(artifact::PRODUCTION.to_owned(), version);
-                    }
-                });
-                if let Some(repository) = state.repository() {
-                    repository.nudge();
-                }
+                self.replace(name, Plan::default(), 0, "promoted", &why);
+                point(state, name, version);
             }
             Err(error) => {
                 let reason = crate::load::chain(&error);
@@ -261,10 +291,33 @@ impl Traffic {
                 let why = format!(
                     "version {version} gets all traffic, and the alias `production` could not be moved: {why}"
                 );
-                self.replace(name, directed, plan, 0, "promoted", &why);
+                self.replace(name, plan, 0, "promoted", &why);
             }
         }
     }
+}
+
+/// What the rules say, and of what.
+struct Judged {
+    plan: Plan,
+    step: usize,
+    auto: Auto,
+    verdict: Verdict,
+}
+
+fn entry<'a>(models: &'a mut BTreeMap<String, Directed>, name: &str) -> &'a mut Directed {
+    models.entry(name.to_owned()).or_insert_with(|| Directed::new(Kept::default(), Ok(())))
+}
+
+/// Moves the alias `production` in the catalog, as it has been moved on the disk: whoever reads it need not wait for the
+/// next look at the directory, which may never move it where requests alone change what is served.
+fn point(state: &State, name: &str, version: u64) {
+    state.update(|catalog| {
+        if let Some(model) = catalog.models.get_mut(name) {
+            model.aliases.insert(PRODUCTION.to_owned(), version);
+        }
+    });
+    state.front.nudge();
 }
 
 impl Directed {
@@ -275,15 +328,14 @@ impl Directed {
             tallies: BTreeMap::new(),
             shadowed: Arc::default(),
             since: Instant::now(),
-            copies: Agreement::default(),
-            live: Arc::new(Live { plan: Plan::default(), named: BTreeSet::new(), turn: AtomicU64::new(0) }),
+            live: Arc::new(Live::new(Plan::default(), 0)),
         }
     }
 
     /// From now on is another step.
     fn begin(&mut self) {
         self.since = Instant::now();
-        self.copies = self.shadowed.now();
+        self.shadowed = Arc::default();
         for tally in self.tallies.values_mut() {
             *tally = Arc::default();
         }
@@ -306,9 +358,7 @@ impl Directed {
                 [(default.to_string(), 100 - share.min(100)), (auto.candidate.to_string(), share)].into();
         }
         if self.live.plan != plan {
-            let named = plan.versions();
-            let turn = AtomicU64::new(self.live.turn.load(Ordering::Relaxed));
-            self.live = Arc::new(Live { plan, named, turn });
+            self.live = Arc::new(Live::new(plan, self.live.turn.load(Ordering::Relaxed)));
         }
     }
 
@@ -326,11 +376,17 @@ impl Directed {
                 continue;
             }
             let tally = Arc::clone(self.tallies.entry(number).or_default());
-            let copied = target.as_ref().filter(|target| target.version() != number).map(Arc::downgrade);
+            // What it would be given must mean to it what it means to who answers.
+            let fits = |target: &&Arc<Served>| target.version() != number && prepares_alike(served, target);
+            let copied = target.as_ref().filter(fits).map(Arc::downgrade);
             let share = (shadow.as_ref().map_or(0.0, |shadow| shadow.percent) * 100.0).round() as u64;
             let listens = served.tap().is_some_and(|tap| {
                 let copies = match (&tap.copies, &copied) {
-                    (Some(now), Some(wanted)) => now.share == share && Weak::ptr_eq(&now.shadow, wanted),
+                    (Some(now), Some(wanted)) => {
+                        now.share == share
+                            && Weak::ptr_eq(&now.shadow, wanted)
+                            && Arc::ptr_eq(&now.shadowed, &self.shadowed)
+                    }
                     (now, wanted) => now.is_none() && wanted.is_none(),
                 };
                 Arc::ptr_eq(&tap.tally, &tally) && copies

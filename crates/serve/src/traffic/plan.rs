@@ -130,7 +130,7 @@ impl Plan {
         if !self.split.is_empty() && self.split.values().all(|weight| *weight == 0) {
             return Err("a version in `split` must have a weight above 0".to_owned());
         }
-        self.key("", Caller::default())?;
+        Sticky::read(&self.sticky)?;
         if let Some(Shadow { percent, .. }) = self.shadow
             && !(0.0..=100.0).contains(&percent)
         {
@@ -168,38 +168,74 @@ impl Plan {
             .find_map(|(wrong, message)| wrong.then(|| Err(message.to_owned())))
             .unwrap_or(Ok(()))
     }
+}
 
-    /// A number that stays the same for the same caller; nothing when nobody keeps a version.
-    fn key(&self, model: &str, caller: Caller<'_>) -> Result<Option<u64>, String> {
-        let value = match self.sticky.as_str() {
-            "" | "none" => None,
-            "client" => caller.address.map(|address| address.to_string()),
+/// The split of a plan as requests need it: read once, so that no request has to.
+#[derive(Debug, Default)]
+pub struct Split {
+    /// As [`Plan::weights`] orders them.
+    weights: Vec<(u64, u64)>,
+    total: u64,
+    sticky: Sticky,
+}
+
+/// What ties a caller to a version.
+#[derive(Debug, Default)]
+enum Sticky {
+    #[default]
+    Nothing,
+    Address,
+    Header(String),
+}
+
+impl Sticky {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "" | "none" => Ok(Self::Nothing),
+            "client" => Ok(Self::Address),
             other => {
                 let name = other.strip_prefix("header:").filter(|name| !name.is_empty() && name.len() <= 64);
                 let name = name.filter(|name| {
                     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
                 });
                 let name = name.ok_or("`sticky` must be `none`, `client` or `header:NAME`")?;
-                caller.header.and_then(|header| header(name))
+                Ok(Self::Header(name.to_owned()))
             }
+        }
+    }
+
+    /// A number that stays the same for the same caller; nothing when nothing ties it.
+    fn key(&self, model: &str, caller: Caller<'_>) -> Option<u64> {
+        let value = match self {
+            Self::Nothing => None,
+            Self::Address => caller.address.map(|address| address.to_string()),
+            Self::Header(name) => caller.header.and_then(|header| header(name)),
         };
-        Ok(value.map(|value| hash(model, &value)))
+        value.map(|value| hash(model, &value))
+    }
+}
+
+impl Split {
+    /// That of a plan. What [`Plan::check`] would refuse in it counts as nothing.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let weights = plan.weights();
+        let total = weights.iter().map(|(_, weight)| weight).sum();
+        Self { weights, total, sticky: Sticky::read(&plan.sticky).unwrap_or_default() }
     }
 
     /// The version that answers a request; `turn` counts the requests that nothing ties to a version. Nothing: the
     /// default version.
     #[must_use]
     pub fn pick(&self, model: &str, caller: Caller<'_>, turn: impl FnOnce() -> u64) -> Option<u64> {
-        let weights = self.weights();
-        let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
-        if total == 0 {
+        if self.total == 0 {
             return None;
         }
-        let key = self.key(model, caller).ok().flatten();
+        let key = self.sticky.key(model, caller);
         // Steps of the golden ratio fill the range evenly from the first request on.
         let place = key.unwrap_or_else(|| turn().wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut place = u64::try_from((u128::from(place) * u128::from(total)) >> 64).unwrap_or(0);
-        for (version, weight) in weights {
+        let mut place = u64::try_from((u128::from(place) * u128::from(self.total)) >> 64).unwrap_or(0);
+        for &(version, weight) in &self.weights {
             if place < weight {
                 return Some(version);
             }
@@ -232,26 +268,26 @@ mod tests {
 
     #[test]
     fn shares_are_those_of_the_weights() {
-        let plan = split(&[("1", 90), ("2", 10)], "none");
+        let plan = Split::of(&split(&[("1", 90), ("2", 10)], "none"));
         for start in [0, 12_345] {
             let second =
                 (start..start + 1000).filter(|turn| plan.pick("m", Caller::default(), || *turn) == Some(2));
             let count = second.count();
             assert!((95..=105).contains(&count), "{count}");
         }
-        assert_eq!(split(&[], "").pick("m", Caller::default(), || 1), None);
-        assert_eq!(split(&[("3", 1)], "").pick("m", Caller::default(), || 7), Some(3));
+        assert_eq!(Split::of(&split(&[], "")).pick("m", Caller::default(), || 1), None);
+        assert_eq!(Split::of(&split(&[("3", 1)], "")).pick("m", Caller::default(), || 7), Some(3));
     }
 
     #[test]
     fn whoever_has_the_candidate_keeps_it_while_its_share_grows() {
-        let of = |plan: &Plan, user: u32| {
+        let of = |plan: &Split, user: u32| {
             let header = move |name: &str| (name == "x-user").then(|| format!("user-{user}"));
             plan.pick("m", Caller { address: None, header: Some(&header) }, || panic!("nobody is counted"))
         };
         let mut before: Vec<u32> = Vec::new();
         for share in [5, 25, 50, 100] {
-            let plan = split(&[("1", 100 - share), ("2", share)], "header:x-user");
+            let plan = Split::of(&split(&[("1", 100 - share), ("2", share)], "header:x-user"));
             let now: Vec<u32> = (0..1000).filter(|user| of(&plan, *user) == Some(2)).collect();
             assert!(before.iter().all(|user| now.contains(user)), "at {share} %");
             let wanted = share as usize * 10;
@@ -260,7 +296,7 @@ mod tests {
         }
         // Pinned, so that no change of the server moves clients.
         assert_eq!(hash("digits", "user-1"), 0x9667_985f_753a_888c);
-        let client = split(&[("1", 50), ("2", 50)], "client");
+        let client = Split::of(&split(&[("1", 50), ("2", 50)], "client"));
         let address = Some("10.0.0.7".parse().unwrap());
         let one = client.pick("m", Caller { address, header: None }, || 0);
         assert!((0..20).all(|turn| client.pick("m", Caller { address, header: None }, || turn) == one));

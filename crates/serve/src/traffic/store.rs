@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use artifact::ReadError;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
@@ -50,15 +51,13 @@ impl Kept {
     /// Reads what was kept; a file that cannot be read counts as none, with the reason.
     pub(super) fn read(model: &Path) -> Result<Option<Self>, String> {
         let path = model.join(FILE);
-        let size = match std::fs::metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.to_string()),
-            Ok(data) => data.len(),
+        // A link or a pipe in its place is not ours, and reading that might never end.
+        let bytes = match artifact::read(&path, MAX_BYTES) {
+            Err(ReadError::File(error)) if error.source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            read => read.map_err(|error| crate::load::chain(&error))?,
         };
-        if size > MAX_BYTES {
-            return Err(format!("it has {size} bytes, and the limit is {MAX_BYTES}"));
-        }
-        let bytes = std::fs::read(&path).map_err(|error| error.to_string())?;
         let kept: Self = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
         kept.plan.check()?;
         Ok(Some(kept))

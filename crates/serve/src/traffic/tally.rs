@@ -128,18 +128,6 @@ impl Shadowed {
 }
 
 impl Agreement {
-    pub(crate) fn since(&self, before: &Self) -> Self {
-        Self {
-            compared: self.compared.saturating_sub(before.compared),
-            agreed: self.agreed.saturating_sub(before.agreed),
-            rows: self.rows.saturating_sub(before.rows),
-            agreed_rows: self.agreed_rows.saturating_sub(before.agreed_rows),
-            failed: self.failed.saturating_sub(before.failed),
-            dropped: self.dropped.saturating_sub(before.dropped),
-            ..*self
-        }
-    }
-
     /// The share of rows with the same answer; a copy that failed agrees in nothing.
     pub(crate) fn share(&self) -> Option<f64> {
         let all = self.rows + self.failed;

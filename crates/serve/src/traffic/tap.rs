@@ -9,9 +9,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use network::{Elements, NamedTensor, Prediction};
+use network::{NamedTensor, Prediction};
 
 use super::tally::{Shadowed, Tally};
+use crate::cache::footprint;
 use crate::served::{Answer, AskError, Call, Served};
 
 /// So many copies may wait, and so many bytes of them.
@@ -45,7 +46,14 @@ pub(super) struct Copies {
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
     copies: SyncSender<Copied>,
-    bytes: Arc<AtomicUsize>,
+    held: Arc<Held>,
+}
+
+/// What waits, and what is being answered.
+#[derive(Debug, Default)]
+struct Held {
+    waiting: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 /// One request that was answered.
@@ -65,7 +73,7 @@ impl Tap {
     where
         F: Future<Output = Result<Answer, AskError>>,
     {
-        let copies = self.copies.as_ref().filter(|copies| copies.takes());
+        let copies = self.copies.as_ref().filter(|copies| copies.takes() && copies.has_room(&call.inputs));
         let copied = copies.map(|copies| (copies, call.inputs.clone()));
         let start = Instant::now();
         let result = ask(call).await;
@@ -93,13 +101,27 @@ impl Copies {
         count(turn.wrapping_add(1)) > count(turn)
     }
 
+    /// Whether these inputs would be taken now. What would not need not be copied first; it counts as dropped.
+    fn has_room(&self, inputs: &[NamedTensor]) -> bool {
+        let Held { waiting, bytes } = &*self.sender.held;
+        let room = waiting.load(Ordering::Acquire) < WAITING
+            && bytes.load(Ordering::Acquire).saturating_add(size(inputs)) <= WAITING_BYTES;
+        if !room {
+            self.shadowed.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        room
+    }
+
     fn send(&self, inputs: Vec<NamedTensor>, outputs: Vec<NamedTensor>, took: Duration) {
         let bytes = size(&inputs) + size(&outputs);
         let (shadow, shadowed) = (Weak::clone(&self.shadow), Arc::clone(&self.shadowed));
-        let held = self.sender.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        let held = &self.sender.held;
+        let now = held.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        held.waiting.fetch_add(1, Ordering::AcqRel);
         let copied = Copied { inputs, outputs, took, bytes, shadow, shadowed };
-        if held > WAITING_BYTES || self.sender.copies.try_send(copied).is_err() {
-            self.sender.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if now > WAITING_BYTES || self.sender.copies.try_send(copied).is_err() {
+            held.waiting.fetch_sub(1, Ordering::AcqRel);
+            held.bytes.fetch_sub(bytes, Ordering::AcqRel);
             self.shadowed.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -112,39 +134,37 @@ impl Sender {
     /// When the system gives no thread.
     pub(super) fn start() -> std::io::Result<Self> {
         let (copies, received) = sync_channel(WAITING);
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let sender = Self { copies, bytes: Arc::clone(&bytes) };
+        let held = Arc::<Held>::default();
+        let sender = Self { copies, held: Arc::clone(&held) };
         std::thread::Builder::new().name("shadow".to_owned()).spawn(move || {
             crate::loader::give_way();
-            answer(&received, &bytes);
+            answer(&received, &held);
         })?;
         Ok(sender)
     }
 }
 
-fn answer(received: &Receiver<Copied>, bytes: &AtomicUsize) {
+fn answer(received: &Receiver<Copied>, held: &Held) {
     while let Ok(copied) = received.recv() {
+        held.waiting.fetch_sub(1, Ordering::AcqRel);
         if let Some(shadow) = copied.shadow.upgrade() {
-            let executor = Arc::clone(shadow.executor());
             let start = Instant::now();
-            // A panic is the shadow's failure, and nobody else's.
-            let run = std::panic::AssertUnwindSafe(|| executor.run(&copied.inputs));
-            let result = std::panic::catch_unwind(run);
+            let result = shadow.run(&copied.inputs);
             let took = start.elapsed();
             match result {
-                Ok(Ok(outputs)) => {
+                Ok(outputs) => {
                     let (rows, agreed, difference) = compare(&shadow, &copied.outputs, &outputs);
                     copied.shadowed.add(rows, agreed, difference);
                     copied.shadowed.tally.add(true, took);
                     copied.shadowed.answering.add(true, copied.took);
                 }
-                Ok(Err(_)) | Err(_) => {
+                Err(_) => {
                     copied.shadowed.failed.fetch_add(1, Ordering::Relaxed);
                     copied.shadowed.tally.add(false, took);
                 }
             }
         }
-        bytes.fetch_sub(copied.bytes, Ordering::AcqRel);
+        held.bytes.fetch_sub(copied.bytes, Ordering::AcqRel);
     }
 }
 
@@ -197,10 +217,5 @@ fn compare(shadow: &Served, answered: &[NamedTensor], copied: &[NamedTensor]) ->
 }
 
 fn size(tensors: &[NamedTensor]) -> usize {
-    let of = |elements: &Elements| match elements {
-        Elements::Bytes(texts) => texts.iter().map(|text| text.len() + size_of::<Vec<u8>>()).sum(),
-        // No element is larger.
-        other => other.len() * size_of::<u64>(),
-    };
-    tensors.iter().map(|tensor| of(tensor.tensor.elements())).sum()
+    tensors.iter().map(footprint).sum()
 }

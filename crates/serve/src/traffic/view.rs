@@ -52,7 +52,7 @@ impl Traffic {
                 json!({ "index": directed.kept.step, "percent": auto.steps.get(directed.kept.step) });
         }
         if let Some(shadow) = &directed.kept.plan.shadow {
-            let copies = directed.shadowed.now().since(&directed.copies);
+            let copies = directed.shadowed.now();
             let (answering, shadowed) = (directed.shadowed.answering.now(), directed.shadowed.tally.now());
             view["shadow"] = json!({
                 "version": shadow.version,

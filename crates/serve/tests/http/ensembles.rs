@@ -11,6 +11,7 @@ use serve::ensemble::{EnsembleConfig, Kind};
 use serve::load::Options;
 use serve::pool::Pool;
 use serve::repository::{Repository, RepositoryConfig, Settings, index};
+use serve::scheduler::{Scheduler, SchedulerOptions};
 use serve::state::State;
 
 use crate::registry::{Models, digits, flowers, prices};
@@ -39,7 +40,11 @@ fn settings(ensembles: &[(&str, EnsembleConfig)]) -> Settings {
 }
 
 fn serve(models: &Models, settings: Settings) -> Served {
-    let state = Data::new(State::new(Pool::new(2, 64).unwrap(), scheduler(), Limits::default()));
+    serve_with(models, settings, scheduler())
+}
+
+fn serve_with(models: &Models, settings: Settings, scheduler: Scheduler) -> Served {
+    let state = Data::new(State::new(Pool::new(2, 64).unwrap(), scheduler, Limits::default()));
     let (sender, loaded) = std::sync::mpsc::channel();
     let report = move |result| sender.send(result).unwrap();
     let repository =
@@ -166,4 +171,96 @@ async fn an_ensemble_follows_its_members() {
     assert_eq!(ask(&served.state, Ask::get("/v2/models/double")).await.status, 404);
     let half: Vec<f32> = before.iter().zip(&member).map(|(a, b)| (a + b) / 2.0).collect();
     close(&data(&infer(&served, "prices2", &input).await), &half);
+}
+
+#[actix_web::test]
+async fn answers_that_are_kept_are_those_of_the_members_now() {
+    let models = Models::new();
+    models.publish("prices", &prices(), 1);
+    let options = SchedulerOptions { workers: 2, cache_bytes: 1 << 20, ..SchedulerOptions::default() };
+    let ensembles =
+        [("double", of(Kind::Mean, &["prices"], &[])), ("outer", of(Kind::Mean, &["double"], &[]))];
+    let served = serve_with(&models, settings(&ensembles), Scheduler::new(options).unwrap());
+    let input = [1.0, -2.0, 0.5];
+    let mut before = Vec::new();
+    for model in ["double", "outer", "double", "outer"] {
+        before = data(&infer(&served, model, &input).await);
+    }
+    let version = served.state.catalog().find("double", &Selector::Default).cloned().unwrap();
+    assert_eq!((version.stats().cache_hit.total().count, version.stats().success.total().count), (1, 2));
+    drop(version);
+    models.publish("prices", &prices(), 2);
+    served.repository.look().await.unwrap();
+    let member = data(&infer(&served, "prices", &input).await);
+    assert_ne!(before, member);
+    close(&data(&infer(&served, "double", &input).await), &member);
+    close(&data(&infer(&served, "outer", &input).await), &member);
+    let version = served.state.catalog().find("double", &Selector::Default).cloned().unwrap();
+    assert_eq!(version.stats().success.total().count, 3, "it goes on counting");
+}
+
+#[actix_web::test]
+async fn only_members_that_prepare_alike_are_averaged() {
+    let models = Models::new();
+    models.publish("digits", &digits(), 1);
+    let mut other = digits();
+    if let network::Preprocess::Image(image) = &mut other.preprocess {
+        image.mean = vec![0.25];
+    }
+    models.publish("digits", &other, 1);
+    let served =
+        serve(&models, settings(&[("both", of(Kind::MeanProbabilities, &["digits@1", "digits@2"], &[]))]));
+    let entries = index(&served.state.catalog(), false);
+    let entry = entries.into_iter().find(|entry| entry.name == "both").unwrap();
+    assert_eq!(entry.reason, "`digits@2` has other preprocessing than `digits@1`");
+}
+
+#[actix_web::test]
+async fn a_device_that_computes_again_is_found_out_through_an_ensemble() {
+    let models = Models::new();
+    models.publish("prices", &prices(), 1);
+    let served = serve(&models, settings(&[("double", of(Kind::Mean, &["prices"], &[]))]));
+    let member = served.state.catalog().find("prices", &Selector::Default).cloned().unwrap();
+    let failed = || {
+        let (device, reason) = (predict::DeviceSpec::Cuda(0), "it fell off the bus".to_owned());
+        predict::PredictError::from(predict::DeviceError::Failed { device, reason })
+    };
+    served.state.health.note(member.predictor().unwrap(), Some(&failed()), || Err(failed()));
+    assert!(served.state.fault().is_some());
+    infer(&served, "double", &[1.0, -2.0, 0.5]).await;
+    assert_eq!(served.state.fault(), None);
+}
+
+#[actix_web::test]
+async fn a_package_takes_the_name_of_an_ensemble_and_gives_it_back() {
+    let models = Models::new();
+    models.publish("prices", &prices(), 1);
+    let both = settings(&[("both", of(Kind::Mean, &["prices"], &[]))]);
+    let served = serve(&models, both.clone());
+    let platform = || {
+        let found = served.state.catalog().find("both", &Selector::Version(1)).cloned();
+        found.map(|served| served.platform().to_owned()).unwrap_or_default()
+    };
+    assert_eq!(platform(), "brazier_ensemble");
+    models.publish("both", &prices(), 2);
+    models.publish("both", &prices(), 3);
+    served.repository.look().await.unwrap();
+    assert_eq!(platform(), "brazier_burnpack");
+    // What the log asks for does not take the package away.
+    served.repository.configure(settings(&[])).unwrap();
+    served.repository.load("prices").await.unwrap();
+    assert_eq!(platform(), "brazier_burnpack");
+
+    served.repository.configure(both).unwrap();
+    served.repository.look().await.unwrap();
+    assert_eq!(platform(), "brazier_burnpack");
+    std::fs::remove_dir_all(models.path().join("both")).unwrap();
+    served.repository.look().await.unwrap();
+    let began = std::time::Instant::now();
+    while served.state.catalog().models["both"].versions.len() > 1 {
+        assert!(began.elapsed().as_secs() < 60, "a version of the package stays");
+        actix_web::rt::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(platform(), "brazier_ensemble");
+    infer(&served, "both", &[1.0, -2.0, 0.5]).await;
 }

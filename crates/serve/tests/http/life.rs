@@ -276,3 +276,34 @@ fn settings_of_versions_and_traffic_that_cannot_work_are_refused() {
         assert!(said.contains(&format!("`{key}`")), "{config}: {said}");
     }
 }
+
+/// The niceness of the threads of a process whose names begin so.
+#[cfg(target_os = "linux")]
+fn niceness(process: u32, name: &str) -> Vec<i64> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of = |path: std::path::PathBuf| {
+        // A thread may end meanwhile.
+        let stat = std::fs::read_to_string(path.join("stat")).ok()?;
+        let (begin, end) = (stat.find('(')?, stat.rfind(')')?);
+        let fields: Vec<&str> = stat[end + 1..].split_whitespace().collect();
+        stat[begin + 1..end].starts_with(name).then(|| fields[16].parse().unwrap())
+    };
+    tasks.filter_map(|task| of(task.unwrap().path())).collect()
+}
+
+/// The first model comes when the server serves already: what loads it gives way, and the threads that help all models
+/// must not have come from there.
+#[cfg(target_os = "linux")]
+#[test]
+fn helpers_do_not_give_way_because_a_model_came_late() {
+    let models = Models::new();
+    let config = "threads = 2\n[repository]\npoll_ms = 20\nallow_empty = true\n";
+    let server = Server::start(&models, config);
+    models.publish("prices", &prices(), 1);
+    server.until("prices", "1:ready");
+    assert_eq!(niceness(server.child.id(), "loader"), [19]);
+    let own = niceness(server.child.id(), "serve")[0];
+    let body = json!({ "input": [1, 2, 3] });
+    assert_eq!(server.ask("/models/prices/predict", Some(&body)).0, 200);
+    assert_eq!(niceness(server.child.id(), "engine-"), [own]);
+}

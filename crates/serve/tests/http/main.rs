@@ -22,6 +22,7 @@ mod metrics;
 mod models;
 mod network;
 mod oip;
+mod plans;
 mod platforms;
 mod predict;
 mod registry;

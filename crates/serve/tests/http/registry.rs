@@ -112,7 +112,7 @@ fn quantization(network: &Network) -> Quantization {
 /// What a model is made of, and an input for it.
 pub(crate) struct Model {
     network: &'static str,
-    preprocess: Preprocess,
+    pub(crate) preprocess: Preprocess,
     postprocess: Postprocess,
     sample: RawInput,
 }

@@ -20,9 +20,9 @@ use crate::registry::{Models, prices};
 use crate::server::{Answer, Ask, ask, scheduler};
 
 /// A server's state whose traffic is directed.
-struct Directed {
-    state: Data<State>,
-    traffic: Arc<Traffic>,
+pub(crate) struct Directed {
+    pub(crate) state: Data<State>,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 impl Drop for Directed {
@@ -31,10 +31,10 @@ impl Drop for Directed {
     }
 }
 
-const PATH: &str = "/v2/repository/models/prices/traffic";
+pub(crate) const PATH: &str = "/v2/repository/models/prices/traffic";
 
 /// `prices` with three versions of other weights; 1 is in production.
-fn three_versions() -> Models {
+pub(crate) fn three_versions() -> Models {
     let models = Models::new();
     for seed in 1..=3 {
         models.publish("prices", &prices(), seed);
@@ -43,7 +43,7 @@ fn three_versions() -> Models {
     models
 }
 
-fn direct(models: &Models, configured: BTreeMap<String, Plan>) -> Directed {
+pub(crate) fn direct(models: &Models, configured: BTreeMap<String, Plan>) -> Directed {
     let state = Data::new(State::new(Pool::new(2, 64).unwrap(), scheduler(), Limits::default()));
     load::discover(&state, &models.open(), None).unwrap();
     let clock = || Some("2026-01-01T00:00:00Z".to_owned());
@@ -59,23 +59,23 @@ async fn predict(directed: &Directed, user: &str) -> Answer {
     ask(&directed.state, request).await
 }
 
-async fn version(directed: &Directed, user: &str) -> u64 {
+pub(crate) async fn version(directed: &Directed, user: &str) -> u64 {
     let answer = predict(directed, user).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["version"].as_u64().unwrap()
 }
 
-async fn change(directed: &Directed, action: Value) -> Value {
+pub(crate) async fn change(directed: &Directed, action: Value) -> Value {
     let answer = ask(&directed.state, Ask::json(PATH, &action)).await;
     assert_eq!(answer.status, 200, "{action}: {answer:?}");
     answer.json()
 }
 
-async fn view(directed: &Directed) -> Value {
+pub(crate) async fn view(directed: &Directed) -> Value {
     ask(&directed.state, Ask::get(PATH)).await.json()
 }
 
-fn history(view: &Value) -> Vec<&str> {
+pub(crate) fn history(view: &Value) -> Vec<&str> {
     view["history"].as_array().unwrap().iter().filter_map(|event| event["what"].as_str()).collect()
 }
 
@@ -299,6 +299,34 @@ async fn a_shadow_is_compared_and_never_heard() {
     let copies = &told["shadow"]["copies"];
     assert!(copies["dropped"].as_u64().unwrap() > 0, "{told}");
     assert_eq!(told["versions"]["1"]["errors"], 0);
+}
+
+#[actix_web::test]
+async fn the_copies_of_one_shadow_do_not_count_for_the_next() {
+    let models = three_versions();
+    let directed = direct(&models, BTreeMap::new());
+    replace(&directed, 1, 0.0, 0, false);
+    replace(&directed, 2, 5.0, 20, false);
+    replace(&directed, 3, 0.0, 0, false);
+    change(&directed, json!({ "action": "shadow", "version": 2 })).await;
+    for _ in 0..40 {
+        assert_eq!(infer(&directed).await, 200);
+    }
+    // Most of them wait still.
+    change(&directed, json!({ "action": "shadow", "version": 3 })).await;
+    for _ in 0..10 {
+        assert_eq!(infer(&directed).await, 200);
+    }
+    let copies = |told: &Value| told["shadow"]["copies"].clone();
+    let began = Instant::now();
+    let mut told = view(&directed).await;
+    while copies(&told)["compared"].as_u64().unwrap() < 10 && began.elapsed() < Duration::from_secs(60) {
+        actix_web::rt::time::sleep(Duration::from_millis(10)).await;
+        told = view(&directed).await;
+    }
+    let copies = copies(&told);
+    assert_eq!((&copies["compared"], &copies["agreed"]), (&json!(10), &json!(10)), "{told}");
+    assert_eq!((&copies["failed"], &copies["largest_difference"]), (&json!(0), &json!(0.0)));
 }
 
 #[actix_web::test]

@@ -103,6 +103,21 @@ async fn a_delay_gathers_requests_but_a_full_batch_does_not_wait() {
 }
 
 #[actix_web::test]
+async fn a_delay_is_not_for_the_rest_of_a_request() {
+    let patient = QueueSettings { max_delay_us: 3_600_000_000, timeout_ms: 0, ..QueueSettings::default() };
+    let preferred = QueueSettings { preferred_batch_rows: vec![4], ..patient.clone() };
+    // A request that fits into a batch is not cut to a size that is preferred; one that does not is not left half done.
+    let cases = [(Echo::new(32), preferred, vec![6]), (Echo::new(4), patient, vec![4, 2])];
+    for (echo, settings, sizes) in cases {
+        let server = Server::new(echo, settings);
+        let firsts: Vec<i64> = (1..=6).collect();
+        let soon = actix_web::rt::time::timeout(Duration::from_secs(60), server.send(call(&firsts)));
+        assert_echo(&soon.await.expect("it waits for the delay").unwrap(), &firsts);
+        assert_eq!(server.echo.calls().iter().map(Vec::len).collect::<Vec<_>>(), sizes);
+    }
+}
+
+#[actix_web::test]
 async fn only_inputs_of_one_shape_share_a_batch() {
     let server = Server::new(Echo::of_any_width(16).shut(), QueueSettings::default());
     let call = |width: usize, firsts: &[i64]| Call { inputs: rows_of(width, firsts), ..Call::default() };

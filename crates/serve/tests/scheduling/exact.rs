@@ -7,7 +7,7 @@ use predict::{DeviceSpec, Parts, Predictor};
 use serve::scheduler::QueueSettings;
 use serve::served::{Call, Served};
 
-use crate::fake::scheduler;
+use crate::fake::{Echo, Server, scheduler};
 
 fn predictor(network: &str, shape: &[usize]) -> Predictor {
     let network = Network::new(network::preset(network, shape, 10).unwrap()).unwrap();
@@ -64,7 +64,35 @@ fn batched_equals_unbatched_bit_for_bit() {
                 });
             }
         });
-        let sizes = served.stats().by_batch_size();
-        assert!(sizes.iter().any(|size| size.rows > 1), "{sizes:?}");
+    }
+}
+
+#[actix_web::test]
+async fn requests_that_share_a_batch_are_answered_as_if_alone() {
+    let (shape, requests) = (&[1, 28, 28][..], 0..7);
+    let predictor = predictor("lenet5", shape);
+    let alone = |row: usize| predictor.infer(&input(shape, row..row + 1)).unwrap();
+    let alone: Vec<_> = requests.clone().map(alone).collect();
+    let scheduler = scheduler(1, QueueSettings::default());
+    let served = Served::predictor_of(predictor, &scheduler, &Arc::default());
+    // The only worker is held up, so all of them wait together.
+    let other = Server::with(Echo::new(1).shut(), &scheduler);
+    let held = other.occupy().await;
+    let sent: Vec<_> = requests
+        .map(|row| {
+            let (served, inputs) = (Arc::clone(&served), input(shape, row..row + 1));
+            actix_web::rt::spawn(async move { served.ask(Call { inputs, ..Call::default() }).await })
+        })
+        .collect();
+    while served.waiting().0 < sent.len() {
+        actix_web::rt::task::yield_now().await;
+    }
+    other.echo.open();
+    held.await.unwrap().unwrap();
+    for (sent, alone) in sent.into_iter().zip(alone) {
+        let answer = sent.await.unwrap().unwrap();
+        assert_eq!(answer.timing.batch_rows, 7);
+        let bits = |tensor: &Tensor| tensor.as_f32().unwrap().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&answer.outputs[0].tensor), bits(&alone[0].tensor));
     }
 }
