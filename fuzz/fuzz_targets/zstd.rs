@@ -10,6 +10,6 @@ fuzz_target!(|data: &[u8]| {
         assert!(unpacked.len() <= 1 << 16);
     }
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = negotiate(text);
+        let _ = negotiate(text.split(','));
     }
 });

@@ -49,12 +49,12 @@ impl Coding {
     }
 }
 
-/// The encoding that `Accept-Encoding` asks for: the one of the highest weight, or none.
+/// The encoding that the items of `Accept-Encoding` ask for: the one of the highest weight, or none.
 #[must_use]
-pub fn negotiate(accept: &str) -> Option<Coding> {
+pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Option<Coding> {
     let mut weights = [None; 3];
     let (mut rest, mut identity) = (None, None);
-    for item in accept.split(',') {
+    for item in accept {
         let mut parts = item.split(';').map(str::trim);
         let name = parts.next().unwrap_or("");
         let given = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
@@ -175,7 +175,7 @@ mod tests {
             (",;q=,;;", None),
         ];
         for (accept, expected) in cases {
-            assert_eq!(negotiate(accept), expected, "{accept}");
+            assert_eq!(negotiate(accept.split(',')), expected, "{accept}");
         }
     }
 

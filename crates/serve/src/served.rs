@@ -33,8 +33,6 @@ pub struct Call {
     pub priority: u32,
     /// How long it may wait to be computed; `None` leaves it to the settings of the model.
     pub timeout: Option<Duration>,
-    /// The request's id, for the log.
-    pub id: Option<String>,
 }
 
 /// What the executor answered.

@@ -50,8 +50,11 @@ struct Who {
 }
 
 impl Who {
-    fn of<T>(state: &Arc<State>, request: &Request<T>) -> Result<Self, ServeError> {
-        Ok(Self { caller: rpc::Caller::of(state, request)?, metadata: request.metadata().clone() })
+    /// Takes a request apart.
+    fn of<T>(state: &Arc<State>, request: Request<T>) -> Result<(Self, T), ServeError> {
+        let caller = rpc::Caller::of(state, &request)?;
+        let (metadata, _, message) = request.into_parts();
+        Ok((Self { caller, metadata }, message))
     }
 }
 
@@ -168,9 +171,9 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
-        let who = Who::of(&self.state, &request)?;
-        who.caller.may(Scope::Infer, &request.get_ref().model_name)?;
-        Ok(Response::new(self.infer(request.into_inner(), &who).await?))
+        let (who, message) = Who::of(&self.state, request)?;
+        who.caller.may(Scope::Infer, &message.model_name)?;
+        Ok(Response::new(self.infer(message, &who).await?))
     }
 
     type ModelStreamInferStream =
@@ -182,8 +185,8 @@ impl GrpcInferenceService for Inference {
     ) -> Reply<Self::ModelStreamInferStream> {
         // One after the other, so that answers come in the order of the requests, and a client that does not read
         // is not read from.
-        let asks = (Who::of(&self.state, &request)?, telemetry::current());
-        let start = (self.clone(), asks, request.into_inner(), Place::First);
+        let (who, messages) = Who::of(&self.state, request)?;
+        let start = (self.clone(), (who, telemetry::current()), messages, Place::First);
         let answers = stream::unfold(start, |(service, asks, mut messages, place)| async move {
             if place == Place::End {
                 return None;

@@ -58,6 +58,12 @@ fn select(
 }
 
 impl Plan {
+    /// The request's id.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
     /// Makes the response of what the model gave; `labels` are the names of the classes, where it has some.
     ///
     /// # Errors
@@ -65,14 +71,14 @@ impl Plan {
     pub fn respond(
         self,
         model: &str,
-        version: &str,
+        version: u64,
         mut given: Vec<NamedTensor>,
         labels: &[String],
     ) -> Result<InferResponse> {
         let outputs =
             self.outputs
                 .into_iter()
-                .map(|RequestedOutput { name, binary, classes, .. }| {
+                .map(|RequestedOutput { name, binary, classes }| {
                     let index = given.iter().position(|output| output.name == name).ok_or_else(|| {
                         ServeError::internal(format_args!("the model gave no output `{name}`"))
                     })?;
@@ -83,10 +89,9 @@ impl Plan {
                 .collect::<Result<Vec<_>>>()?;
         Ok(InferResponse {
             model_name: model.to_owned(),
-            model_version: version.to_owned(),
+            model_version: version.to_string(),
             id: self.id,
             outputs,
-            ..InferResponse::default()
         })
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::parameters::Place;
 use super::types::{InferRequest, RequestedOutput};
 use super::{binary, data, parameters};
 use crate::error::{Result, ServeError, shown};
@@ -145,7 +146,6 @@ fn decode_parts(body: &[u8], tensors: Option<&[u8]>) -> Result<InferRequest> {
         id,
         model_name: request.model_name,
         schedule: parameters::schedule(&given)?,
-        parameters: given,
         inputs,
         // An empty list asks for nothing in particular, and gets everything, as with Triton.
         outputs: (!outputs.is_empty()).then_some(outputs),
@@ -158,18 +158,18 @@ fn decode_parts(body: &[u8], tensors: Option<&[u8]>) -> Result<InferRequest> {
 /// # Errors
 /// 400 for parameters of a wrong type, 501 for those of an extension that is not spoken.
 pub fn requested(name: String, parameters: Map<String, Value>, binary: bool) -> Result<RequestedOutput> {
-    let place = format!("output {}", shown(&name));
-    parameters::check(&parameters, &place)?;
-    let binary = parameters::flag(&parameters, "binary_data", &place)?.unwrap_or(binary);
-    let classes = parameters::classes(&parameters, &place)?;
-    Ok(RequestedOutput { name, parameters, binary, classes })
+    let place = Place { what: "output", name: &name };
+    parameters::check(&parameters, place)?;
+    let binary = parameters::flag(&parameters, "binary_data", place)?.unwrap_or(binary);
+    let classes = parameters::classes(&parameters, place)?;
+    Ok(RequestedOutput { name, binary, classes })
 }
 
 fn input(input: Input<'_>, rest: &mut Option<&[u8]>) -> Result<NamedTensor> {
-    let place = format!("input {}", shown(&input.name));
+    let place = Place { what: "input", name: &input.name };
     let refuse = |reason: &str| ServeError::invalid(format_args!("{place}: {reason}"));
     let given = input.parameters.unwrap_or_default();
-    parameters::check(&given, &place)?;
+    parameters::check(&given, place)?;
     // Before the sizes are read: a shape of a million dimensions is refused as such.
     if input.shape.len() > binary::RANK {
         let (found, most) = (input.shape.len(), binary::RANK);
@@ -189,7 +189,7 @@ fn input(input: Input<'_>, rest: &mut Option<&[u8]>) -> Result<NamedTensor> {
         let found = shown(&input.datatype);
         refuse(&format!("there is no datatype {found}; the datatypes are {DATATYPES}"))
     })?;
-    let tensor = match (parameters::size(&given, &place)?, input.data) {
+    let tensor = match (parameters::size(&given, place)?, input.data) {
         (None, Some(data)) => data::tensor(dtype, &shape, data),
         (None, None) => return Err(refuse("`data` is missing")),
         (Some(_), Some(_)) => {

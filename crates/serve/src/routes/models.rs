@@ -6,7 +6,8 @@ use artifact::Selector;
 use crate::access::http::principal;
 use crate::describe;
 use crate::error::Result;
-use crate::state::{self, State};
+use crate::front;
+use crate::state::State;
 
 /// Every model with its versions, their states and the aliases.
 pub async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse> {
@@ -37,6 +38,6 @@ pub async fn show_version(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse> {
     let (name, version) = path.into_inner();
-    let served = state.catalog().find(&name, &state::selector(&version)).cloned()?;
+    let served = front::find(&state, &name, Some(&version))?;
     Ok(HttpResponse::Ok().json(describe::version(&served)))
 }

@@ -91,9 +91,10 @@ pub async fn infer(
     let version = path.version.as_deref();
     let served = with_caller(&request, |caller| front::route(&state, &path.name, version, caller))?;
     // The protocol's clients send one of these types or none, whatever the body is.
-    let content_type = request.content_type().to_ascii_lowercase();
-    if !matches!(content_type.as_str(), "application/json" | "application/octet-stream" | "") {
-        let found = shown(&content_type);
+    let content_type = request.content_type();
+    let reads = ["application/json", "application/octet-stream", ""];
+    if !reads.iter().any(|read| content_type.eq_ignore_ascii_case(read)) {
+        let found = shown(&content_type.to_ascii_lowercase());
         let message = format!(
             "content type {found} is not read here; expected application/json or application/octet-stream"
         );

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
-use artifact::Selector;
 use futures_util::stream;
 
 use crate::answer::{self, Timing};
@@ -17,9 +16,13 @@ use crate::payload::{self, File, Payload};
 use crate::routes::traffic::with_caller;
 use crate::routes::{oip, reply};
 use crate::served::Served;
-use crate::state::{self, State};
-use crate::traffic::Caller;
+use crate::state::State;
 use crate::{front, served, telemetry};
+
+/// The default model, or the version of it that this request falls to.
+fn default_model(request: &HttpRequest, state: &State) -> Result<Arc<Served>> {
+    with_caller(request, |caller| state.catalog().route_default(caller).cloned())
+}
 
 /// Asks the default model.
 pub async fn default(
@@ -27,7 +30,7 @@ pub async fn default(
     body: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
-    let served = with_caller(&request, |caller| state.catalog().route_default(caller).cloned())?;
+    let served = default_model(&request, &state)?;
     predict(&request, body, &state, served).await
 }
 
@@ -39,11 +42,10 @@ pub async fn invocations(
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
     const BINARY: &str = "application/vnd.sagemaker-triton.binary+json";
-    let content_type = request.content_type().to_ascii_lowercase();
-    if content_type != BINARY {
+    if !request.content_type().eq_ignore_ascii_case(BINARY) {
         return default(request, body, state).await;
     }
-    let served = with_caller(&request, |caller| state.catalog().route_default(caller).cloned())?;
+    let served = default_model(&request, &state)?;
     let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let length = header.split(';').find_map(|part| part.trim().strip_prefix("json-header-size="));
     let Some(length) = length else {
@@ -68,8 +70,7 @@ pub async fn model(
     state: web::Data<State>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let route = |caller: Caller<'_>| state.catalog().route(&name, &Selector::Default, caller).cloned();
-    let served = with_caller(&request, route)?;
+    let served = with_caller(&request, |caller| front::route(&state, &name, None, caller))?;
     predict(&request, body, &state, served).await
 }
 
@@ -81,7 +82,7 @@ pub async fn version(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse> {
     let (name, version) = path.into_inner();
-    let served = state.catalog().find(&name, &state::selector(&version)).cloned()?;
+    let served = front::find(&state, &name, Some(&version))?;
     predict(&request, body, &state, served).await
 }
 

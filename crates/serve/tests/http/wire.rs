@@ -143,7 +143,7 @@ proptest! {
         }
         let _ = Form::from_header(Some(&header));
         let _ = compression::unpack_zstd(&body, 1 << 16);
-        let _ = compression::negotiate(&header);
+        let _ = compression::negotiate(header.split(','));
         if let Ok(message) = <grpc::inference::ModelInferRequest as prost::Message>::decode(body.as_slice()) {
             let _ = grpc::convert::decode(message);
         }
