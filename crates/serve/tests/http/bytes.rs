@@ -5,6 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::thread::scope;
 
+use serve::compression::{Coding, pack};
+
 use crate::h2;
 use crate::network::{BODY, Client, PREDICT, alive, server};
 use crate::registry::Models;
@@ -80,6 +82,53 @@ fn heads_are_bounded_and_bodies_have_the_servers_own_limits() {
     // More than the library's own 2 MiB for JSON, and less than ours.
     let padded = format!("{}{BODY}", " ".repeat(3 << 20));
     assert_eq!(status(&format!("{PREDICT}Content-Length: {}\r\n\r\n{padded}", padded.len())), 200);
+    alive(&server);
+}
+
+/// What a small body would become is never in memory, not for a moment.
+#[test]
+fn packed_bodies_do_not_grow_beyond_their_limit() {
+    let models = Models::new();
+    let server = server(
+        &models,
+        "threads = 2
+",
+    );
+    alive(&server);
+    let before = server.peak();
+    let zeros = vec![0; 100 << 20];
+    let best = flate2::Compression::best();
+    for coding in Coding::ALL {
+        let packed = match coding {
+            Coding::Zstd => pack(coding, &zeros).unwrap(),
+            Coding::Gzip => {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), best);
+                gzip.write_all(&zeros).and_then(|()| gzip.finish()).unwrap()
+            }
+            Coding::Deflate => {
+                let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), best);
+                zlib.write_all(&zeros).and_then(|()| zlib.finish()).unwrap()
+            }
+        };
+        assert!(packed.len() < 128 << 10, "it fits into one read of the socket");
+        let head = format!(
+            "{PREDICT}Content-Encoding: {}\r\nContent-Length: {}\r\n\r\n",
+            coding.name(),
+            packed.len()
+        );
+        scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut client = Client::new(&server.address);
+                    client.send([head.as_bytes(), &packed].concat()).unwrap();
+                    assert_eq!(client.answer().map(|(status, _)| status), Some(413), "{coding:?}");
+                });
+            }
+        });
+    }
+    // Of what may be 16 MiB each thread makes that and, while its memory grows, the double.
+    let grown = server.peak() - before;
+    assert!(grown < 192 << 20, "{} MB more", grown >> 20);
     alive(&server);
 }
 
