@@ -24,6 +24,7 @@ pub fn decode(message: ModelInferRequest) -> Result<InferRequest> {
     if inputs.is_empty() {
         return Err(ServeError::invalid("`inputs` is empty; give one tensor for each input of the model"));
     }
+    request::check_count(inputs.len(), outputs.len())?;
     if !raw.is_empty() && raw.len() != inputs.len() {
         return Err(ServeError::invalid(format_args!(
             "`raw_input_contents` has {} entries for {} inputs; give one for each, or none",

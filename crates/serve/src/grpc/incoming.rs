@@ -23,6 +23,9 @@ use crate::tls::Peer;
 /// What a client sends first: the preface of HTTP/2, and the head of its settings (RFC 9113, sections 3.4 and 4.1).
 const BEGINNING: usize = 24 + 9;
 
+/// How long none is accepted after that has failed.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// A stream that fails when the other side does not begin, or does not go on taking, in time.
 #[derive(Debug)]
 pub struct Guarded<S> {
@@ -150,6 +153,14 @@ pub fn guarded<S>(
         // The semaphore is never closed.
         let permit = Arc::clone(&room).acquire_owned().await.ok();
         let stream = incoming.next().await?;
+        // The system answers at once and again that it has no more descriptors; it may be better in a moment. That a client
+        // has gone before it was taken says nothing about the next.
+        let gone = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+        };
+        if stream.as_ref().is_err_and(|error| !gone(error)) {
+            tokio::time::sleep(PAUSE).await;
+        }
         let stream = stream.map(|(stream, peer)| Guarded::new(stream, peer, &limits, permit));
         Some((stream, (incoming, room)))
     })
@@ -215,5 +226,19 @@ mod tests {
         assert!(waiting.is_err());
         drop(first);
         assert!(accepted.next().await.unwrap().is_ok());
+    }
+
+    /// Without descriptors accepting fails again and again: that must not take a processor.
+    #[actix_web::test]
+    async fn who_cannot_accept_waits_a_moment() {
+        let (mut failed, began) = (0, std::time::Instant::now());
+        let error = || io::Error::from_raw_os_error(24);
+        let failing = futures_util::stream::repeat_with(|| Err::<(tokio::io::Empty, Peer), _>(error()));
+        let mut accepted = Box::pin(guarded(failing, limits()));
+        while began.elapsed() < Duration::from_millis(400) {
+            assert!(accepted.next().await.unwrap().is_err());
+            failed += 1;
+        }
+        assert!(failed < 20, "{failed} times");
     }
 }

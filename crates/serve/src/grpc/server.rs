@@ -75,9 +75,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
         inference: GrpcInferenceServiceServer::new(Inference::new(Arc::clone(&state)))
             .max_decoding_message_size(limit)
             .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Deflate)
-            .send_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Deflate),
+            .accept_compressed(CompressionEncoding::Deflate),
         health: HealthServer::new(HealthCheck::new(Arc::clone(&state))).max_decoding_message_size(1 << 16),
         v1: reflection().build_v1().map_err(std::io::Error::other)?.max_decoding_message_size(1 << 16),
         v1alpha: reflection()
@@ -134,6 +132,7 @@ impl Running {
 
     /// Takes no new connections any more, and waits until the calls under way are answered, but no longer than this.
     pub async fn stop(mut self, within: Duration) {
+        self.calls.end();
         // It may have ended by itself, and then nobody listens.
         let _ = self.stop.take().map(|stop| stop.send(()));
         // A client that is there says so, and its connection is ended. Who says nothing is not waited for once nothing
@@ -220,9 +219,11 @@ where
             let refused = std::future::ready(Ok(Status::from(error).into_http()));
             return Box::pin(telemetry::grpc::observe(running, refused));
         }
-        // A stream may last; one message must arrive in time.
-        let in_time = (!streams).then_some(self.state.limits);
-        let request = request.map(|body| Body::new(Bounded::new(body, &self.state.in_flight, in_time)));
+        // A stream may last; a message must arrive in time.
+        let bounded = if streams { Bounded::stream } else { Bounded::message };
+        let state = &self.state;
+        let request =
+            request.map(|body| Body::new(bounded(body, &state.in_flight, state.limits, &self.calls)));
         let answer: Answer = match asked {
             Asked::Inference => self.inference.call(request),
             Asked::Health => self.health.call(request),

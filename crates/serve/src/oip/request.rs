@@ -16,7 +16,7 @@ use crate::error::{Result, ServeError, shown};
 use crate::json;
 
 /// Most inputs or outputs that one request may name; no model comes near.
-const TENSORS: usize = 64;
+pub const TENSORS: usize = 64;
 
 /// How a body is divided; the header `Inference-Header-Content-Length` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,11 +121,7 @@ fn decode_parts(body: &[u8], tensors: Option<&[u8]>) -> Result<InferRequest> {
         return Err(ServeError::invalid("`inputs` is empty; give one tensor for each input of the model"));
     }
     let outputs = request.outputs.unwrap_or_default();
-    if request.inputs.len() > TENSORS || outputs.len() > TENSORS {
-        return Err(ServeError::invalid(format_args!(
-            "a request may name at most {TENSORS} inputs and outputs"
-        )));
-    }
+    check_count(request.inputs.len(), outputs.len())?;
     let given = request.parameters.unwrap_or_default();
     parameters::check(&given, "the request")?;
     let binary_output = parameters::flag(&given, "binary_data_output", "the request")?.unwrap_or(false);
@@ -151,6 +147,17 @@ fn decode_parts(body: &[u8], tensors: Option<&[u8]>) -> Result<InferRequest> {
         outputs: (!outputs.is_empty()).then_some(outputs),
         binary_output,
     })
+}
+
+/// Refuses more inputs or outputs than any model has.
+///
+/// # Errors
+/// 400 with the number that is allowed.
+pub fn check_count(inputs: usize, outputs: usize) -> Result<()> {
+    if inputs.max(outputs) <= TENSORS {
+        return Ok(());
+    }
+    Err(ServeError::invalid(format_args!("a request may name at most {TENSORS} inputs and outputs")))
 }
 
 /// One output that is asked for, whatever it came with.

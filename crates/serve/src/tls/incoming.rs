@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Identity;
 
-/// Handshakes at a time; who comes then waits.
+/// Handshakes at a time, and connections that wait to be taken; who comes then waits.
 const HANDSHAKES: usize = 256;
 
 /// Who is at the other end of a connection.
@@ -58,13 +58,14 @@ pub fn incoming(
             let (give, acceptor) = (give.clone(), acceptor.clone());
             tokio::spawn(async move {
                 let shaken = tokio::time::timeout(within, shake(stream, acceptor)).await;
-                drop(permit);
                 match shaken {
                     // Nobody takes it when the server stops.
                     Ok(Ok(connection)) => drop(give.send(Ok(connection)).await),
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 }
+                // Not before somebody has taken it: else any number could wait here for a server that has enough.
+                drop(permit);
             });
         }
     });

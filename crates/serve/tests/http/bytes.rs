@@ -132,6 +132,26 @@ fn packed_bodies_do_not_grow_beyond_their_limit() {
     alive(&server);
 }
 
+/// Two bytes are an empty input, for which a parser makes a hundred times as much.
+#[test]
+fn messages_of_grpc_do_not_become_more_than_they_may() {
+    let models = Models::new();
+    let server = server(&models, "");
+    alive(&server);
+    let before = server.peak();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&[0x2a, 0].repeat(8 << 20)).unwrap();
+    let message = h2::message(true, &gzip.finish().unwrap());
+    for method in ["ModelInfer", "ModelStreamInfer"] {
+        let path = format!("/inference.GRPCInferenceService/{method}");
+        let answer = h2::call(&server.grpc, &path, &[("grpc-encoding", "gzip")], &message).unwrap();
+        assert!(answer.is_empty(), "{method}");
+    }
+    let grown = server.peak() - before;
+    assert!(grown < 128 << 20, "{} MB more", grown >> 20);
+    alive(&server);
+}
+
 #[test]
 fn messages_of_grpc_are_bounded_packed_and_unpacked() {
     let models = Models::new();
@@ -161,6 +181,9 @@ fn messages_of_grpc_are_bounded_packed_and_unpacked() {
     }
     let after = server.resident();
     assert!(after < before + (64 << 20), "{} MB more", (after - before) >> 20);
+    // Whoever accepts packed answers gets them as they are.
+    let accepts = [("grpc-accept-encoding", "identity, deflate, gzip")];
+    assert_eq!(ask(&accepts, &h2::message(false, &request)), ask(&[], &h2::message(false, &request)));
     for junk in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 100], &[h2::HELLO, &[0xff; 100]].concat()] {
         let mut client = Client::new(&server.grpc);
         client.send(junk).unwrap();
