@@ -81,14 +81,14 @@ const METRICS: &str = "/metrics";
 /// good part of all its work: so those come first that take inputs, tensors before all, for they are asked most.
 #[must_use]
 pub fn endpoints(state: &State) -> Vec<(String, Endpoint)> {
-    let mut listed: Vec<_> = ENDPOINTS.iter().map(|endpoint| (endpoint.path.to_owned(), *endpoint)).collect();
-    listed.sort_by_key(|(_, endpoint)| match endpoint.takes {
+    let listed = ENDPOINTS.iter().map(|endpoint| (endpoint.path.to_owned(), *endpoint));
+    let mut all: Vec<_> = listed.chain(table::chosen(state)).collect();
+    all.sort_by_key(|(_, endpoint)| match endpoint.takes {
         Shape::Tensors(_) => 0,
         Shape::Inputs => 1,
         _ => 2,
     });
-    listed.extend(table::chosen(state));
-    listed
+    all
 }
 
 /// Registers routes.

@@ -178,8 +178,12 @@ pub async fn infer(
     if traced {
         trace(served, plan.id(), took, &answer.timing);
     }
-    let labels = served.predictor().map(|predictor| predictor.postprocess().labels.as_slice());
-    plan.respond(served.name(), served.version(), answer.outputs, labels.unwrap_or_default())
+    let (text, served) = (plan.text(&answer.outputs), Arc::clone(served));
+    let respond = move || {
+        let labels = served.predictor().map(|predictor| predictor.postprocess().labels.as_slice());
+        plan.respond(served.name(), served.version(), answer.outputs, labels.unwrap_or_default())
+    };
+    Ok(state.pool.run_sized(text, respond).await?.value)
 }
 
 /// Whether the settings of tracing choose this request of a version; it counts it. [`trace`] writes the line then.

@@ -70,8 +70,8 @@ pub fn check_load<'a>(mut parameters: impl Iterator<Item = &'a str>) -> Result<(
     }
 }
 
-/// Refuses parameters that unloading does not have. Models do not depend on each other, so whether dependents go too
-/// makes no difference.
+/// Refuses parameters that unloading does not have. `unload_dependents` changes nothing: ensembles see by themselves that a
+/// member has gone.
 ///
 /// # Errors
 /// 400 for any other parameter.
