@@ -28,6 +28,7 @@ fn generate() -> Result<[(PathBuf, Vec<u8>); 2], Box<dyn Error>> {
         .build_client(false)
         .build_transport(false)
         .emit_rerun_if_changed(false)
+        .codec_path("crate::grpc::codec::Checked")
         .out_dir(output.path())
         .compile_fds_with_config(descriptors.clone(), config)?;
     let code = std::fs::read_to_string(output.path().join("inference.rs"))?;

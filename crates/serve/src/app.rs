@@ -15,7 +15,7 @@ use model::device::panic_message;
 use crate::access;
 use crate::connections::Busy;
 use crate::error::{Result, ServeError, shown};
-use crate::routes::table::{self, ENDPOINTS, Endpoint, Method};
+use crate::routes::table::{self, ENDPOINTS, Endpoint, Method, Shape};
 use crate::state::State;
 use crate::telemetry::{self, Doors};
 
@@ -75,11 +75,20 @@ pub fn metrics(
 /// Where the metrics are.
 const METRICS: &str = "/metrics";
 
-/// Every route of the table, and those that a platform chose.
+/// Every route of the table, and those that a platform chose, in the order in which they are tried.
+///
+/// The router tries one pattern after the other, each with a regular expression, which for a small request would be a
+/// good part of all its work: so those come first that take inputs, tensors before all, for they are asked most.
 #[must_use]
 pub fn endpoints(state: &State) -> Vec<(String, Endpoint)> {
     let listed = ENDPOINTS.iter().map(|endpoint| (endpoint.path.to_owned(), *endpoint));
-    listed.chain(table::chosen(state)).collect()
+    let mut all: Vec<_> = listed.chain(table::chosen(state)).collect();
+    all.sort_by_key(|(_, endpoint)| match endpoint.takes {
+        Shape::Tensors(_) => 0,
+        Shape::Inputs => 1,
+        _ => 2,
+    });
+    all
 }
 
 /// Registers routes.
@@ -165,9 +174,44 @@ async fn watch(
 #[cfg(test)]
 mod tests {
     use actix_web::HttpResponse;
+    use actix_web::dev::ResourceDef;
     use actix_web::test::{TestRequest, init_service, try_call_service};
 
     use super::*;
+
+    /// Trying some routes before others leaves the answers as the table says: of two that match, its first.
+    #[test]
+    fn the_order_of_trying_changes_no_answer() {
+        let state = State::new(
+            crate::pool::Pool::new(1, 1).unwrap(),
+            crate::scheduler::Scheduler::new(crate::scheduler::SchedulerOptions::default()).unwrap(),
+            crate::limits::Limits::default(),
+        );
+        let table: Vec<_> = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect();
+        let tried = endpoints(&state);
+        let tried: Vec<&str> = tried.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(tried.len(), table.len());
+        assert_eq!(tried[0], "/v2/models/{name}/infer");
+        let patterns: Vec<_> = table.iter().map(|path| (*path, ResourceDef::new(*path))).collect();
+        let first = |paths: &[&str], asked: &str| {
+            let matches = |path: &&&str| {
+                patterns.iter().any(|(pattern, definition)| pattern == *path && definition.is_match(asked))
+            };
+            paths.iter().find(matches).map(|path| (*path).to_owned())
+        };
+        for one in &table {
+            for other in &table {
+                // A path that both match, if there can be one: the parts that one leaves open are the other's.
+                let (parts, others) = (one.split('/'), other.split('/'));
+                if parts.clone().count() != others.clone().count() {
+                    continue;
+                }
+                let merged = parts.zip(others).map(|(a, b)| if a.starts_with('{') { b } else { a });
+                let asked = merged.collect::<Vec<_>>().join("/").replace(['{', '}'], "");
+                assert_eq!(first(&tried, &asked), first(&table, &asked), "{asked}");
+            }
+        }
+    }
 
     #[actix_web::test]
     async fn a_panic_in_a_handler_is_an_answer() {

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::dev::Decompress;
-use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use actix_web::rt::time::Instant;
 use actix_web::web::{Bytes, BytesMut, Payload};
@@ -70,11 +68,16 @@ impl Held {
             }
         }
     }
+
+    /// Gives all of it back.
+    pub(crate) fn clear(&mut self) {
+        self.in_flight.bytes.fetch_sub(std::mem::take(&mut self.bytes), Ordering::AcqRel);
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.in_flight.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.clear();
     }
 }
 
@@ -82,14 +85,14 @@ impl Drop for Held {
 #[derive(Debug)]
 pub struct Body {
     bytes: Bytes,
-    _held: Held,
+    held: Held,
 }
 
 impl Body {
-    /// The bytes, shared; they do not count for longer than the body itself.
-    #[must_use]
-    pub fn bytes(&self) -> Bytes {
-        self.bytes.clone()
+    /// The bytes, and what they count for: to be dropped when nothing that was made of them is in memory any more, which is
+    /// when the request is answered.
+    pub(crate) fn into_parts(self) -> (Bytes, Held) {
+        (self.bytes, self.held)
     }
 }
 
@@ -107,49 +110,76 @@ impl Deref for Body {
 /// 413 beyond `limits.max_body_bytes` (of the unpacked body), 408 when it does not arrive in time or too slowly, 415
 /// for an encoding that is not read, 503 while other bodies fill the memory, 400 when it breaks off or cannot be unpacked.
 pub async fn read(request: &HttpRequest, payload: Payload, state: &State) -> Result<Body> {
-    let limits = &state.limits;
-    let limit = limits.max_body_bytes;
+    let limit = state.limits.max_body_bytes;
     let coding = check_encoding(request)?;
-    let packed = coding.is_some();
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    let mut stream = Decompress::from_headers(payload, request.headers());
-    let mut body = BytesMut::new();
+    let announced = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     let mut held = Held::new(&state.in_flight);
+    let bytes = collect(payload, announced, &state.limits, &mut held).await?;
+    let Some(coding) = coding else { return Ok(Body { bytes, held }) };
+    // Unpacking takes time, which the network threads do not have: only what cannot become much is unpacked here. A few
+    // bytes of zstd can fill any limit.
+    let cost = if coding == Coding::Zstd { usize::MAX } else { bytes.len().saturating_mul(EXPANSION) };
+    let unpack = move || {
+        let unpacked = compression::unpack(coding, &bytes, limit).map_err(|error| match error {
+            UnpackError::TooLarge => too_large(limit),
+            UnpackError::Damaged => {
+                ServeError::invalid("the body cannot be unpacked with its content encoding, or breaks off")
+            }
+        })?;
+        drop(bytes);
+        // From now on it counts for what it is.
+        held.clear();
+        held.grow(unpacked.len())?;
+        Ok(Body { bytes: unpacked.into(), held })
+    };
+    Ok(state.pool.run_sized(cost, unpack).await?.value)
+}
+
+/// What unpacking a byte costs beside reading a byte of text: it may become a thousand, which are quickly written.
+const EXPANSION: usize = 8;
+
+/// How much memory is reserved for a body that announces its length, before it has come.
+const RESERVED: usize = 1 << 20;
+
+/// Receives a body. One that comes in one piece, as small ones do, stays where it is.
+async fn collect(mut payload: Payload, announced: usize, limits: &Limits, held: &mut Held) -> Result<Bytes> {
+    let limit = limits.max_body_bytes;
+    let (mut first, mut body) = (Bytes::new(), BytesMut::new());
+    let mut length = 0;
     let began = Instant::now();
     loop {
         // Who sends a byte now and then is not waited for as long as who sends steadily.
-        let patience = limits.body_patience(body.len());
-        let chunk = match tokio::time::timeout_at(began + patience, stream.next()).await {
-            Ok(Some(chunk)) => chunk.map_err(|error| broken(&error, packed))?,
+        let patience = limits.body_patience(length);
+        let chunk = match tokio::time::timeout_at(began + patience, payload.next()).await {
+            Ok(Some(chunk)) => chunk.map_err(|error| {
+                tracing::debug!(%error, "a body could not be read");
+                ServeError::invalid("the body breaks off before its end")
+            })?,
             Ok(None) => break,
             Err(_) => return Err(late(limits, patience)),
         };
-        if chunk.len() > limit - body.len() {
+        if chunk.len() > limit - length {
             return Err(too_large(limit));
         }
         held.grow(chunk.len())?;
+        if length == 0 {
+            first = chunk;
+            length = first.len();
+            continue;
+        }
+        length += chunk.len();
+        if body.is_empty() {
+            body.reserve(announced.clamp(length, RESERVED.max(length)));
+            body.extend_from_slice(&std::mem::take(&mut first));
+        }
         body.extend_from_slice(&chunk);
     }
-    let bytes = body.freeze();
-    if coding != Some(Coding::Zstd) {
-        return Ok(Body { bytes, _held: held });
-    }
-    // Unpacking takes time, which the network threads do not have.
-    let unpacked = state
-        .pool
-        .run(move || match compression::unpack_zstd(&bytes, limit) {
-            Ok(unpacked) => Ok(unpacked),
-            Err(UnpackError::TooLarge) => Err(too_large(limit)),
-            Err(UnpackError::Damaged) => Err(unreadable()),
-        })
-        .await?
-        .value;
-    held.grow(unpacked.len())?;
-    Ok(Body { bytes: unpacked.into(), _held: held })
+    Ok(if body.is_empty() { first } else { body.freeze() })
 }
 
 fn late(limits: &Limits, patience: Duration) -> ServeError {
@@ -182,16 +212,4 @@ fn check_encoding(request: &HttpRequest) -> Result<Option<Coding>> {
     let message =
         format!("content encoding {} is not read; use identity, gzip, deflate or zstd", shown(encoding));
     Err(ServeError::new(Kind::MediaType, message))
-}
-
-fn unreadable() -> ServeError {
-    ServeError::invalid("the body cannot be unpacked with its content encoding, or breaks off")
-}
-
-fn broken(error: &PayloadError, packed: bool) -> ServeError {
-    tracing::debug!(%error, "a body could not be read");
-    if packed {
-        return unreadable();
-    }
-    ServeError::invalid("the body breaks off before its end")
 }

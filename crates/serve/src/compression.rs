@@ -1,12 +1,12 @@
 //! Compressed bodies: which content encodings there are, which one a client prefers, packing and unpacking.
 //!
-//! gzip and deflate (which is zlib, as HTTP has it) stream in with the body ([`crate::body`]); a zstd frame is
-//! unpacked when all of it is there. Whatever is unpacked is bounded, so that a small body cannot become a large one
-//! unnoticed. Pure functions, without HTTP.
+//! A body is unpacked when all of it is there, and whatever is unpacked is bounded as it grows, so that a small body
+//! cannot become a large one unnoticed. Deflate is zlib, as HTTP has it. Pure functions, without HTTP.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 
 use flate2::Compression;
+use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
@@ -49,12 +49,12 @@ impl Coding {
     }
 }
 
-/// The encoding that `Accept-Encoding` asks for: the one of the highest weight, or none.
+/// The encoding that the items of `Accept-Encoding` ask for: the one of the highest weight, or none.
 #[must_use]
-pub fn negotiate(accept: &str) -> Option<Coding> {
+pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Option<Coding> {
     let mut weights = [None; 3];
     let (mut rest, mut identity) = (None, None);
-    for item in accept.split(',') {
+    for item in accept {
         let mut parts = item.split(';').map(str::trim);
         let name = parts.next().unwrap_or("");
         let given = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
@@ -113,11 +113,36 @@ pub enum UnpackError {
     Damaged,
 }
 
-/// Unpacks all zstd frames of a body, to at most `limit` bytes.
+/// Unpacks a body, to at most `limit` bytes: all members of gzip, all frames of zstd.
 ///
 /// # Errors
 /// When it is damaged or holds more.
-pub fn unpack_zstd(packed: &[u8], limit: usize) -> Result<Vec<u8>, UnpackError> {
+pub fn unpack(coding: Coding, packed: &[u8], limit: usize) -> Result<Vec<u8>, UnpackError> {
+    if packed.is_empty() {
+        return Ok(Vec::new());
+    }
+    match coding {
+        Coding::Zstd => unpack_zstd(packed, limit),
+        Coding::Gzip => inflate(MultiGzDecoder::new(packed), limit).map(|(unpacked, _)| unpacked),
+        Coding::Deflate => match inflate(ZlibDecoder::new(packed), limit)? {
+            (unpacked, decoder) if decoder.get_ref().is_empty() => Ok(unpacked),
+            _ => Err(UnpackError::Damaged),
+        },
+    }
+}
+
+/// Reads to the end, or to one byte more than is allowed.
+fn inflate<R: Read>(decoder: R, limit: usize) -> Result<(Vec<u8>, R), UnpackError> {
+    let mut out = Vec::new();
+    let mut bounded = decoder.take((limit as u64).saturating_add(1));
+    bounded.read_to_end(&mut out).map_err(|_| UnpackError::Damaged)?;
+    if out.len() > limit {
+        return Err(UnpackError::TooLarge);
+    }
+    Ok((out, bounded.into_inner()))
+}
+
+fn unpack_zstd(packed: &[u8], limit: usize) -> Result<Vec<u8>, UnpackError> {
     use ruzstd::decoding::BlockDecodingStrategy::UptoBytes;
     use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
     const STEP: usize = 64 << 10;
@@ -175,7 +200,7 @@ mod tests {
             (",;q=,;;", None),
         ];
         for (accept, expected) in cases {
-            assert_eq!(negotiate(accept), expected, "{accept}");
+            assert_eq!(negotiate(accept.split(',')), expected, "{accept}");
         }
     }
 
@@ -184,15 +209,38 @@ mod tests {
         let text = "a line of text, and another one; ".repeat(20_000);
         let packed = pack(Coding::Zstd, text.as_bytes()).unwrap();
         assert!(packed.len() < text.len() / 10);
-        assert_eq!(unpack_zstd(&packed, text.len()).unwrap(), text.as_bytes());
-        assert_eq!(unpack_zstd(&packed, text.len() - 1), Err(UnpackError::TooLarge));
+        assert_eq!(unpack(Coding::Zstd, &packed, text.len()).unwrap(), text.as_bytes());
+        assert_eq!(unpack(Coding::Zstd, &packed, text.len() - 1), Err(UnpackError::TooLarge));
         // Frames may follow each other, and some are to be skipped.
         let skipped = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
         let twice = [&skipped[..], &packed, &packed].concat();
-        assert_eq!(unpack_zstd(&twice, 2 * text.len()).unwrap().len(), 2 * text.len());
-        assert_eq!(unpack_zstd(b"", 9).unwrap(), b"");
+        assert_eq!(unpack(Coding::Zstd, &twice, 2 * text.len()).unwrap().len(), 2 * text.len());
+        assert_eq!(unpack(Coding::Zstd, b"", 9).unwrap(), b"");
         for broken in [&packed[..packed.len() / 2], &packed[1..], b"not packed", &skipped[..9]] {
-            assert_eq!(unpack_zstd(broken, 1 << 20), Err(UnpackError::Damaged));
+            assert_eq!(unpack(Coding::Zstd, broken, 1 << 20), Err(UnpackError::Damaged));
         }
+    }
+
+    #[test]
+    fn gzip_and_deflate_come_back_and_are_bounded() {
+        let text = "a line of text, and another one; ".repeat(20_000);
+        for coding in [Coding::Gzip, Coding::Deflate] {
+            let packed = pack(coding, text.as_bytes()).unwrap();
+            assert_eq!(unpack(coding, &packed, text.len()).unwrap(), text.as_bytes());
+            assert_eq!(unpack(coding, &packed, text.len() - 1), Err(UnpackError::TooLarge));
+            assert_eq!(unpack(coding, b"", 9).unwrap(), b"");
+            let longer = [&packed[..], b"and more"].concat();
+            for broken in
+                [&packed[..packed.len() / 2], &packed[..packed.len() - 1], &packed[1..], b"x", &longer]
+            {
+                assert_eq!(unpack(coding, broken, 1 << 20), Err(UnpackError::Damaged), "{coding:?}");
+            }
+            // Of a hundred megabytes no more is made than is allowed, and something of a vector's growth.
+            let bomb = pack(coding, &vec![0; 100 << 20]).unwrap();
+            assert_eq!(unpack(coding, &bomb, 1000), Err(UnpackError::TooLarge));
+        }
+        // Members of gzip may follow each other.
+        let packed = pack(Coding::Gzip, b"one").unwrap();
+        assert_eq!(unpack(Coding::Gzip, &[&packed[..], &packed].concat(), 9).unwrap(), b"oneone");
     }
 }

@@ -12,6 +12,7 @@ use crate::ensemble::EnsembleConfig;
 use crate::front::Paths;
 pub use crate::limits::Limits;
 use crate::repository::{Mode, Policy, RepositoryConfig, Settings};
+use crate::routes::table;
 use crate::scheduler::{QueueOverrides, QueueSettings, SchedulerOptions, default_workers};
 use crate::telemetry::{LogConfig, MetricsConfig, TraceConfig};
 use crate::tls::TlsConfig;
@@ -227,6 +228,8 @@ impl Config {
         let faults = [
             (!path(&self.paths.health), "paths.health", PATH),
             (!path(&self.paths.predict), "paths.predict", PATH),
+            (!self.paths.health.as_deref().is_none_or(table::may_tell_health), "paths.health", TAKEN),
+            (!self.paths.predict.as_deref().is_none_or(table::may_predict), "paths.predict", TAKEN),
             (
                 self.grpc.enabled && self.grpc.port != 0 && self.grpc.port == self.port,
                 "grpc.port",
@@ -294,6 +297,8 @@ impl Config {
 
 const PATH: &str = "must begin with a slash and hold letters, digits and any of `/-_.:~`";
 
+const TAKEN: &str = "must not be a route of the server that does something else";
+
 /// A path as it stands in a request, without what a pattern of a route could mean.
 fn path_works(path: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.:~".contains(&byte);
@@ -332,6 +337,26 @@ mod tests {
             assert_eq!(fault(wrong, 9000), "paths.health", "{wrong}");
         }
         assert_eq!(fault("/h", 8080), "grpc.port");
+        // Nobody would notice that it is not the models that answer there.
+        let taken = |health: Option<&str>, predict: Option<&str>| {
+            let paths = Paths { health: health.map(str::to_owned), predict: predict.map(str::to_owned) };
+            Config { paths, ..Config::default() }.fault().map_or_else(String::new, |(key, message)| {
+                assert!(message.contains("something else"), "{message}");
+                key
+            })
+        };
+        for health in ["/ping", "/healthz", "/v2/health/ready", "/v2/models/a/ready", "/h"] {
+            assert_eq!(taken(Some(health), None), "", "{health}");
+        }
+        for health in ["/", "/models/health", "/predict", "/metrics", "/docs/health"] {
+            assert_eq!(taken(Some(health), None), "paths.health", "{health}");
+        }
+        for predict in ["/predict", "/invocations", "/v2/models/a/infer", "/models/a/predict", "/p"] {
+            assert_eq!(taken(None, Some(predict)), "", "{predict}");
+        }
+        for predict in ["/ping", "/models/predict", "/v2/models/a/ready", "/v2/logging"] {
+            assert_eq!(taken(None, Some(predict)), "paths.predict", "{predict}");
+        }
     }
 
     #[test]

@@ -12,11 +12,13 @@ use serde_json::{Map, Value, json};
 use crate::served::Served;
 use crate::state::{Catalog, Model};
 
-/// Every model, for `GET /models`.
+/// Every model that may be seen, for `GET /models`. The default is that of all models, where it may be seen.
 #[must_use]
-pub fn catalog(catalog: &Catalog) -> Value {
-    let default = catalog.find_default().ok().map(|served| served.name().to_owned());
-    let models: Vec<Value> = catalog.models.iter().map(|(name, entry)| model(name, entry)).collect();
+pub fn catalog(catalog: &Catalog, may_see: impl Fn(&str) -> bool) -> Value {
+    let default = catalog.find_default().ok().map(|served| served.name());
+    let default = default.filter(|name| may_see(name));
+    let seen = catalog.models.iter().filter(|(name, _)| may_see(name));
+    let models: Vec<Value> = seen.map(|(name, entry)| model(name, entry)).collect();
     json!({ "models": models, "default": default })
 }
 

@@ -193,7 +193,7 @@ pub async fn infer(
     let began = Instant::now();
     let done = counted(served, began, state.pool.run_sized(cost, read).await)?;
     let took = began.elapsed().saturating_sub(done.queued);
-    let Read { inputs, rows, plan, schedule, id } = done.value;
+    let Read { inputs, rows, plan, schedule } = done.value;
     let traced = traced(state, served);
     prepared(served, rows, began + done.queued, took);
     let call = Call {
@@ -205,10 +205,14 @@ pub async fn infer(
     let answer = served.ask(call).await?;
     telemetry::answered(asked, &answer.timing);
     if traced {
-        trace(served, id.as_deref(), took, &answer.timing);
+        trace(served, plan.id(), took, &answer.timing);
     }
-    let labels = served.predictor().map(|predictor| predictor.postprocess().labels.as_slice());
-    plan.respond(served.name(), &served.version().to_string(), answer.outputs, labels.unwrap_or_default())
+    let (text, served) = (plan.text(&answer.outputs), Arc::clone(served));
+    let respond = move || {
+        let labels = served.predictor().map(|predictor| predictor.postprocess().labels.as_slice());
+        plan.respond(served.name(), served.version(), answer.outputs, labels.unwrap_or_default())
+    };
+    Ok(state.pool.run_sized(text, respond).await?.value)
 }
 
 /// Whether the settings of tracing choose this request of a version; it counts it. [`trace`] writes the line then.
@@ -247,7 +251,6 @@ struct Read {
     rows: usize,
     plan: Plan,
     schedule: Schedule,
-    id: Option<String>,
 }
 
 fn read(
@@ -265,14 +268,13 @@ fn read(
         }
     }
     let schedule = std::mem::take(&mut request.schedule);
-    let id = request.id.clone();
     let (inputs, plan) = infer::check(served.name(), signature, request)?;
     let rows = match served.rows(&inputs).map_err(ServeError::invalid)? {
         0 => return Err(ServeError::invalid("the batch is empty; expected at least one row")),
         rows if rows > limits.max_rows => return Err(too_many(rows, limits.max_rows)),
         rows => rows,
     };
-    Ok(Read { inputs, rows, plan, schedule, id })
+    Ok(Read { inputs, rows, plan, schedule })
 }
 
 /// One line for one request, in microseconds.

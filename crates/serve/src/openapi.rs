@@ -31,11 +31,7 @@ pub fn document() -> Value {
     let mut paths = Map::new();
     for endpoint in ENDPOINTS {
         let item = paths.entry(endpoint.path).or_insert_with(|| json!({}));
-        let method = match endpoint.method {
-            Method::Get => "get",
-            Method::Post => "post",
-        };
-        item[method] = operation(endpoint);
+        item[verb(endpoint.method)] = operation(endpoint);
     }
     json!({
         "openapi": "3.1.0",
@@ -61,6 +57,14 @@ pub fn document() -> Value {
     })
 }
 
+/// A method as OpenAPI names it.
+fn verb(method: Method) -> &'static str {
+    match method {
+        Method::Get => "get",
+        Method::Post => "post",
+    }
+}
+
 fn operation(endpoint: &Endpoint) -> Value {
     let Endpoint { method, path, tag, summary, takes, gives, .. } = endpoint;
     let mut parameters: Vec<Value> = path.split('/').filter_map(parameter).collect();
@@ -81,8 +85,7 @@ fn operation(endpoint: &Endpoint) -> Value {
         }));
     }
     let words: Vec<&str> = path.split(['/', '{', '}', '.']).filter(|word| !word.is_empty()).collect();
-    let verb = if *method == Method::Get { "get" } else { "post" };
-    let name = [&[verb], words.as_slice()].concat().join("_");
+    let name = [&[verb(*method)], words.as_slice()].concat().join("_");
     let mut responses = Map::new();
     responses.insert("200".to_owned(), success(*gives));
     for (status, what) in refusals(endpoint) {
@@ -105,7 +108,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     if let Need::Scope(scope) = endpoint.need {
         operation["x-scope"] = json!(scope);
     }
-    if let Some(content) = content(*takes, false) {
+    if let Some(content) = content(*takes) {
         let required = matches!(takes, Shape::Tensors(_) | Shape::Inputs);
         operation["requestBody"] = json!({ "required": required, "content": content });
     }
@@ -160,13 +163,13 @@ fn refusal(description: &str) -> Value {
 }
 
 fn success(gives: Shape) -> Value {
-    match content(gives, true) {
+    match content(gives) {
         Some(content) => json!({ "description": "The answer", "content": content }),
         None => json!({ "description": "Done" }),
     }
 }
 
-fn content(shape: Shape, answer: bool) -> Option<Value> {
+fn content(shape: Shape) -> Option<Value> {
     let schema = |name: &str| json!({ "schema": { "$ref": format!("#/components/schemas/{name}") } });
     let bytes = json!({});
     match shape {
@@ -177,9 +180,6 @@ fn content(shape: Shape, answer: bool) -> Option<Value> {
             "application/openmetrics-text": { "schema": { "type": "string" } },
         })),
         Shape::Json(name) => Some(json!({ "application/json": schema(name) })),
-        Shape::Tensors(name) if answer => {
-            Some(json!({ "application/json": schema(name), "application/octet-stream": bytes }))
-        }
         Shape::Tensors(name) => {
             Some(json!({ "application/json": schema(name), "application/octet-stream": bytes }))
         }

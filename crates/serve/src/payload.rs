@@ -4,6 +4,7 @@
 //! line uses too; this module only opens the envelope. It knows content types, but not HTTP.
 
 use actix_web::web::Bytes;
+use futures_util::{FutureExt as _, stream};
 use network::{Preprocess, RawInput};
 use predict::input::{self, is_image};
 use serde_json::Value;
@@ -96,7 +97,7 @@ impl Payload {
 /// Refuses pictures that together have more pixels than allowed, before any of them is unpacked.
 ///
 /// # Errors
-/// 413 for too many, 400 for what is no picture.
+/// 413 for too many. What is no picture counts for none.
 pub fn check_pixels(rows: &[RawInput], most: u64) -> Result<()> {
     let mut pixels = 0u64;
     for row in rows {
@@ -176,12 +177,43 @@ pub(crate) fn at(index: usize, error: &dyn std::fmt::Display) -> ServeError {
 }
 
 fn from_csv(body: &[u8], preprocess: &Preprocess, max_rows: usize) -> Result<Vec<RawInput>> {
-    // There are no more rows than lines, and counting lines takes no memory. One line is the header.
-    let lines = body.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+    // There are no more rows than lines, and counting lines takes no memory. One line is the header. The parser takes a
+    // carriage return for the end of a line, too.
+    let end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    let lines = body.split(end).filter(|line| !line.trim_ascii().is_empty()).count();
     if lines > max_rows.saturating_add(1) {
         return Err(too_many(lines - 1, max_rows));
     }
     input::from_csv(body, preprocess).map_err(ServeError::invalid)
+}
+
+/// Splits a form into its parts, of which there may be `most`; its content type tells what is between them. The body is in
+/// memory already, so nothing is waited for.
+///
+/// # Errors
+/// 400 for what is no form, or one without a part; 413 for too many parts.
+pub fn files(content_type: &str, body: Bytes, most: usize) -> Result<Vec<File>> {
+    let malformed =
+        |error: multer::Error| ServeError::invalid(format_args!("the form cannot be read: {error}"));
+    let boundary = multer::parse_boundary(content_type).map_err(malformed)?;
+    let parts = async {
+        let mut form = multer::Multipart::new(stream::iter([Ok::<_, std::io::Error>(body)]), boundary);
+        let mut files = Vec::new();
+        while let Some(part) = form.next_field().await.map_err(malformed)? {
+            if files.len() == most {
+                return Err(too_many(files.len() + 1, most));
+            }
+            let field = part.name().unwrap_or("").to_owned();
+            let content_type = part.content_type().map(|mime| mime.essence_str().to_ascii_lowercase());
+            files.push(File { field, content_type, bytes: part.bytes().await.map_err(malformed)? });
+        }
+        Ok(files)
+    };
+    let files = parts.now_or_never().ok_or_else(|| ServeError::internal("a form was waited for"))??;
+    if files.is_empty() {
+        return Err(ServeError::invalid("the form has no file; expected at least one PNG, JPEG or CSV file"));
+    }
+    Ok(files)
 }
 
 fn from_image(body: &Bytes, preprocess: &Preprocess) -> Result<RawInput> {
@@ -218,4 +250,22 @@ fn from_files(files: Vec<File>, preprocess: &Preprocess, max_rows: usize) -> Res
         }
     }
     Ok(Inputs { rows, list, top: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever ends a line, rows are counted before any of them is made.
+    #[test]
+    fn rows_of_csv_are_bounded_before_they_are_read() {
+        let preprocess = Preprocess::Numbers { shape: vec![1] };
+        for end in ["\n", "\r\n", "\r", "\n\r\n"] {
+            let rows = |count: usize| format!("1{end}").repeat(count);
+            assert_eq!(from_csv(rows(4).as_bytes(), &preprocess, 4).unwrap().len(), 4, "{end:?}");
+            // Not even a row that could not be read is looked at.
+            let error = from_csv(format!("x{end}{}", rows(5)).as_bytes(), &preprocess, 4).unwrap_err();
+            assert_eq!(error.kind(), Kind::TooLarge, "{end:?}: {error}");
+        }
+    }
 }

@@ -147,7 +147,8 @@ pub async fn run(
     let server = match &tls {
         None => server.bind((config.host.as_str(), config.port)).map_err(listen)?,
         Some(tls) => {
-            // The server adds the protocols that it speaks.
+            // The server adds the protocol that it speaks: HTTP/1.1. HTTP/2 would need limits of its own, which the library
+            // does not have, on streams, heads and answers that are not taken.
             let encryption = tls.server_config(&[]).map_err(RunError::System)?;
             server.bind_rustls_0_23((config.host.as_str(), config.port), encryption).map_err(listen)?
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tonic::codegen::http;
-use tonic::transport::server::TcpConnectInfo;
 
 use super::audit::{self, Action};
 use super::presented::Presented;
@@ -42,16 +41,12 @@ pub fn need(path: &str) -> Need {
 /// # Errors
 /// As [`Access::admit`].
 pub fn admit<B>(access: &Access, request: &mut http::Request<B>) -> Result<()> {
-    let peer = request.extensions().get::<Peer>().cloned();
-    if let Some(peer) = &peer {
-        // Where the service looks for the address.
-        let tcp = TcpConnectInfo { local_addr: None, remote_addr: peer.address };
-        request.extensions_mut().insert(tcp);
-    }
-    let address = request.extensions().get::<TcpConnectInfo>().and_then(|tcp| tcp.remote_addr);
+    // The connection says who is at its other end.
+    let peer = request.extensions().get::<Peer>();
+    let address = peer.and_then(|peer| peer.address);
     let need = need(request.uri().path());
     let all = |name: &'static str| request.headers().get_all(name).into_iter().map(|value| value.as_bytes());
-    let identity = peer.as_ref().and_then(|peer| peer.identity.as_ref());
+    let identity = peer.and_then(|peer| peer.identity.as_ref());
     let presented = Presented::read(all("authorization"), all("x-api-key"))
         .with_certificate(identity.map(|identity| identity.names()));
     let admitted = access.admit(&presented, need, Target::Later, address.map(|address| address.ip()))?;

@@ -11,6 +11,7 @@ use super::inference::model_infer_request::InferInputTensor;
 use super::inference::model_infer_response::InferOutputTensor;
 use super::inference::{InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse};
 use crate::error::{Kind, Result, ServeError, shown};
+use crate::oip::parameters::Place;
 use crate::oip::types::{InferRequest, InferResponse, Output};
 use crate::oip::{binary, parameters, request};
 
@@ -23,6 +24,7 @@ pub fn decode(message: ModelInferRequest) -> Result<InferRequest> {
     if inputs.is_empty() {
         return Err(ServeError::invalid("`inputs` is empty; give one tensor for each input of the model"));
     }
+    request::check_count(inputs.len(), outputs.len())?;
     if !raw.is_empty() && raw.len() != inputs.len() {
         return Err(ServeError::invalid(format_args!(
             "`raw_input_contents` has {} entries for {} inputs; give one for each, or none",
@@ -43,7 +45,6 @@ pub fn decode(message: ModelInferRequest) -> Result<InferRequest> {
         id: (!id.is_empty()).then_some(id),
         model_name: None,
         schedule: parameters::schedule(&given)?,
-        parameters: given,
         inputs,
         outputs: (!outputs.is_empty()).then_some(outputs),
         binary_output: true,
@@ -52,9 +53,9 @@ pub fn decode(message: ModelInferRequest) -> Result<InferRequest> {
 
 fn input(tensor: InferInputTensor, raw: Option<&[u8]>) -> Result<NamedTensor> {
     let InferInputTensor { name, datatype, shape, parameters, contents } = tensor;
-    let place = format!("input {}", shown(&name));
+    let place = Place { what: "input", name: &name };
     let refuse = |reason: String| ServeError::invalid(format_args!("{place}: {reason}"));
-    parameters::check(&values(parameters), &place)?;
+    parameters::check(&values(parameters), place)?;
     let dtype = request::dtype(&datatype)
         .ok_or_else(|| refuse(format!("there is no datatype {}", shown(&datatype))))?;
     if shape.len() > binary::RANK {

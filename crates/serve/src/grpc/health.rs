@@ -14,7 +14,7 @@ use crate::access::principal::Scope;
 use crate::access::rpc;
 use crate::error::{ServeError, shown};
 use crate::front;
-use crate::state::State;
+use crate::state::{Phase, State};
 
 /// Answers health checks. The empty service is the server, so is the protocol's own service; a model is one by its
 /// name.
@@ -92,6 +92,10 @@ impl Health for HealthCheck {
                     let now = response(health.status(&service));
                     if told.as_ref() != Some(&now) {
                         return Some((Ok(now), Some(now)));
+                    }
+                    // Who watches knows it by now, and would keep the server from ending.
+                    if health.state.phase() == Phase::Draining {
+                        return None;
                     }
                     tokio::time::sleep(LOOK).await;
                 }

@@ -12,19 +12,25 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
-use tonic::transport::server::Connected;
+use tonic::transport::server::{Connected, TcpIncoming};
 
 use crate::limits::Limits;
+use crate::tls::Peer;
 
 /// What a client sends first: the preface of HTTP/2, and the head of its settings (RFC 9113, sections 3.4 and 4.1).
 const BEGINNING: usize = 24 + 9;
+
+/// How long none is accepted after that has failed.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A stream that fails when the other side does not begin, or does not go on taking, in time.
 #[derive(Debug)]
 pub struct Guarded<S> {
     inner: S,
+    peer: Peer,
     /// What has been read, until it is a beginning.
     read: usize,
     beginning: Option<Pin<Box<Sleep>>>,
@@ -36,12 +42,12 @@ pub struct Guarded<S> {
 }
 
 impl<S> Guarded<S> {
-    /// Guards a stream. The permit is given back when it is dropped.
+    /// Guards a stream to somebody. The permit is given back when it is dropped.
     #[must_use]
-    pub fn new(inner: S, limits: &Limits, permit: Option<OwnedSemaphorePermit>) -> Self {
+    pub fn new(inner: S, peer: Peer, limits: &Limits, permit: Option<OwnedSemaphorePermit>) -> Self {
         let beginning = Some(Box::pin(tokio::time::sleep(Duration::from_secs(limits.header_timeout_s))));
         let patience = Duration::from_secs(limits.write_timeout_s);
-        Self { inner, read: 0, beginning, stalled: None, patience, _permit: permit }
+        Self { inner, peer, read: 0, beginning, stalled: None, patience, _permit: permit }
     }
 
     /// What became of writing; while nothing is taken, time runs.
@@ -120,17 +126,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 }
 
-impl<S: Connected> Connected for Guarded<S> {
-    type ConnectInfo = S::ConnectInfo;
+impl<S> Connected for Guarded<S> {
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.inner.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
-/// The streams of `incoming`, guarded. While there are `limits.max_connections`, no further one is accepted.
+/// The connections that come to a socket, as they are.
+pub fn plain(listener: TcpListener) -> impl Stream<Item = io::Result<(TcpStream, Peer)>> + Unpin {
+    TcpIncoming::from(listener).with_nodelay(Some(true)).map(|stream| {
+        let stream = stream?;
+        let address = stream.peer_addr().ok();
+        Ok((stream, Peer { address, identity: None }))
+    })
+}
+
+/// The streams of `incoming`, guarded, each with who is at its other end. While there are `limits.max_connections`, no further one is accepted.
 pub fn guarded<S>(
-    incoming: impl Stream<Item = io::Result<S>> + Unpin,
+    incoming: impl Stream<Item = io::Result<(S, Peer)>> + Unpin,
     limits: Limits,
 ) -> impl Stream<Item = io::Result<Guarded<S>>> {
     let room = Arc::new(Semaphore::new(limits.max_connections));
@@ -138,7 +153,16 @@ pub fn guarded<S>(
         // The semaphore is never closed.
         let permit = Arc::clone(&room).acquire_owned().await.ok();
         let stream = incoming.next().await?;
-        Some((stream.map(|stream| Guarded::new(stream, &limits, permit)), (incoming, room)))
+        // The system answers at once and again that it has no more descriptors; it may be better in a moment. That a client
+        // has gone before it was taken says nothing about the next.
+        let gone = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+        };
+        if stream.as_ref().is_err_and(|error| !gone(error)) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let stream = stream.map(|(stream, peer)| Guarded::new(stream, peer, &limits, permit));
+        Some((stream, (incoming, room)))
     })
 }
 
@@ -148,6 +172,8 @@ mod tests {
 
     use super::*;
 
+    const NOBODY: Peer = Peer { address: None, identity: None };
+
     fn limits() -> Limits {
         Limits { header_timeout_s: 1, write_timeout_s: 1, max_connections: 2, ..Limits::default() }
     }
@@ -156,13 +182,13 @@ mod tests {
     async fn who_does_not_begin_is_not_waited_for() {
         let (mut client, server) = tokio::io::duplex(1024);
         client.write_all(&[0; BEGINNING - 1]).await.unwrap();
-        let mut guarded = Guarded::new(server, &limits(), None);
+        let mut guarded = Guarded::new(server, NOBODY, &limits(), None);
         let mut buffer = [0; 64];
         assert_eq!(guarded.read(&mut buffer).await.unwrap(), BEGINNING - 1);
         assert_eq!(guarded.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         // Once it has begun, silence is HTTP/2's to judge.
         let (mut client, server) = tokio::io::duplex(1024);
-        let mut guarded = Guarded::new(server, &limits(), None);
+        let mut guarded = Guarded::new(server, NOBODY, &limits(), None);
         client.write_all(&[0; BEGINNING]).await.unwrap();
         assert_eq!(guarded.read(&mut buffer).await.unwrap(), BEGINNING);
         let waited = tokio::time::timeout(Duration::from_millis(1500), guarded.read(&mut buffer)).await;
@@ -172,7 +198,7 @@ mod tests {
     #[actix_web::test]
     async fn who_takes_nothing_is_not_waited_for() {
         let (mut client, server) = tokio::io::duplex(16);
-        let mut guarded = Guarded::new(server, &limits(), None);
+        let mut guarded = Guarded::new(server, NOBODY, &limits(), None);
         let error = guarded.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         // Slow is well, as long as it goes on.
@@ -192,7 +218,7 @@ mod tests {
 
     #[actix_web::test]
     async fn there_are_so_many_at_a_time() {
-        let streams = futures_util::stream::iter((0..3).map(|_| Ok(tokio::io::empty())));
+        let streams = futures_util::stream::iter((0..3).map(|_| Ok((tokio::io::empty(), NOBODY))));
         let mut accepted = Box::pin(guarded(streams, limits()));
         let first = accepted.next().await.unwrap().unwrap();
         let _second = accepted.next().await.unwrap().unwrap();
@@ -200,5 +226,19 @@ mod tests {
         assert!(waiting.is_err());
         drop(first);
         assert!(accepted.next().await.unwrap().is_ok());
+    }
+
+    /// Without descriptors accepting fails again and again: that must not take a processor.
+    #[actix_web::test]
+    async fn who_cannot_accept_waits_a_moment() {
+        let (mut failed, began) = (0, std::time::Instant::now());
+        let error = || io::Error::from_raw_os_error(24);
+        let failing = futures_util::stream::repeat_with(|| Err::<(tokio::io::Empty, Peer), _>(error()));
+        let mut accepted = Box::pin(guarded(failing, limits()));
+        while began.elapsed() < Duration::from_millis(400) {
+            assert!(accepted.next().await.unwrap().is_err());
+            failed += 1;
+        }
+        assert!(failed < 20, "{failed} times");
     }
 }

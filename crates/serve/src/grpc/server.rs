@@ -15,14 +15,13 @@ use model::device::panic_message;
 use tokio::sync::oneshot;
 use tonic::codegen::{CompressionEncoding, Service, http};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Status, body::Body};
 use tonic_health::pb::health_server::HealthServer;
 
 use super::DESCRIPTORS;
 use super::body::{Answered, Bounded, Calls};
 use super::health::HealthCheck;
-use super::incoming::guarded;
+use super::incoming::{guarded, plain};
 use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use super::service::Inference;
 use crate::access;
@@ -76,9 +75,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
         inference: GrpcInferenceServiceServer::new(Inference::new(Arc::clone(&state)))
             .max_decoding_message_size(limit)
             .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Deflate)
-            .send_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Deflate),
+            .accept_compressed(CompressionEncoding::Deflate),
         health: HealthServer::new(HealthCheck::new(Arc::clone(&state))).max_decoding_message_size(1 << 16),
         v1: reflection().build_v1().map_err(std::io::Error::other)?.max_decoding_message_size(1 << 16),
         v1alpha: reflection()
@@ -115,7 +112,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
                 let incoming = guarded(tls::incoming(listener, config, within), limits);
                 server.serve_with_incoming_shutdown(services, incoming, stopped).await
             } else {
-                let incoming = guarded(TcpIncoming::from(listener).with_nodelay(Some(true)), limits);
+                let incoming = guarded(plain(listener), limits);
                 server.serve_with_incoming_shutdown(services, incoming, stopped).await
             }
         });
@@ -135,6 +132,7 @@ impl Running {
 
     /// Takes no new connections any more, and waits until the calls under way are answered, but no longer than this.
     pub async fn stop(mut self, within: Duration) {
+        self.calls.end();
         // It may have ended by itself, and then nobody listens.
         let _ = self.stop.take().map(|stop| stop.send(()));
         // A client that is there says so, and its connection is ended. Who says nothing is not waited for once nothing
@@ -166,6 +164,33 @@ struct Services<V1, V1Alpha> {
     v1alpha: V1Alpha,
 }
 
+/// Which of them a call is for.
+#[derive(Clone, Copy)]
+enum Asked {
+    Inference,
+    Health,
+    V1,
+    V1Alpha,
+    Nobody,
+}
+
+impl Asked {
+    fn of(path: &str) -> Self {
+        match service(path) {
+            "inference.GRPCInferenceService" => Self::Inference,
+            "grpc.health.v1.Health" => Self::Health,
+            "grpc.reflection.v1.ServerReflection" => Self::V1,
+            "grpc.reflection.v1alpha.ServerReflection" => Self::V1Alpha,
+            _ => Self::Nobody,
+        }
+    }
+}
+
+/// The service that a path names.
+fn service(path: &str) -> &str {
+    path.split('/').nth(1).unwrap_or("")
+}
+
 type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
 impl<V1, V1Alpha> Service<http::Request<Body>> for Services<V1, V1Alpha>
@@ -185,25 +210,28 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Answer {
-        let path = request.uri().path().to_owned();
-        let running = telemetry::grpc::begin(&self.state.telemetry, &path, request.headers());
+        let path = request.uri().path();
+        let running = telemetry::grpc::begin(&self.state.telemetry, path, request.headers());
+        let asked = Asked::of(path);
+        let streams = path.ends_with("/ModelStreamInfer") || matches!(asked, Asked::V1 | Asked::V1Alpha);
         // Whatever the path, nothing is answered before the check: see `access`.
         if let Err(error) = access::rpc::admit(&self.state.access, &mut request) {
             let refused = std::future::ready(Ok(Status::from(error).into_http()));
             return Box::pin(telemetry::grpc::observe(running, refused));
         }
-        let service = path.split('/').nth(1).unwrap_or("");
-        // A stream may last; one message must arrive in time.
-        let streams = path.ends_with("/ModelStreamInfer") || service.starts_with("grpc.reflection");
-        let in_time = (!streams).then_some(self.state.limits);
-        let request = request.map(|body| Body::new(Bounded::new(body, &self.state.in_flight, in_time)));
-        let answer: Answer = match service {
-            "inference.GRPCInferenceService" => Box::pin(self.inference.call(request)),
-            "grpc.health.v1.Health" => Box::pin(self.health.call(request)),
-            "grpc.reflection.v1.ServerReflection" => Box::pin(self.v1.call(request)),
-            "grpc.reflection.v1alpha.ServerReflection" => Box::pin(self.v1alpha.call(request)),
-            other => {
-                let status = Status::unimplemented(format!("there is no service {}", shown(other)));
+        // A stream may last; a message must arrive in time.
+        let bounded = if streams { Bounded::stream } else { Bounded::message };
+        let state = &self.state;
+        let request =
+            request.map(|body| Body::new(bounded(body, &state.in_flight, state.limits, &self.calls)));
+        let answer: Answer = match asked {
+            Asked::Inference => self.inference.call(request),
+            Asked::Health => self.health.call(request),
+            Asked::V1 => Box::pin(self.v1.call(request)),
+            Asked::V1Alpha => Box::pin(self.v1alpha.call(request)),
+            Asked::Nobody => {
+                let service = shown(service(request.uri().path()));
+                let status = Status::unimplemented(format!("there is no service {service}"));
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
         };

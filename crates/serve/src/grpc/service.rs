@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _, stream};
+use network::Signature;
+use prost::Message as _;
 use serde_json::{Map, Value};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -27,9 +29,11 @@ use super::inference::{
 };
 use crate::access::principal::Scope;
 use crate::access::rpc;
+use crate::body::Held;
 use crate::error::{Kind, ServeError};
 use crate::front::{self, Change};
 use crate::inventory;
+use crate::oip::binary;
 use crate::oip::types::{ConfigTensor, Duration64};
 use crate::repository;
 use crate::routes::repository::{check_load, check_repository, check_unload};
@@ -50,8 +54,11 @@ struct Who {
 }
 
 impl Who {
-    fn of<T>(state: &Arc<State>, request: &Request<T>) -> Result<Self, ServeError> {
-        Ok(Self { caller: rpc::Caller::of(state, request)?, metadata: request.metadata().clone() })
+    /// Takes a request apart.
+    fn of<T>(state: &Arc<State>, request: Request<T>) -> Result<(Self, T), ServeError> {
+        let caller = rpc::Caller::of(state, &request)?;
+        let (metadata, _, message) = request.into_parts();
+        Ok((Self { caller, metadata }, message))
     }
 }
 
@@ -84,11 +91,15 @@ impl Inference {
         telemetry.message("request", &message);
         let version = Some(message.model_version.as_str());
         let served = front::route(&self.state, &message.model_name, version, caller)?;
-        // Typed contents are vectors already; raw ones are copied.
-        let raw: usize = message.raw_input_contents.iter().map(|bytes| bytes.len()).sum();
-        let cost = front::cost(0, raw);
-        let response = front::infer(&self.state, &served, cost, |_| convert::decode(message)).await?;
-        let answer = convert::encode(response)?;
+        // What it holds counts until the answer is there, or many requests that wait would be more than may be in memory.
+        let size = message.encoded_len();
+        let mut held = Held::new(&self.state.in_flight);
+        held.grow(size)?;
+        let read = |_: &Signature| convert::decode(message);
+        let response = front::infer(&self.state, &served, front::cost(0, size), read).await?;
+        let size = response.outputs.iter().map(|output| binary::size(output.tensor.tensor.elements())).sum();
+        let encode = move || convert::encode(response);
+        let answer = self.state.pool.run_sized(front::cost(0, size), encode).await?.value;
         telemetry.message("answer", &answer);
         Ok(answer)
     }
@@ -168,9 +179,9 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
-        let who = Who::of(&self.state, &request)?;
-        who.caller.may(Scope::Infer, &request.get_ref().model_name)?;
-        Ok(Response::new(self.infer(request.into_inner(), &who).await?))
+        let (who, message) = Who::of(&self.state, request)?;
+        who.caller.may(Scope::Infer, &message.model_name)?;
+        Ok(Response::new(self.infer(message, &who).await?))
     }
 
     type ModelStreamInferStream =
@@ -182,8 +193,8 @@ impl GrpcInferenceService for Inference {
     ) -> Reply<Self::ModelStreamInferStream> {
         // One after the other, so that answers come in the order of the requests, and a client that does not read
         // is not read from.
-        let asks = (Who::of(&self.state, &request)?, telemetry::current());
-        let start = (self.clone(), asks, request.into_inner(), Place::First);
+        let (who, messages) = Who::of(&self.state, request)?;
+        let start = (self.clone(), (who, telemetry::current()), messages, Place::First);
         let answers = stream::unfold(start, |(service, asks, mut messages, place)| async move {
             if place == Place::End {
                 return None;

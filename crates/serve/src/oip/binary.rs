@@ -67,7 +67,7 @@ pub(crate) fn count(shape: &[usize]) -> Result<usize, String> {
 }
 
 /// Every word of `bytes`, whose length is a multiple of the word's.
-fn words<const N: usize, T>(bytes: &[u8], word: fn([u8; N]) -> T) -> Vec<T> {
+fn words<const N: usize, T>(bytes: &[u8], word: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes.as_chunks::<N>().0.iter().map(|chunk| word(*chunk)).collect()
 }
 
@@ -146,9 +146,13 @@ pub fn write(elements: &Elements, out: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-fn append<const N: usize, T: Copy>(out: &mut Vec<u8>, values: &[T], word: fn(T) -> [u8; N]) {
-    for &value in values {
-        out.extend_from_slice(&word(value));
+/// Into room that is made at once: asking for it at each element would be most of the work.
+fn append<const N: usize, T: Copy>(out: &mut Vec<u8>, values: &[T], word: impl Fn(T) -> [u8; N]) {
+    let start = out.len();
+    out.resize(start + N * values.len(), 0);
+    let chunks = out.get_mut(start..).unwrap_or_default().as_chunks_mut::<N>().0;
+    for (chunk, &value) in chunks.iter_mut().zip(values) {
+        *chunk = word(value);
     }
 }
 

@@ -5,6 +5,9 @@ use network::{Elements, NamedTensor, Signature, Tensor};
 use super::types::{InferRequest, InferResponse, Output, RequestedOutput};
 use crate::error::{Kind, Result, ServeError, shown, suggestion};
 
+/// A number takes some ten characters.
+pub const NUMBER: usize = 10;
+
 /// What of a checked request is needed once the model has answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -58,6 +61,25 @@ fn select(
 }
 
 impl Plan {
+    /// The request's id.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// How many bytes of text the classes of these outputs are chosen from; 0 where none are asked for.
+    #[must_use]
+    pub fn text(&self, given: &[NamedTensor]) -> usize {
+        let classified = |output: &&NamedTensor| {
+            self.outputs.iter().any(|asked| asked.classes > 0 && asked.name == output.name)
+        };
+        given
+            .iter()
+            .filter(classified)
+            .map(|output| output.tensor.elements().len().saturating_mul(NUMBER))
+            .sum()
+    }
+
     /// Makes the response of what the model gave; `labels` are the names of the classes, where it has some.
     ///
     /// # Errors
@@ -65,14 +87,14 @@ impl Plan {
     pub fn respond(
         self,
         model: &str,
-        version: &str,
+        version: u64,
         mut given: Vec<NamedTensor>,
         labels: &[String],
     ) -> Result<InferResponse> {
         let outputs =
             self.outputs
                 .into_iter()
-                .map(|RequestedOutput { name, binary, classes, .. }| {
+                .map(|RequestedOutput { name, binary, classes }| {
                     let index = given.iter().position(|output| output.name == name).ok_or_else(|| {
                         ServeError::internal(format_args!("the model gave no output `{name}`"))
                     })?;
@@ -83,10 +105,9 @@ impl Plan {
                 .collect::<Result<Vec<_>>>()?;
         Ok(InferResponse {
             model_name: model.to_owned(),
-            model_version: version.to_owned(),
+            model_version: version.to_string(),
             id: self.id,
             outputs,
-            ..InferResponse::default()
         })
     }
 }
@@ -106,8 +127,13 @@ fn classify(output: &NamedTensor, count: usize, labels: &[String]) -> Result<Nam
     for row in values.chunks(width) {
         let mut order: Vec<usize> = (0..row.len()).collect();
         let value = |index: &usize| row.get(*index).copied().unwrap_or(f32::NEG_INFINITY);
-        order.sort_by(|a, b| value(b).total_cmp(&value(a)));
-        texts.extend(order.iter().take(count).map(|index| {
+        let larger = |a: &usize, b: &usize| value(b).total_cmp(&value(a)).then(a.cmp(b));
+        if count < order.len() {
+            order.select_nth_unstable_by(count, larger);
+            order.truncate(count);
+        }
+        order.sort_unstable_by(larger);
+        texts.extend(order.iter().map(|index| {
             let label = labels.get(*index).map(|label| format!(":{label}")).unwrap_or_default();
             format!("{:.6}:{index}{label}", value(index)).into_bytes()
         }));

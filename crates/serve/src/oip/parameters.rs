@@ -4,6 +4,7 @@
 //! library and means nothing here, as the protocol says; one of an extension that is not spoken is refused when it
 //! asks for something, because the answer would not be what was asked for.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -15,11 +16,26 @@ use crate::json;
 /// What asks for the extension that this server does not speak: tensors in shared memory.
 const SHARED_MEMORY: [&str; 3] = ["shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"];
 
+/// An input or an output by its name: where a parameter stands, written out only for the error that says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// `input` or `output`.
+    pub what: &'static str,
+    /// Its name, as the client gave it.
+    pub name: &'a str,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.what, shown(self.name))
+    }
+}
+
 /// Checks the types of all parameters of one place.
 ///
 /// # Errors
 /// 400 for a list or an object, 501 for an extension that is not spoken.
-pub fn check(parameters: &Map<String, Value>, place: &str) -> Result<()> {
+pub fn check(parameters: &Map<String, Value>, place: impl fmt::Display + Copy) -> Result<()> {
     for (name, value) in parameters {
         if matches!(value, Value::Array(_) | Value::Object(_) | Value::Null) {
             return Err(wrong(name, value, place, "a string, a number or a boolean"));
@@ -32,7 +48,7 @@ pub fn check(parameters: &Map<String, Value>, place: &str) -> Result<()> {
     Ok(())
 }
 
-fn wrong(name: &str, value: &Value, place: &str, expected: &str) -> ServeError {
+fn wrong(name: &str, value: &Value, place: impl fmt::Display, expected: &str) -> ServeError {
     let kind = json::kind_of(value);
     ServeError::invalid(format_args!(
         "parameter {} of {place} must be {expected}, but is {kind}",
@@ -44,7 +60,7 @@ fn wrong(name: &str, value: &Value, place: &str, expected: &str) -> ServeError {
 ///
 /// # Errors
 /// 400 when it is something else.
-pub fn flag(parameters: &Map<String, Value>, name: &str, place: &str) -> Result<Option<bool>> {
+pub fn flag(parameters: &Map<String, Value>, name: &str, place: impl fmt::Display) -> Result<Option<bool>> {
     match parameters.get(name) {
         None => Ok(None),
         Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -56,7 +72,7 @@ pub fn flag(parameters: &Map<String, Value>, name: &str, place: &str) -> Result<
 ///
 /// # Errors
 /// 400 when it is no size.
-pub fn size(parameters: &Map<String, Value>, place: &str) -> Result<Option<usize>> {
+pub fn size(parameters: &Map<String, Value>, place: impl fmt::Display) -> Result<Option<usize>> {
     let Some(value) = parameters.get("binary_data_size") else { return Ok(None) };
     let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
     size.map(Some).ok_or_else(|| wrong("binary_data_size", value, place, "a whole number of bytes"))
@@ -66,7 +82,7 @@ pub fn size(parameters: &Map<String, Value>, place: &str) -> Result<Option<usize
 ///
 /// # Errors
 /// 400 when it is no number of classes.
-pub fn classes(parameters: &Map<String, Value>, place: &str) -> Result<usize> {
+pub fn classes(parameters: &Map<String, Value>, place: impl fmt::Display) -> Result<usize> {
     let Some(value) = parameters.get("classification") else { return Ok(0) };
     let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
     count.ok_or_else(|| wrong("classification", value, place, "a number of classes"))

@@ -9,13 +9,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::parameters::Place;
 use super::types::{InferRequest, RequestedOutput};
 use super::{binary, data, parameters};
 use crate::error::{Result, ServeError, shown};
 use crate::json;
 
 /// Most inputs or outputs that one request may name; no model comes near.
-const TENSORS: usize = 64;
+pub const TENSORS: usize = 64;
 
 /// How a body is divided; the header `Inference-Header-Content-Length` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,11 +121,7 @@ fn decode_parts(body: &[u8], tensors: Option<&[u8]>) -> Result<InferRequest> {
         return Err(ServeError::invalid("`inputs` is empty; give one tensor for each input of the model"));
     }
     let outputs = request.outputs.unwrap_or_default();
-    if request.inputs.len() > TENSORS || outputs.len() > TENSORS {
-        return Err(ServeError::invalid(format_args!(
-            "a request may name at most {TENSORS} inputs and outputs"
-        )));
-    }
+    check_count(request.inputs.len(), outputs.len())?;
     let given = request.parameters.unwrap_or_default();
     parameters::check(&given, "the request")?;
     let binary_output = parameters::flag(&given, "binary_data_output", "the request")?.unwrap_or(false);
@@ -145,7 +142,6 @@ fn decode_parts(body: &[u8], tensors: Option<&[u8]>) -> Result<InferRequest> {
         id,
         model_name: request.model_name,
         schedule: parameters::schedule(&given)?,
-        parameters: given,
         inputs,
         // An empty list asks for nothing in particular, and gets everything, as with Triton.
         outputs: (!outputs.is_empty()).then_some(outputs),
@@ -153,23 +149,34 @@ fn decode_parts(body: &[u8], tensors: Option<&[u8]>) -> Result<InferRequest> {
     })
 }
 
+/// Refuses more inputs or outputs than any model has.
+///
+/// # Errors
+/// 400 with the number that is allowed.
+pub fn check_count(inputs: usize, outputs: usize) -> Result<()> {
+    if inputs.max(outputs) <= TENSORS {
+        return Ok(());
+    }
+    Err(ServeError::invalid(format_args!("a request may name at most {TENSORS} inputs and outputs")))
+}
+
 /// One output that is asked for, whatever it came with.
 ///
 /// # Errors
 /// 400 for parameters of a wrong type, 501 for those of an extension that is not spoken.
 pub fn requested(name: String, parameters: Map<String, Value>, binary: bool) -> Result<RequestedOutput> {
-    let place = format!("output {}", shown(&name));
-    parameters::check(&parameters, &place)?;
-    let binary = parameters::flag(&parameters, "binary_data", &place)?.unwrap_or(binary);
-    let classes = parameters::classes(&parameters, &place)?;
-    Ok(RequestedOutput { name, parameters, binary, classes })
+    let place = Place { what: "output", name: &name };
+    parameters::check(&parameters, place)?;
+    let binary = parameters::flag(&parameters, "binary_data", place)?.unwrap_or(binary);
+    let classes = parameters::classes(&parameters, place)?;
+    Ok(RequestedOutput { name, binary, classes })
 }
 
 fn input(input: Input<'_>, rest: &mut Option<&[u8]>) -> Result<NamedTensor> {
-    let place = format!("input {}", shown(&input.name));
+    let place = Place { what: "input", name: &input.name };
     let refuse = |reason: &str| ServeError::invalid(format_args!("{place}: {reason}"));
     let given = input.parameters.unwrap_or_default();
-    parameters::check(&given, &place)?;
+    parameters::check(&given, place)?;
     // Before the sizes are read: a shape of a million dimensions is refused as such.
     if input.shape.len() > binary::RANK {
         let (found, most) = (input.shape.len(), binary::RANK);
@@ -189,7 +196,7 @@ fn input(input: Input<'_>, rest: &mut Option<&[u8]>) -> Result<NamedTensor> {
         let found = shown(&input.datatype);
         refuse(&format!("there is no datatype {found}; the datatypes are {DATATYPES}"))
     })?;
-    let tensor = match (parameters::size(&given, &place)?, input.data) {
+    let tensor = match (parameters::size(&given, place)?, input.data) {
         (None, Some(data)) => data::tensor(dtype, &shape, data),
         (None, None) => return Err(refuse("`data` is missing")),
         (Some(_), Some(_)) => {

@@ -7,7 +7,6 @@ use half::f16;
 use network::{Elements, NamedTensor};
 use serde::Serialize;
 use serde::ser::{SerializeSeq as _, Serializer};
-use serde_json::Value;
 
 use super::binary;
 use super::types::{InferResponse, Output};
@@ -32,7 +31,6 @@ pub fn encode(response: &InferResponse) -> Result<Encoded> {
         model_name: &response.model_name,
         model_version: &response.model_version,
         id: response.id.as_deref(),
-        parameters: (!response.parameters.is_empty()).then_some(&response.parameters),
         outputs,
     };
     let mut body = serde_json::to_vec(&head).map_err(ServeError::internal)?;
@@ -49,8 +47,6 @@ struct Head<'a> {
     model_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<&'a serde_json::Map<String, Value>>,
     outputs: Vec<View<'a>>,
 }
 

@@ -7,7 +7,6 @@ use network::{Dim, NamedTensor, TensorSpec};
 use predict::DeviceSpec;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 /// What a client asks of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,9 +15,7 @@ pub struct InferRequest {
     pub id: Option<String>,
     /// The model that the body names, when it does; it must be the one of the route.
     pub model_name: Option<String>,
-    /// Parameters of the whole request: strings, numbers and booleans.
-    pub parameters: Map<String, Value>,
-    /// What of them the scheduler heeds.
+    /// What of its parameters the scheduler heeds.
     pub schedule: Schedule,
     /// The prepared tensors, batch dimension included.
     pub inputs: Vec<NamedTensor>,
@@ -44,8 +41,6 @@ pub struct Schedule {
 pub struct RequestedOutput {
     /// Its name in the signature.
     pub name: String,
-    /// Parameters of this output.
-    pub parameters: Map<String, Value>,
     /// Whether it travels in binary.
     pub binary: bool,
     /// How many of its largest values to answer as text in place of all of them; 0: all, as numbers.
@@ -61,8 +56,6 @@ pub struct InferResponse {
     pub model_version: String,
     /// The id of the request.
     pub id: Option<String>,
-    /// Parameters of the response.
-    pub parameters: Map<String, Value>,
     /// The outputs, in the order asked for.
     pub outputs: Vec<Output>,
 }

@@ -6,19 +6,14 @@ use artifact::Selector;
 use crate::access::http::principal;
 use crate::describe;
 use crate::error::Result;
-use crate::state::{self, State};
+use crate::front;
+use crate::state::State;
 
 /// Every model with its versions, their states and the aliases.
 pub async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse> {
     let (principal, catalog) = (principal(&request)?, state.catalog());
-    if principal.models.are_all() {
-        return Ok(HttpResponse::Ok().json(describe::catalog(&catalog)));
-    }
     // Who may use some models does not learn of the others.
-    let mut seen = (*catalog).clone();
-    seen.models.retain(|name, _| principal.may_see(name));
-    seen.default = seen.default.filter(|default| principal.may_see(&default.name));
-    Ok(HttpResponse::Ok().json(describe::catalog(&seen)))
+    Ok(HttpResponse::Ok().json(describe::catalog(&catalog, |name| principal.may_see(name))))
 }
 
 /// One model, and the version that answers when none is named in full.
@@ -37,6 +32,6 @@ pub async fn show_version(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse> {
     let (name, version) = path.into_inner();
-    let served = state.catalog().find(&name, &state::selector(&version)).cloned()?;
+    let served = front::find(&state, &name, Some(&version))?;
     Ok(HttpResponse::Ok().json(describe::version(&served)))
 }

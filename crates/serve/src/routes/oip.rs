@@ -7,6 +7,8 @@ use serde_json::json;
 use crate::access::http::principal;
 use crate::body;
 use crate::error::{Kind, Result, ServeError, shown};
+use crate::oip::binary;
+use crate::oip::infer::NUMBER;
 use crate::oip::request::{self, Form};
 use crate::oip::response::{self, Encoded};
 use crate::routes::reply;
@@ -91,9 +93,10 @@ pub async fn infer(
     let version = path.version.as_deref();
     let served = with_caller(&request, |caller| front::route(&state, &path.name, version, caller))?;
     // The protocol's clients send one of these types or none, whatever the body is.
-    let content_type = request.content_type().to_ascii_lowercase();
-    if !matches!(content_type.as_str(), "application/json" | "application/octet-stream" | "") {
-        let found = shown(&content_type);
+    let content_type = request.content_type();
+    let reads = ["application/json", "application/octet-stream", ""];
+    if !reads.iter().any(|read| content_type.eq_ignore_ascii_case(read)) {
+        let found = shown(&content_type.to_ascii_lowercase());
         let message = format!(
             "content type {found} is not read here; expected application/json or application/octet-stream"
         );
@@ -125,7 +128,8 @@ pub async fn answer(
     form: Form,
 ) -> Result<HttpResponse> {
     let coding = reply::accepted(request);
-    let body = body::read(request, body, state).await?;
+    // What it holds counts until the answer is there, or many requests that wait would be more than may be in memory.
+    let (body, _held) = body::read(request, body, state).await?.into_parts();
     state.telemetry.payload("request", &body);
     let text = match form {
         Form::Json => body.len(),
@@ -139,15 +143,19 @@ pub async fn answer(
         request::decode(&body, form, signature)
     };
     let response = front::infer(state, served, cost, decode).await?;
-    let (mut text, mut binary) = (0, 0);
+    let (mut text, mut binary_size) = (0, 0);
     for output in &response.outputs {
         let elements = output.tensor.tensor.elements();
-        // A number takes some ten characters.
-        let size = if output.binary { &mut binary } else { &mut text };
-        *size += elements.len().saturating_mul(10);
+        let size = binary::size(elements);
+        if output.binary {
+            binary_size += size;
+        } else {
+            text += size.max(elements.len().saturating_mul(NUMBER));
+        }
     }
     let encode = move || response::encode(&response);
-    let Encoded { body, json_length } = state.pool.run_sized(front::cost(text, binary), encode).await?.value;
+    let Encoded { body, json_length } =
+        state.pool.run_sized(front::cost(text, binary_size), encode).await?.value;
     state.telemetry.payload("answer", &body);
     let mut builder = HttpResponse::Ok();
     match json_length {

@@ -5,21 +5,23 @@ use std::time::Instant;
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
-use artifact::Selector;
-use futures_util::stream;
 
 use crate::answer::{self, Timing};
 use crate::body;
 use crate::error::{Result, ServeError, shown};
 use crate::json;
 use crate::oip::request::Form;
-use crate::payload::{self, File, Payload};
+use crate::payload::{self, Payload};
 use crate::routes::traffic::with_caller;
 use crate::routes::{oip, reply};
 use crate::served::Served;
-use crate::state::{self, State};
-use crate::traffic::Caller;
+use crate::state::State;
 use crate::{front, served, telemetry};
+
+/// The default model, or the version of it that this request falls to.
+fn default_model(request: &HttpRequest, state: &State) -> Result<Arc<Served>> {
+    with_caller(request, |caller| state.catalog().route_default(caller).cloned())
+}
 
 /// Asks the default model.
 pub async fn default(
@@ -27,7 +29,7 @@ pub async fn default(
     body: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
-    let served = with_caller(&request, |caller| state.catalog().route_default(caller).cloned())?;
+    let served = default_model(&request, &state)?;
     predict(&request, body, &state, served).await
 }
 
@@ -39,11 +41,10 @@ pub async fn invocations(
     state: web::Data<State>,
 ) -> Result<HttpResponse> {
     const BINARY: &str = "application/vnd.sagemaker-triton.binary+json";
-    let content_type = request.content_type().to_ascii_lowercase();
-    if content_type != BINARY {
+    if !request.content_type().eq_ignore_ascii_case(BINARY) {
         return default(request, body, state).await;
     }
-    let served = with_caller(&request, |caller| state.catalog().route_default(caller).cloned())?;
+    let served = default_model(&request, &state)?;
     let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let length = header.split(';').find_map(|part| part.trim().strip_prefix("json-header-size="));
     let Some(length) = length else {
@@ -68,8 +69,7 @@ pub async fn model(
     state: web::Data<State>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let route = |caller: Caller<'_>| state.catalog().route(&name, &Selector::Default, caller).cloned();
-    let served = with_caller(&request, route)?;
+    let served = with_caller(&request, |caller| front::route(&state, &name, None, caller))?;
     predict(&request, body, &state, served).await
 }
 
@@ -81,7 +81,7 @@ pub async fn version(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse> {
     let (name, version) = path.into_inner();
-    let served = state.catalog().find(&name, &state::selector(&version)).cloned()?;
+    let served = front::find(&state, &name, Some(&version))?;
     predict(&request, body, &state, served).await
 }
 
@@ -98,24 +98,25 @@ async fn predict(
     if content_type != MULTIPART && content_type != "application/octet-stream" {
         payload::classify(&content_type, web::Bytes::new())?;
     }
-    let body = body::read(request, body, state).await?;
+    // What it holds counts until the answer is there, or many requests that wait would be more than may be in memory.
+    let (body, _held) = body::read(request, body, state).await?.into_parts();
     state.telemetry.payload("request", &body);
-    let payload = if content_type == MULTIPART {
-        Payload::Files(files(request, body.bytes(), state.limits.max_rows).await?)
-    } else {
-        payload::classify(&content_type, body.bytes())?
-    };
     let (limits, size) = (state.limits, body.len());
+    let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let form = header.filter(|_| content_type == MULTIPART).map(str::to_owned);
     let predictor = Arc::clone(served.raw()?);
     let began = Instant::now();
     let read = state.pool.run_sized(size, move || {
         let start = Instant::now();
+        let payload = match form {
+            Some(header) => Payload::Files(payload::files(&header, body, limits.max_rows)?),
+            None => payload::classify(&content_type, body)?,
+        };
         if let Payload::Json(body) = &payload {
             json::check_depth(body, limits.max_json_depth)?;
         }
         let inputs = payload.inputs(predictor.preprocess(), limits.max_rows)?;
         payload::check_pixels(&inputs.rows, limits.max_image_pixels)?;
-        drop(body);
         Ok((inputs, start.elapsed()))
     });
     let done = front::counted(&served, began, read.await)?;
@@ -154,29 +155,6 @@ async fn predict(
 }
 
 const MULTIPART: &str = "multipart/form-data";
-
-/// Splits a form into its parts. The body is in memory already, and each part is a slice of it.
-async fn files(request: &HttpRequest, body: web::Bytes, most: usize) -> Result<Vec<File>> {
-    let malformed =
-        |error: multer::Error| ServeError::invalid(format_args!("the form cannot be read: {error}"));
-    let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let boundary = multer::parse_boundary(header).map_err(malformed)?;
-    let body = stream::iter([Ok::<_, std::io::Error>(body)]);
-    let mut form = multer::Multipart::new(body, boundary);
-    let mut files = Vec::new();
-    while let Some(part) = form.next_field().await.map_err(malformed)? {
-        if files.len() == most {
-            return Err(payload::too_many(files.len() + 1, most));
-        }
-        let field = part.name().unwrap_or("").to_owned();
-        let content_type = part.content_type().map(|mime| mime.essence_str().to_ascii_lowercase());
-        files.push(File { field, content_type, bytes: part.bytes().await.map_err(malformed)? });
-    }
-    if files.is_empty() {
-        return Err(ServeError::invalid("the form has no file; expected at least one PNG, JPEG or CSV file"));
-    }
-    Ok(files)
-}
 
 /// Reads the query: `top=K` or nothing.
 fn top(query: &str) -> Result<Option<usize>> {

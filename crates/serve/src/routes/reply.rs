@@ -10,11 +10,9 @@ use crate::state::State;
 /// What a client accepts, taken from its request before the work begins.
 #[must_use]
 pub fn accepted(request: &HttpRequest) -> Option<Coding> {
-    let mut values = request.headers().get_all(ACCEPT_ENCODING).filter_map(|value| value.to_str().ok());
-    let first = values.next()?;
     // Several headers are one list.
-    let list = values.fold(first.to_owned(), |list, value| format!("{list},{value}"));
-    compression::negotiate(&list)
+    let values = request.headers().get_all(ACCEPT_ENCODING).filter_map(|value| value.to_str().ok());
+    compression::negotiate(values.flat_map(|value| value.split(',')))
 }
 
 /// Packs the body of an answer when the client accepts that and it is long enough to gain from it.

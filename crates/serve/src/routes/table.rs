@@ -1,6 +1,7 @@
 //! Every route: what it is called, what answers it, and what its description says. The application registers them
 //! from here and [`crate::openapi`] describes them from here, so that neither can know a route that the other does not.
 
+use actix_web::dev::ResourceDef;
 use actix_web::{Handler, Responder, Route, web};
 
 use super::{models, oip, operations, playground, predict, repository, traffic};
@@ -274,7 +275,6 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Json("Traffic"),
         || web::post().to(traffic::change),
     ),
-    // Scope `read`.
     get("/v2/ops", OPERATIONS, "Everything that the operator's page shows", Json("Operations"), || {
         read(operations::show)
     }),
@@ -292,7 +292,6 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Json("Drift"),
         || read(operations::drift),
     ),
-    // Scope `admin`.
     post(
         "/v2/models/{name}/drift/reset",
         OPERATIONS,
@@ -351,14 +350,30 @@ pub const ENDPOINTS: &[Endpoint] = &[
         .needs(Need::Open),
 ];
 
-/// The routes that a platform chose: paths that do what others here do.
+/// The first route of the table that answers on a path, whatever the method.
+fn at(path: &str) -> Option<&'static Endpoint> {
+    ENDPOINTS.iter().find(|endpoint| ResourceDef::new(endpoint.path).is_match(path))
+}
+
+/// Whether a platform may ask on this path whether models are ready: nothing is there, or what tells that.
+#[must_use]
+pub fn may_tell_health(path: &str) -> bool {
+    at(path).is_none_or(|endpoint| matches!(endpoint.gives, Json("Live" | "Ready" | "ModelReady")))
+}
+
+/// Whether a platform may send inputs to this path: nothing is there, or what takes them.
+#[must_use]
+pub fn may_predict(path: &str) -> bool {
+    at(path).is_none_or(|endpoint| matches!(endpoint.takes, Inputs | Tensors(_)))
+}
+
+/// The routes that a platform chose: paths that do what others here do. One that is here already does so by itself.
 #[must_use]
 pub fn chosen(state: &State) -> Vec<(String, Endpoint)> {
     let paths = &state.front.paths;
     let as_is = |path: &Option<String>, like: &str| {
         let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.path == like);
-        let taken = |path: &String| ENDPOINTS.iter().any(|endpoint| endpoint.path == path);
-        path.clone().filter(|path| !taken(path)).zip(endpoint.copied())
+        path.clone().filter(|path| at(path).is_none()).zip(endpoint.copied())
     };
     [as_is(&paths.health, "/ping"), as_is(&paths.predict, "/invocations")].into_iter().flatten().collect()
 }

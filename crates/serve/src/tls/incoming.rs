@@ -2,40 +2,32 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::Stream;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 
 use super::Identity;
 
-/// Handshakes at a time; who comes then waits.
+/// Handshakes at a time, and connections that wait to be taken; who comes then waits.
 const HANDSHAKES: usize = 256;
 
-/// Who is at the other end of an encrypted connection.
+/// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Its address.
     pub address: Option<SocketAddr>,
-    /// What its certificate says it is.
+    /// What its certificate says it is, where the connection is encrypted and it has one.
     pub identity: Option<Identity>,
 }
 
 /// A connection whose handshake is done.
-#[derive(Debug)]
-pub struct Encrypted {
-    stream: TlsStream<TcpStream>,
-    peer: Peer,
-}
+pub type Encrypted = (TlsStream<TcpStream>, Peer);
 
 /// The connections that come to a socket, once they are encrypted. It must be called within a runtime; it ends when the
 /// stream is dropped.
@@ -66,13 +58,14 @@ pub fn incoming(
             let (give, acceptor) = (give.clone(), acceptor.clone());
             tokio::spawn(async move {
                 let shaken = tokio::time::timeout(within, shake(stream, acceptor)).await;
-                drop(permit);
                 match shaken {
                     // Nobody takes it when the server stops.
                     Ok(Ok(connection)) => drop(give.send(Ok(connection)).await),
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!("a TLS handshake took too long"),
                 }
+                // Not before somebody has taken it: else any number could wait here for a server that has enough.
+                drop(permit);
             });
         }
     });
@@ -84,53 +77,5 @@ async fn shake(stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<Encrypted
     let address = stream.peer_addr().ok();
     let stream = acceptor.accept(stream).await?;
     let identity = Identity::of(stream.get_ref().1);
-    Ok(Encrypted { stream, peer: Peer { address, identity } })
-}
-
-impl Connected for Encrypted {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Encrypted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Encrypted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
+    Ok((stream, Peer { address, identity }))
 }

@@ -176,7 +176,10 @@ async fn bodies_are_packed_both_ways() {
         match coding {
             "gzip" => assert_ne!(gzip.read_to_end(&mut body).unwrap(), 0),
             "deflate" => assert_ne!(zlib.read_to_end(&mut body).unwrap(), 0),
-            _ => body = serve::compression::unpack_zstd(&answer.body, 1 << 20).unwrap(),
+            _ => {
+                body = serve::compression::unpack(serve::compression::Coding::Zstd, &answer.body, 1 << 20)
+                    .unwrap()
+            }
         }
         // The length is that of the JSON before packing.
         let length: usize = answer.header("inference-header-content-length").parse().unwrap();

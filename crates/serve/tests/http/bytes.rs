@@ -5,6 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::thread::scope;
 
+use serve::compression::{Coding, pack};
+
 use crate::h2;
 use crate::network::{BODY, Client, PREDICT, alive, server};
 use crate::registry::Models;
@@ -83,6 +85,73 @@ fn heads_are_bounded_and_bodies_have_the_servers_own_limits() {
     alive(&server);
 }
 
+/// What a small body would become is never in memory, not for a moment.
+#[test]
+fn packed_bodies_do_not_grow_beyond_their_limit() {
+    let models = Models::new();
+    let server = server(
+        &models,
+        "threads = 2
+",
+    );
+    alive(&server);
+    let before = server.peak();
+    let zeros = vec![0; 100 << 20];
+    let best = flate2::Compression::best();
+    for coding in Coding::ALL {
+        let packed = match coding {
+            Coding::Zstd => pack(coding, &zeros).unwrap(),
+            Coding::Gzip => {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), best);
+                gzip.write_all(&zeros).and_then(|()| gzip.finish()).unwrap()
+            }
+            Coding::Deflate => {
+                let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), best);
+                zlib.write_all(&zeros).and_then(|()| zlib.finish()).unwrap()
+            }
+        };
+        assert!(packed.len() < 128 << 10, "it fits into one read of the socket");
+        let head = format!(
+            "{PREDICT}Content-Encoding: {}\r\nContent-Length: {}\r\n\r\n",
+            coding.name(),
+            packed.len()
+        );
+        scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut client = Client::new(&server.address);
+                    client.send([head.as_bytes(), &packed].concat()).unwrap();
+                    assert_eq!(client.answer().map(|(status, _)| status), Some(413), "{coding:?}");
+                });
+            }
+        });
+    }
+    // Of what may be 16 MiB each thread makes that and, while its memory grows, the double.
+    let grown = server.peak() - before;
+    assert!(grown < 192 << 20, "{} MB more", grown >> 20);
+    alive(&server);
+}
+
+/// Two bytes are an empty input, for which a parser makes a hundred times as much.
+#[test]
+fn messages_of_grpc_do_not_become_more_than_they_may() {
+    let models = Models::new();
+    let server = server(&models, "");
+    alive(&server);
+    let before = server.peak();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&[0x2a, 0].repeat(8 << 20)).unwrap();
+    let message = h2::message(true, &gzip.finish().unwrap());
+    for method in ["ModelInfer", "ModelStreamInfer"] {
+        let path = format!("/inference.GRPCInferenceService/{method}");
+        let answer = h2::call(&server.grpc, &path, &[("grpc-encoding", "gzip")], &message).unwrap();
+        assert!(answer.is_empty(), "{method}");
+    }
+    let grown = server.peak() - before;
+    assert!(grown < 128 << 20, "{} MB more", grown >> 20);
+    alive(&server);
+}
+
 #[test]
 fn messages_of_grpc_are_bounded_packed_and_unpacked() {
     let models = Models::new();
@@ -112,6 +181,9 @@ fn messages_of_grpc_are_bounded_packed_and_unpacked() {
     }
     let after = server.resident();
     assert!(after < before + (64 << 20), "{} MB more", (after - before) >> 20);
+    // Whoever accepts packed answers gets them as they are.
+    let accepts = [("grpc-accept-encoding", "identity, deflate, gzip")];
+    assert_eq!(ask(&accepts, &h2::message(false, &request)), ask(&[], &h2::message(false, &request)));
     for junk in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 100], &[h2::HELLO, &[0xff; 100]].concat()] {
         let mut client = Client::new(&server.grpc);
         client.send(junk).unwrap();

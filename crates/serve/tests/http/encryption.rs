@@ -223,6 +223,12 @@ fn encryption_and_keys_change_while_connections_are_open() {
         call(&server.grpc, None, "/grpc.health.v1.Health/Check", None).is_err(),
         "not without encryption"
     );
+    // There is one HTTP, with one set of limits, whatever a client would speak.
+    let mut offers = ClientConfig::clone(&client);
+    offers.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut stream = connect(&server.http, &Arc::new(offers));
+    assert_eq!(ask(&mut stream, "/v2/health/live", None), Ok(200));
+    assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     // What is no handshake, or none that ends, is let go.
     for address in [&server.http, &server.grpc] {
         for bytes in [
@@ -400,4 +406,36 @@ fn keys_are_made_listed_and_revoked() {
     let output = command(&models, &config).args(["key", "list"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--keys FILE"));
+}
+
+/// Connections beyond those that are served wait for their turn, encrypted or not: they are not taken, shaken hands with and
+/// kept, as many as come.
+#[test]
+fn handshakes_beyond_the_connections_wait() {
+    let models = Models::new();
+    models.publish("prices", &prices(), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let own = authority.sign(folder.path(), "server", "server.example", 2040);
+    let config = folder.path().join("serve.toml");
+    let text = format!(
+        "[limits]\nmax_connections = 1\n[tls]\ncertificate = {:?}\nkey = {:?}\n",
+        own.certificate, own.key
+    );
+    std::fs::write(&config, text).unwrap();
+    let server = Server::start(&models, &config);
+    let mut client = ClientConfig::clone(&authority.client(None));
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    let client = Arc::new(client);
+    let mut open = Vec::new();
+    // The last one is not answered; all others are kept open.
+    while open.len() < 400 {
+        let mut stream = connect(&server.grpc, &client);
+        stream.sock.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        if stream.conn.complete_io(&mut stream.sock).is_err() {
+            break;
+        }
+        open.push(stream);
+    }
+    assert!((1..350).contains(&open.len()), "{} connections", open.len());
 }

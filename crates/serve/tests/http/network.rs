@@ -135,18 +135,71 @@ fn who_sends_slowly_is_not_waited_for() {
             let mut call = Client::new(grpc);
             let path = "/inference.GRPCInferenceService/ModelInfer";
             call.send([h2::HELLO, &h2::head(path, 1, &[])].concat()).unwrap();
-            let began = Instant::now();
-            let mut seen: Vec<u8> = Vec::new();
-            // The last frame of the answer: HEADERS with the end of stream 1.
-            while !seen.windows(6).any(|bytes| bytes == [1, 5, 0, 0, 0, 1]) {
-                let mut bytes = [0; 256];
-                let count = call.stream.read(&mut bytes).unwrap();
-                assert!(count > 0 && began.elapsed() < Duration::from_secs(50), "{seen:?}");
-                seen.extend(&bytes[..count]);
-            }
+            h2_ended(&mut call);
         });
     });
     alive(&server);
+}
+
+/// Waits until an answer has the status.
+fn until(server: &Server, padding: usize, wanted: u16) {
+    let body = format!("{}{BODY}", " ".repeat(padding));
+    let request = format!("{PREDICT}Content-Length: {}\r\n\r\n{body}", body.len());
+    let began = Instant::now();
+    loop {
+        let mut client = Client::new(&server.address);
+        client.send(&request).unwrap();
+        let answer = client.answer().unwrap();
+        if answer.0 == wanted {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(50), "{answer:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A stream may last, but not with a message that was begun and does not go on, and it counts as long as it is there.
+#[test]
+fn half_a_message_of_a_stream_counts_and_is_not_waited_for() {
+    let models = Models::new();
+    let limits = "[limits]\nbody_timeout_s = 3\nmax_body_bytes = 65536\nmax_bytes_in_flight = 65536\n";
+    let server = server(&models, limits);
+    let path = "/inference.GRPCInferenceService/ModelStreamInfer";
+    let mut idle = Client::new(&server.grpc);
+    idle.send([h2::HELLO, &h2::head(path, 1, &[])].concat()).unwrap();
+    let message = h2::message(false, &vec![0; 60_000]);
+    let mut half = Client::new(&server.grpc);
+    half.send([h2::HELLO, &h2::head(path, 1, &[])].concat()).unwrap();
+    for part in message[..50_000].chunks(10_000) {
+        half.send(h2::frame(0, 0, 1, part)).unwrap();
+    }
+    // There is no room for another body; then the time of the message is up.
+    until(&server, 30_000, 503);
+    h2_ended(&mut half);
+    until(&server, 30_000, 200);
+    // Between messages there is no time, and a whole one is answered: here with what is wrong with it.
+    idle.send(h2::frame(0, 0, 1, &h2::message(false, &[10, 6, b'n', b'o', b'b', b'o', b'd', b'y']))).unwrap();
+    let mut seen = Vec::new();
+    while !seen.windows(8).any(|bytes| bytes == b"no model") {
+        let mut bytes = [0; 1024];
+        let count = idle.stream.read(&mut bytes).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend(&bytes[..count]);
+    }
+    drop((half, idle));
+    alive(&server);
+}
+
+/// Reads until stream 1 has ended with trailers.
+fn h2_ended(call: &mut Client) {
+    let mut seen: Vec<u8> = Vec::new();
+    // HEADERS with the end of stream 1.
+    while !seen.windows(6).any(|bytes| bytes == [1, 5, 0, 0, 0, 1]) {
+        let mut bytes = [0; 256];
+        let count = call.stream.read(&mut bytes).unwrap();
+        assert!(count > 0, "{seen:?}");
+        seen.extend(&bytes[..count]);
+    }
 }
 
 #[test]
@@ -315,6 +368,16 @@ fn a_kept_connection_works_while_draining_and_delays_nothing() {
     assert_eq!(kept.answer().unwrap().0, 200);
     let mut calls = Client::new(&server.grpc);
     calls.send(h2::HELLO).unwrap();
+    // Streams that stay open without anything under way: of requests, of reflection, of a watcher.
+    let open = [
+        ("/inference.GRPCInferenceService/ModelStreamInfer", 0, vec![]),
+        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", 0, vec![]),
+        ("/grpc.health.v1.Health/Watch", 1, h2::message(false, &[])),
+    ];
+    for (stream, (path, flags, bytes)) in (1..).step_by(2).zip(open) {
+        calls.send([h2::head(path, stream, &[]), h2::frame(0, flags, stream, &bytes)].concat()).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(300));
     server.signal("-TERM");
     let began = Instant::now();
     std::thread::sleep(Duration::from_millis(300));

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use serve::compression::{Coding, pack};
 use serve::config::Limits;
 use serve::grpc::health::HealthCheck;
 use serve::grpc::inference::grpc_inference_service_server::GrpcInferenceService as _;
@@ -14,6 +15,10 @@ use serve::grpc::inference::{
     ServerReadyRequest, TraceSettingRequest, trace_setting_request,
 };
 use serve::grpc::service::Inference;
+use serve::load;
+use serve::pool::Pool;
+use serve::scheduler::{QueueSettings, Scheduler, SchedulerOptions};
+use serve::state::State;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_server::Health as _;
@@ -130,6 +135,16 @@ async fn refusals_have_the_codes_of_grpc() {
             "2 entries",
         ),
         (request(&[3, 3], &[0.0; 9]), Code::InvalidArgument, "one request may hold 2"),
+        (
+            with(|message| message.inputs = vec![Default::default(); 65]),
+            Code::InvalidArgument,
+            "at most 64 inputs and outputs",
+        ),
+        (
+            with(|message| message.outputs = vec![Default::default(); 65]),
+            Code::InvalidArgument,
+            "at most 64 inputs and outputs",
+        ),
     ];
     for (message, code, part) in cases {
         let status = service.model_infer(Request::new(message)).await.unwrap_err();
@@ -183,4 +198,52 @@ async fn health_is_that_of_the_server_and_of_its_models() {
     state.drain();
     assert_eq!(check("").await, Ok(2));
     assert_eq!(check("prices").await, Ok(1), "a model still answers while the server drains");
+}
+
+/// What has been read counts until it is answered, however it came and whatever it was packed in: else those that wait
+/// would be more than may be in memory.
+#[actix_web::test]
+async fn what_waits_for_its_answer_is_in_memory() {
+    let models = three_models();
+    let rows = |count: usize| request(&[count as i64, 3], &vec![1.0; 3 * count]);
+    let json = json!({ "inputs": vec![[1, 2, 3]; 40] }).to_string();
+    let one = prost::Message::encoded_len(&rows(40)).max(json.len());
+    // Room for two of them, and not for three.
+    let limits = Limits { max_body_bytes: one, max_bytes_in_flight: 2 * one + one / 4, ..Limits::default() };
+    // A while passes before a worker takes a request.
+    let queue = QueueSettings { max_delay_us: 300_000, ..QueueSettings::default() };
+    let options = SchedulerOptions { workers: 1, queue, ..SchedulerOptions::default() };
+    let state = State::new(Pool::new(2, 8).unwrap(), Scheduler::new(options).unwrap(), limits);
+    let state = actix_web::web::Data::new(state);
+    load::discover(&state, &models.open(), None).unwrap();
+    load::load(&state, &models.open(), &load::Options::default()).unwrap();
+    let service = Inference::new(Arc::clone(&state));
+
+    let calls = (0..3).map(|_| service.model_infer(Request::new(rows(40))));
+    let mut codes: Vec<_> = futures_util::future::join_all(calls)
+        .await
+        .into_iter()
+        .map(|answer| answer.map_or_else(|status| status.code(), |_| Code::Ok))
+        .collect();
+    codes.sort_by_key(|code| *code as i32);
+    assert_eq!(codes, [Code::Ok, Code::Ok, Code::Unavailable]);
+
+    for coding in [None, Some(Coding::Gzip), Some(Coding::Zstd)] {
+        let asks = (0..3).map(|_| {
+            let ask_for = match coding {
+                None => Ask::json("/models/prices/predict", &json),
+                Some(coding) => {
+                    let packed = pack(coding, json.as_bytes()).unwrap();
+                    Ask::post("/models/prices/predict", "application/json", packed)
+                        .header("content-encoding", coding.name())
+                }
+            };
+            ask(&state, ask_for)
+        });
+        let answers = futures_util::future::join_all(asks).await;
+        let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 200, 503], "{coding:?}");
+    }
+    assert_eq!(state.in_flight.bytes(), 0);
 }

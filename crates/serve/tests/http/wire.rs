@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serve::oip::request::{self, Form};
 use serve::oip::types::{InferResponse, Output};
 use serve::oip::{binary, response};
-use serve::{compression, grpc};
+use serve::{compression, grpc, payload};
 
 use crate::executors::DTYPES;
 
@@ -142,10 +142,32 @@ proptest! {
             let _ = request::decode(&body, form, &signature(dtype));
         }
         let _ = Form::from_header(Some(&header));
-        let _ = compression::unpack_zstd(&body, 1 << 16);
-        let _ = compression::negotiate(&header);
+        for coding in compression::Coding::ALL {
+            if let Ok(unpacked) = compression::unpack(coding, &body, 1 << 16) {
+                prop_assert!(unpacked.len() <= 1 << 16);
+            }
+        }
+        let _ = compression::negotiate(header.split(','));
         if let Ok(message) = <grpc::inference::ModelInferRequest as prost::Message>::decode(body.as_slice()) {
             let _ = grpc::convert::decode(message);
+        }
+    }
+
+    #[test]
+    fn forms_are_read_or_refused(
+        parts in prop::collection::vec(
+            prop_oneof![
+                Just("--b\r\n".to_owned()), Just("--b--".to_owned()), Just("\r\n".to_owned()), Just("\r\n\r\n".to_owned()),
+                Just("Content-Disposition: form-data; name=\"f\"; filename=\"a.csv\"\r\n".to_owned()),
+                Just("Content-Type: text/csv\r\n".to_owned()), Just("1,2,3\n".to_owned()), "\\PC{0,8}",
+            ],
+            0..20,
+        ),
+    ) {
+        let body = parts.concat();
+        if let Ok(files) = payload::files("multipart/form-data; boundary=b", body.clone().into(), 3) {
+            prop_assert!((1..=3).contains(&files.len()));
+            prop_assert!(files.iter().map(|file| file.bytes.len()).sum::<usize>() <= body.len());
         }
     }
 
@@ -219,10 +241,12 @@ proptest! {
 
     #[test]
     fn packed_bodies_come_back(body in prop::collection::vec(0u8..4, 0..5000)) {
-        let packed = compression::pack(compression::Coding::Zstd, &body).unwrap();
-        prop_assert_eq!(compression::unpack_zstd(&packed, body.len()).unwrap(), body.clone());
-        if !body.is_empty() {
-            prop_assert!(compression::unpack_zstd(&packed, body.len() - 1).is_err());
+        for coding in compression::Coding::ALL {
+            let packed = compression::pack(coding, &body).unwrap();
+            prop_assert_eq!(&compression::unpack(coding, &packed, body.len()).unwrap(), &body);
+            if !body.is_empty() {
+                prop_assert!(compression::unpack(coding, &packed, body.len() - 1).is_err());
+            }
         }
     }
 }
