@@ -31,22 +31,8 @@ pub fn new(
         InitError = (),
     >,
 > {
-    let unreadable = web::PathConfig::default().error_handler(|_, _| {
-        ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
-    });
     let all = endpoints(&state);
-    let routes = Arc::new(access::http::Routes::new(&all));
-    let telemetry = Arc::clone(&state.telemetry);
-    App::new()
-        .app_data(state)
-        .app_data(unreadable)
-        // Outside of it only the guard: whatever the path, nothing is answered before the check.
-        .wrap(from_fn(move |request, next| access::http::check(Arc::clone(&routes), request, next)))
-        .wrap(from_fn(guard))
-        // Whatever is refused further inside has an id and is counted.
-        .wrap(from_fn(telemetry::http::observe))
-        .wrap(from_fn(watch))
-        .configure(|app| configure(app, &all, &telemetry.doors))
+    over(state, all)
 }
 
 /// The application at the port of the metrics: the metrics alone, behind the same check.
@@ -62,13 +48,37 @@ pub fn metrics(
     >,
 > {
     let all: Vec<_> = endpoints(&state).into_iter().filter(|(path, _)| path == METRICS).collect();
+    over(state, all)
+}
+
+/// The application with these routes.
+fn over(
+    state: web::Data<State>,
+    all: Vec<(String, Endpoint)>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = Error,
+        InitError = (),
+    >,
+> {
+    let unreadable = web::PathConfig::default().error_handler(|_, _| {
+        ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
+    });
     let routes = Arc::new(access::http::Routes::new(&all));
     let telemetry = Arc::clone(&state.telemetry);
     App::new()
         .app_data(state)
+        .app_data(unreadable)
+        // Outside of it only what answers nothing by itself but a panic: whatever the path, nothing is answered before
+        // the check.
         .wrap(from_fn(move |request, next| access::http::check(Arc::clone(&routes), request, next)))
         .wrap(from_fn(guard))
+        // Whatever is refused further inside has an id and is counted.
         .wrap(from_fn(telemetry::http::observe))
+        .wrap(from_fn(watch))
         .configure(|app| configure(app, &all, &telemetry.doors))
 }
 

@@ -178,12 +178,10 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
         .flag("log.format", "--log-format", args.common.log_format.map(|format| format.to_string()))?
         .flag("trace.endpoint", "--trace-endpoint", args.trace_endpoint.as_ref())?;
     let resolved = layers.resolve::<Config>()?;
-    match resolved.config.fault() {
+    let fault = resolved.config.fault().map(|(key, message)| (key, message.to_owned()));
+    match fault.or_else(|| resolved.config.model_fault()) {
         Some((key, message)) => Err(resolved.refuse(&key, message).into()),
-        None => match resolved.config.model_fault() {
-            Some((key, message)) => Err(resolved.refuse(&key, message).into()),
-            None => Ok(resolved),
-        },
+        None => Ok(resolved),
     }
 }
 

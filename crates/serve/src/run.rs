@@ -91,7 +91,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let Outside { started, reread, clock, now } = outside;
     // First of all: a server that cannot tell who is who does nothing.
-    let (access, tls) = renewal::open(&config.access, &config.tls, Arc::new(now))?;
+    let (access, tls) = renewal::open(&config.access, &config.tls, Arc::new(now), clock)?;
     let pool = Pool::new(threads, config.limits.queue).map_err(RunError::System)?;
     let gpu = options.placement.device.is_gpu();
     let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
@@ -100,7 +100,7 @@ pub async fn run(
     front.settings.begin(LevelFilter::current(), telemetry.exports());
     let drift = Watch::start(config.drift).map_err(RunError::System)?;
     let state = State::new(pool, scheduler, config.limits).with_front(front).with_telemetry(telemetry);
-    let state = state.with_drift(drift).with_access(access.with_clock(clock));
+    let state = state.with_drift(drift).with_access(access);
     let state = web::Data::new(state);
     // An ensemble is not in the registry; it becomes the default when its members are known.
     let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
@@ -123,14 +123,10 @@ pub async fn run(
     descriptors(limits);
     // The library counts the connections of each worker.
     let workers = threads.clamp(1, 4).min(limits.max_connections);
-    let (open, watched) = (
-        state.telemetry.doors.http_connections.clone(),
-        connections::on_connect(Arc::clone(&state.connections)),
-    );
+    let watched = connections::on_connect(Arc::clone(&state.connections));
     let server = HttpServer::new(move || app::new(shared.clone()))
         // What a connection keeps is dropped when it ends.
         .on_connect(move |connection, kept| {
-            kept.insert(open.enter());
             access::http::connected(connection, kept);
             watched(connection, kept);
         })

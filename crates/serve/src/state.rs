@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
 
 use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
 
@@ -54,8 +53,6 @@ pub struct State {
     pub telemetry: Arc<Telemetry>,
     /// What watches whether the inputs of models change.
     pub drift: Watch,
-    /// When the server began.
-    pub began: Instant,
 }
 
 /// How far the server has come; it decides readiness.
@@ -159,7 +156,6 @@ impl State {
             front: Front::default(),
             telemetry: Arc::default(),
             drift: Watch::default(),
-            began: Instant::now(),
         }
     }
 

@@ -1,12 +1,14 @@
 //! The check for HTTP: one middleware around the whole application, whatever the path of a request.
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Extensions, Path, ResourceDef, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
+use actix_web::http::header::{AUTHORIZATION, HeaderName};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _, web};
 use serde::Deserialize;
@@ -122,10 +124,11 @@ pub async fn check<B: MessageBody + 'static>(
         return refuse(request, &ServeError::internal("the application has no state"));
     };
     let access = &state.access;
+    let rules = access.rules();
     let rule = routes.find(request.match_info().as_str());
     let (need, subject) = rule.map_or((Need::Known, Subject::Server), |rule| rule.need(request.method()));
     // Probes ask under any name.
-    let page = match (need, access.page(request.method(), request.headers())) {
+    let page = match (need, access.page_by(&rules, request.method(), request.headers())) {
         (_, Ok(page)) => Some(page),
         (Need::Open, Err(_)) => None,
         (_, Err(error)) => return refuse(request, &error),
@@ -135,14 +138,18 @@ pub async fn check<B: MessageBody + 'static>(
         page.tell(response.headers_mut(), true);
         return Ok(request.into_response(response).map_into_right_body());
     }
-    let model = rule.and_then(|rule| model(&state, rule, subject, &request));
-    let target = match (subject, &model) {
-        (Subject::Server, _) => Target::Server,
-        (Subject::All, _) => Target::All,
-        (Subject::Named | Subject::Default, Some(name)) => Target::Model(name),
-        (Subject::Named | Subject::Default, None) => Target::Unnamed,
+    // Most may use every model; then nobody asks which one it is.
+    let model = OnceCell::new();
+    let target = || {
+        let name =
+            || model.get_or_init(|| rule.and_then(|rule| self::model(&state, rule, subject, &request)));
+        match subject {
+            Subject::Server => Target::Server,
+            Subject::All => Target::All,
+            Subject::Named | Subject::Default => name().as_deref().map_or(Target::Unnamed, Target::Model),
+        }
     };
-    let admitted = access.admit(&presented(&request), need, target, address(&request));
+    let admitted = access.admit_by(&rules, &presented(&request), need, target, address(&request));
     let tell = |response: &mut ServiceResponse<EitherBody<B>>| {
         if let Some(page) = &page {
             page.tell(response.headers_mut(), false);
@@ -159,13 +166,17 @@ pub async fn check<B: MessageBody + 'static>(
         }
     };
     // An error of the handler would list the other models.
-    if let (Target::Model(name), false) = (target, admitted.principal.models.are_all())
-        && need != Need::Scope(Scope::Admin)
+    if need != Need::Scope(Scope::Admin)
+        && !admitted.principal.models.are_all()
+        && let Target::Model(name) = target()
         && !state.catalog().models.contains_key(name)
     {
-        return refuse(request, &super::decide::no_model(name));
+        let error = super::decide::no_model(name);
+        return refuse(request, &error);
     }
     let asked = if need == Need::Scope(Scope::Admin) {
+        target();
+        let model = model.into_inner().flatten();
         let action = Action { action: rule.map(Rule::action).unwrap_or_default(), model, by: "http" };
         match audit::begin(&access.audit, &admitted, action).await {
             Ok(asked) => Some(asked),
@@ -216,11 +227,14 @@ fn model(state: &State, rule: &Rule, subject: Subject, request: &ServiceRequest)
     }
 }
 
+/// Looking up a name that is text makes a name of it first, each time.
+static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
 /// What a request brings to be known by.
 fn presented(request: &ServiceRequest) -> Presented<'_> {
-    let all = |name: &'static str| request.headers().get_all(name).map(|value| value.as_bytes());
+    let all = |name: &HeaderName| request.headers().get_all(name).map(|value| value.as_bytes());
     let identity = request.conn_data::<Identity>();
-    Presented::read(all("authorization"), all("x-api-key")).with_certificate(identity.map(Identity::names))
+    Presented::read(all(&AUTHORIZATION), all(&API_KEY)).with_certificate(identity.map(Identity::names))
 }
 
 fn address(request: &ServiceRequest) -> Option<IpAddr> {

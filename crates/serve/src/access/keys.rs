@@ -4,7 +4,7 @@
 //! is, so that the slow digests that passwords need would cost time at every request and gain nothing. Digests are
 //! compared in constant time, and always with every entry.
 
-use std::fmt::Write as _;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -149,9 +149,7 @@ impl Keys {
 
     fn check_name(&self, name: &str) -> Result<(), String> {
         check_name(name)?;
-        let mut all =
-            self.keys.iter().map(|(_, known)| known).chain(self.certificates.iter().map(|(_, known)| known));
-        if all.any(|known| known.name == name) {
+        if self.principals().any(|known| known.name == name) {
             return Err("another entry has the same `name`".to_owned());
         }
         Ok(())
@@ -184,25 +182,28 @@ impl Keys {
     /// Whether anybody in it is an administrator.
     #[must_use]
     pub fn has_admin(&self) -> bool {
-        let mut all =
-            self.keys.iter().map(|(_, known)| known).chain(self.certificates.iter().map(|(_, known)| known));
-        all.any(|known| known.scopes.allows(Scope::Admin))
+        self.principals().any(|known| known.scopes.allows(Scope::Admin))
+    }
+
+    /// Who there is: by keys, then by certificates.
+    fn principals(&self) -> impl Iterator<Item = &Arc<Principal>> {
+        let keys = self.keys.iter().map(|(_, known)| known);
+        keys.chain(self.certificates.iter().map(|(_, known)| known))
     }
 
     /// Goes on with the buckets of `before`, where the rate is the same: reading a file again is no way around a limit.
     pub(super) fn keep_buckets(&mut self, before: &Self) {
-        let all = |keys: &Self| -> Vec<Arc<Principal>> {
-            let of_keys = keys.keys.iter().map(|(_, known)| Arc::clone(known));
-            of_keys.chain(keys.certificates.iter().map(|(_, known)| Arc::clone(known))).collect()
-        };
-        let old = all(before);
+        let old: HashMap<&str, &Arc<Bucket>> = before
+            .principals()
+            .filter_map(|known| Some((known.name.as_str(), known.bucket.as_ref()?)))
+            .collect();
         let of_keys = self.keys.iter_mut().map(|(_, known)| known);
         for known in of_keys.chain(self.certificates.iter_mut().map(|(_, known)| known)) {
-            let earlier =
-                old.iter().find(|other| other.name == known.name).and_then(|other| other.bucket.clone());
-            let (Some(bucket), Some(earlier)) = (&known.bucket, earlier) else { continue };
+            let earlier = old.get(known.name.as_str());
+            let (Some(bucket), Some(&earlier)) = (&known.bucket, earlier) else { continue };
             if bucket.rate() == earlier.rate() {
-                *known = Arc::new(Principal { bucket: Some(earlier), ..Principal::clone(known) });
+                let bucket = Some(Arc::clone(earlier));
+                *known = Arc::new(Principal { bucket, ..Principal::clone(known) });
             }
         }
     }
@@ -289,11 +290,7 @@ pub fn generate() -> Result<Secret, String> {
 /// What the file has of a key.
 #[must_use]
 pub fn hash(key: &str) -> String {
-    Sha256::digest(key.as_bytes()).iter().fold("sha256:".to_owned(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("sha256:{}", artifact::digest::sha256_hex(key.as_bytes()))
 }
 
 #[cfg(test)]

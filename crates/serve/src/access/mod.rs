@@ -180,8 +180,20 @@ impl Access {
     /// # Errors
     /// Which file cannot be used, and why.
     pub fn read(config: &AccessConfig, now: Now) -> std::result::Result<Self, FileFault> {
+        Self::read_with(config, now, None)
+    }
+
+    /// As [`Access::read`], with the time of day as text for the audit log.
+    ///
+    /// # Errors
+    /// As [`Access::read`].
+    pub fn read_with(
+        config: &AccessConfig,
+        now: Now,
+        clock: Option<Clock>,
+    ) -> std::result::Result<Self, FileFault> {
         let rules = Rules::read(config, None, Instant::now())?;
-        let audit = config.audit.as_deref().map_or_else(|| Ok(Audit::default()), Audit::open)?;
+        let audit = Audit::open(config.audit.as_deref(), clock)?;
         Ok(Self::over(rules, now, audit))
     }
 
@@ -253,16 +265,6 @@ impl Access {
         (self.now)()
     }
 
-    /// The same, whose audit log tells the time so.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        let audit = std::mem::take(&mut self.audit);
-        // Nobody else holds it yet.
-        self.audit =
-            Arc::try_unwrap(audit).map_or_else(|audit| audit, |audit| Arc::new(audit.with_clock(clock)));
-        self
-    }
-
     /// Seconds since 1970.
     fn unix(&self) -> u64 {
         self.time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -279,17 +281,27 @@ impl Access {
         target: Target<'_>,
         address: Option<IpAddr>,
     ) -> Result<Admitted> {
-        let rules = self.rules();
+        self.admit_by(&self.rules(), presented, need, || target, address)
+    }
+
+    /// The same by rules that have been looked up, with a target that is found only where it matters.
+    fn admit_by<'t>(
+        &self,
+        rules: &Rules,
+        presented: &Presented<'_>,
+        need: Need,
+        target: impl FnOnce() -> Target<'t>,
+        address: Option<IpAddr>,
+    ) -> Result<Admitted> {
         let admitted = |principal| Admitted { principal, address, generation: rules.generation };
-        let known = self.who(&rules, presented);
+        let known = self.who(rules, presented);
         if need == Need::Open {
-            // Who presents nothing, or nothing that is known, has no rights here, and needs none.
-            let nobody = || Arc::new(Principal::anonymous(rules.anonymous.scopes));
-            return Ok(admitted(known.unwrap_or_else(|_| nobody())));
+            // Who presents nothing that is known needs no rights here.
+            return Ok(admitted(known.unwrap_or_else(|_| Arc::clone(&rules.anonymous))));
         }
         let result = known.and_then(|principal| {
             take(&principal)?;
-            allow(&rules, &principal, need, target)?;
+            allow(rules, &principal, need, target)?;
             Ok(admitted(principal))
         });
         result.inspect_err(|error| self.count(error))
@@ -304,7 +316,7 @@ impl Access {
         let result = if admitted.generation == rules.generation {
             self.in_time(&admitted.principal)
                 .and_then(|()| take(&admitted.principal))
-                .and_then(|()| allow(&rules, &admitted.principal, need, target))
+                .and_then(|()| allow(&rules, &admitted.principal, need, || target))
         } else {
             Err(refuse_unknown("the keys have changed; call again", true))
         };
@@ -316,7 +328,7 @@ impl Access {
     /// # Errors
     /// 403 when it may not.
     pub fn check(&self, admitted: &Admitted, need: Need, target: Target<'_>) -> Result<()> {
-        allow(&self.rules(), &admitted.principal, need, target).inspect_err(|error| self.count(error))
+        allow(&self.rules(), &admitted.principal, need, || target).inspect_err(|error| self.count(error))
     }
 
     /// Who has been let in to a call that nothing let in, as when a service is called within the process.

@@ -12,7 +12,7 @@ use actix_web::http::header::{
     HeaderValue, ORIGIN, VARY,
 };
 
-use super::Access;
+use super::{Access, Rules};
 use crate::error::{Kind, Result, ServeError, shown};
 
 /// Headers that a page may send.
@@ -32,7 +32,11 @@ impl Access {
     /// # Errors
     /// 403 for a name that is not ours, and for what another site may not ask.
     pub fn page(&self, method: &Method, headers: &HeaderMap) -> Result<Page> {
-        let rules = self.rules();
+        self.page_by(&self.rules(), method, headers)
+    }
+
+    /// The same by rules that have been looked up.
+    pub(super) fn page_by(&self, rules: &Rules, method: &Method, headers: &HeaderMap) -> Result<Page> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let host = text(HOST.as_str());
         let by_name = rules.hosts.iter().any(|own| host.is_some_and(|host| is_host(host, own)));

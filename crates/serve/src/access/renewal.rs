@@ -10,6 +10,7 @@ use super::files::Watched;
 use super::principal::Principal;
 use super::{Access, Admitted, Now};
 use crate::tls::{Tls, TlsConfig};
+use crate::traffic::Clock;
 
 /// The files behind a running server's access and encryption.
 #[derive(Debug)]
@@ -86,7 +87,8 @@ pub fn open(
     access: &AccessConfig,
     tls: &TlsConfig,
     now: Now,
+    clock: Clock,
 ) -> Result<(Access, Option<Tls>), super::files::FileFault> {
     let tls = Tls::open(tls, now())?;
-    Ok((Access::read(access, now)?, tls))
+    Ok((Access::read_with(access, now, Some(clock))?, tls))
 }

@@ -91,7 +91,7 @@ pub(super) const OWN: &[Family] = &[
         Kind::Gauge,
         "Connections of HTTP that are open.",
         |moment, samples| {
-            samples.count(&[], moment.state.telemetry.doors.http_connections.count());
+            samples.count(&[], moment.state.connections.count() as u64);
         },
     ),
     plain(

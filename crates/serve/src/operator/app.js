@@ -1,7 +1,8 @@
 // The operator's page: asks the server every second, shows what it says, and hands on what an operator wants changed.
 
+import { key, remember } from "/playground/key.js";
 import { bytes, element } from "/playground/results.js";
-import { get, key, paths, post, Refused, remember } from "./client.js";
+import { get, paths, post, Refused } from "./client.js";
 import { ModelCard } from "./model.js";
 import { count, rate, uptime } from "./numbers.js";
 

@@ -55,18 +55,29 @@ pub(super) struct Stage {
     pub(super) batch_rows: usize,
 }
 
+/// A header that tells how a request is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// `x-request-id`.
+    Id,
+    /// `traceparent`.
+    Parent,
+    /// `tracestate`.
+    State,
+}
+
 /// The most stages of one request that are kept: a long request is computed in many passes.
 const STAGES: usize = 64;
 
 impl Context {
     /// A request with these headers, of which `sampler` says whether it is traced.
-    pub(super) fn new<'a>(header: impl Fn(&str) -> Option<&'a str>, sampler: Option<Sampler>) -> Arc<Self> {
+    pub(super) fn new<'a>(header: impl Fn(Header) -> Option<&'a str>, sampler: Option<Sampler>) -> Arc<Self> {
         let trace = sampler.map(|sampler| {
-            let parent = header("traceparent").and_then(Parent::read);
+            let parent = header(Header::Parent).and_then(Parent::read);
             let id = parent.map_or_else(sample::trace_id, |parent| parent.trace);
             let sampled = sampler.takes(id, parent.map(|parent| parent.sampled));
             // What has lost its parent has lost the state that belongs to it.
-            let state = parent.and_then(|_| sample::state(header("tracestate")?));
+            let state = parent.and_then(|_| sample::state(header(Header::State)?));
             Trace {
                 id,
                 span: sample::span_id(),
@@ -75,7 +86,7 @@ impl Context {
                 sampled: AtomicBool::new(sampled),
             }
         });
-        let id = RequestId::accepted(header("x-request-id"));
+        let id = RequestId::accepted(header(Header::Id));
         Arc::new(Self { id, began: Instant::now(), trace, noted: Mutex::default() })
     }
 

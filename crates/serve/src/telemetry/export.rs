@@ -12,10 +12,15 @@ use std::time::{Duration, Instant};
 use prost::Message as _;
 
 use super::otlp::{Attribute, Export, Exported, Resource, ResourceSpans, Scope, ScopeSpans, Span};
+use super::sample::Sampler;
 use super::settings::{TraceConfig, pairs};
+use super::spans::{self, Record};
 
 /// So many spans are sent at once, at most.
 const BATCH: usize = 512;
+
+/// How long the thread lets what comes wait before it looks for more.
+const REST: Duration = Duration::from_millis(10);
 
 /// The longest answer of a collector that is read.
 const ANSWER: u64 = 64 << 10;
@@ -41,7 +46,7 @@ struct Counts {
 }
 
 enum Order {
-    Spans(Vec<Span>),
+    Request(Record),
     /// Send what there is, and say so.
     Flush(SyncSender<()>),
 }
@@ -51,6 +56,7 @@ pub(super) struct Exporter {
     orders: SyncSender<Order>,
     counts: Arc<Counts>,
     most: usize,
+    sampler: Sampler,
 }
 
 impl fmt::Debug for Exporter {
@@ -65,7 +71,8 @@ impl Exporter {
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(url: &str, config: &TraceConfig) -> std::io::Result<Self> {
-        let (orders, received) = sync_channel(config.queue);
+        // A place for each span, and one for the order to send them at the end.
+        let (orders, received) = sync_channel(config.queue + 1);
         let counts = Arc::new(Counts::default());
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(config.timeout()))
@@ -93,14 +100,19 @@ impl Exporter {
         };
         let delay = Duration::from_millis(config.delay_ms);
         std::thread::Builder::new().name("traces".to_owned()).spawn(move || sender.run(&received, delay))?;
-        Ok(Self { orders, counts, most: config.queue })
+        Ok(Self { orders, counts, most: config.queue, sampler: config.sampler() })
     }
 
-    /// Has spans sent, or drops them.
-    pub(super) fn send(&self, spans: Vec<Span>) {
-        let count = spans.len();
+    /// Says which requests are traced.
+    pub(super) fn sampler(&self) -> Sampler {
+        self.sampler
+    }
+
+    /// Has the spans of a request made and sent, or drops them.
+    pub(super) fn send(&self, request: Record) {
+        let count = request.spans();
         let waiting = self.counts.waiting.fetch_add(count, Relaxed) + count;
-        if waiting > self.most || self.orders.try_send(Order::Spans(spans)).is_err() {
+        if waiting > self.most || self.orders.try_send(Order::Request(request)).is_err() {
             self.counts.waiting.fetch_sub(count, Relaxed);
             self.counts.dropped.fetch_add(count as u64, Relaxed);
         }
@@ -143,10 +155,12 @@ impl Sender {
         loop {
             let wait = due.map_or(LONG, |due| due.saturating_duration_since(Instant::now()));
             match received.recv_timeout(wait) {
-                Ok(Order::Spans(spans)) => {
-                    batch.extend(spans);
+                Ok(Order::Request(request)) => {
+                    batch.extend(spans::of(&request));
                     due.get_or_insert_with(|| Instant::now() + delay);
                     if batch.len() < BATCH {
+                        // Waking a thread is a call of the system. Who sends meanwhile has none to make.
+                        std::thread::sleep(REST.min(delay));
                         continue;
                     }
                     self.send(&mut batch);

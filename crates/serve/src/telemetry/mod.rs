@@ -20,7 +20,7 @@ mod spans;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use self::context::{Context, answered, asks, current, prepared, principal, trace};
+pub use self::context::{Context, Header, answered, asks, current, prepared, principal, trace};
 pub use self::doors::{CLASSES, Doors, GRPC_CODES, HTTP_METHODS, Loads, Open, Opened, Route, UNMATCHED};
 use self::export::Exporter;
 pub use self::export::Spans;
@@ -36,7 +36,6 @@ pub struct Telemetry {
     pub doors: Doors,
     log: LogConfig,
     exporter: Option<Exporter>,
-    sampler: Sampler,
     began: Instant,
     /// The same in seconds since 1970.
     began_at: f64,
@@ -48,7 +47,6 @@ impl Default for Telemetry {
             doors: Doors::default(),
             log: LogConfig::default(),
             exporter: None,
-            sampler: Sampler::new(SamplerKind::AlwaysOff, 0.0),
             began: Instant::now(),
             began_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         }
@@ -62,12 +60,12 @@ impl Telemetry {
     /// When the system gives no thread for traces.
     pub fn new(log: LogConfig, trace: &TraceConfig) -> std::io::Result<Self> {
         let exporter = trace.endpoint.as_deref().map(|url| Exporter::start(url, trace)).transpose()?;
-        Ok(Self { log, exporter, sampler: trace.sampler(), ..Self::default() })
+        Ok(Self { log, exporter, ..Self::default() })
     }
 
     /// Who decides what is traced, where there are traces.
     fn sampler(&self) -> Option<Sampler> {
-        self.exporter.as_ref().map(|_| self.sampler)
+        self.exporter.as_ref().map(Exporter::sampler)
     }
 
     /// Whether there is a collector.
