@@ -133,7 +133,13 @@ function open(name, version) {
 
 /** Shows what the address names after the `#`: `model@version`. */
 function follow() {
-  const [name, version] = decodeURIComponent(location.hash.slice(1)).split("@");
+  let address;
+  try {
+    address = decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return; // it is none of ours
+  }
+  const [name, version] = address.split("@");
   const card = cards.get(name);
   if (card?.rows.has(Number(version)) && card.shown !== Number(version)) card.toggle(Number(version));
 }
@@ -180,6 +186,7 @@ async function refresh() {
     status("failed", error instanceof Refused ? "Refused" : "Not connected");
     fail(words);
     operations = { ...operations, unreachable: true };
+    rights();
   }
 }
 

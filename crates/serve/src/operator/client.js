@@ -18,7 +18,9 @@ async function ask(path, options) {
   return body;
 }
 
-export const get = (path) => ask(path, {});
+const PATIENCE = 5000; // milliseconds; loading a model takes longer, looking at it does not
+
+export const get = (path) => ask(path, { signal: AbortSignal.timeout(PATIENCE) });
 
 export const post = (path, body) =>
   ask(path, { method: "POST", body: body && JSON.stringify(body), headers: body && { "content-type": "application/json" } });
