@@ -115,7 +115,7 @@ impl Keys {
         }
         let mut keys = Self::default();
         for (index, entry) in file.key.into_iter().enumerate() {
-            let at = |what: String| format!("key {} ({}): {what}", index + 1, shown(&entry.name));
+            let at = |what: String| format!("key {} ({}): {what}", index + 1, shown(&plain(&entry.name)));
             let digest = digest(&entry.hash)
                 .ok_or_else(|| at("`hash` must be `sha256:` and 64 hexadecimal digits".to_owned()))?;
             if keys.keys.iter().any(|(other, _)| *other == digest) {
@@ -129,13 +129,14 @@ impl Keys {
             keys.entries.push(entry);
         }
         for (index, entry) in file.certificate.into_iter().enumerate() {
-            let at = |what: String| format!("certificate {} ({}): {what}", index + 1, shown(&entry.name));
+            let at =
+                |what: String| format!("certificate {} ({}): {what}", index + 1, shown(&plain(&entry.name)));
             if entry.san.is_empty() || entry.san.contains('*') {
                 return Err(at(
                     "`san` must be one DNS name or URI, as it stands in the certificate".to_owned()
                 ));
             }
-            if keys.certificates.iter().any(|(other, _)| other.eq_ignore_ascii_case(&entry.san)) {
+            if keys.certificates.iter().any(|(other, _)| is_same(other, &entry.san)) {
                 return Err(at("another entry has the same `san`".to_owned()));
             }
             keys.check_name(&entry.name).map_err(at)?;
@@ -174,8 +175,7 @@ impl Keys {
     /// Who has a certificate with these names.
     #[must_use]
     pub fn find_certificate(&self, names: &[String]) -> Option<Arc<Principal>> {
-        let known =
-            self.certificates.iter().find(|(san, _)| names.iter().any(|name| name.eq_ignore_ascii_case(san)));
+        let known = self.certificates.iter().find(|(san, _)| names.iter().any(|name| is_same(name, san)));
         known.map(|(_, principal)| Arc::clone(principal))
     }
 
@@ -209,9 +209,21 @@ impl Keys {
     }
 }
 
-/// Without line breaks, and without what a message quotes of the file.
+/// Whether two names in certificates are one. In DNS names case means nothing, in the paths of URIs it does.
+fn is_same(one: &str, other: &str) -> bool {
+    if one.contains(':') { one == other } else { one.eq_ignore_ascii_case(other) }
+}
+
+/// A message without line breaks, and without the keys that it quotes of the file: somebody may have put one in any
+/// place.
 fn plain(message: &str) -> String {
-    message.replace('\n', "; ")
+    let mut parts = message.split(PREFIX);
+    let first = parts.next().unwrap_or_default().to_owned();
+    let whole = parts.fold(first, |text, rest| {
+        let own = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
+        format!("{text}{PREFIX}…{}", rest.trim_start_matches(own))
+    });
+    whole.replace('\n', "; ")
 }
 
 struct Limits<'a> {
@@ -237,8 +249,9 @@ fn principal(
         return Err("`models` must be a list of names, in which `*` stands at the end or alone".to_owned());
     }
     let expires = limits.expires.map(|text| {
-        moment::parse(text)
-            .ok_or_else(|| format!("`expires` must be like 2030-12-31T00:00:00Z, but is {}", shown(text)))
+        moment::parse(text).ok_or_else(|| {
+            format!("`expires` must be like 2030-12-31T00:00:00Z, but is {}", shown(&plain(text)))
+        })
     });
     let bucket = match (limits.rate, limits.burst) {
         (None, None) => None,
@@ -261,6 +274,9 @@ fn principal(
 /// What would be right.
 pub fn check_name(name: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
+    if name.starts_with(PREFIX) {
+        return Err(format!("`name` must not begin with `{PREFIX}`, as keys do: it stands in logs"));
+    }
     if (1..=64).contains(&name.len()) && name.bytes().all(plain) {
         return Ok(());
     }
@@ -348,6 +364,12 @@ mod tests {
             (file(&entry("a", "x", "scopes = [\"read\"]\nexpires = \"tomorrow\"")), "`expires` must be like"),
             (file(&entry("a", "x", "scopes = [\"read\"]\nrate = 0")), "`rate` must be"),
             (file(&entry("a", "x", "scopes = [\"read\"]\nburst = 2")), "needs a `rate`"),
+            // Wherever somebody puts a key.
+            (file(&format!("[[key]]\nname = \"a\"\nscopes = \"{}\"", secret.expose())), "brz_…"),
+            (file(&entry("a", "x", &format!("{good}\nrate = \"{}\"", secret.expose()))), "brz_…"),
+            (file(&entry("a", "x", &format!("{good}\n{} = 1", secret.expose()))), "unknown field `brz_…`"),
+            (file(&entry("a", "x", &format!("{good}\nexpires = \"{}\"", secret.expose()))), "but is `brz_…`"),
+            (file(&entry(secret.expose(), "x", good)), "`name` must not begin with `brz_`"),
             (file("[[certificate]]\nname = \"c\"\nsan = \"*.x\"\nscopes = [\"read\"]"), "`san` must be one"),
         ];
         for (text, part) in cases {
@@ -355,6 +377,23 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
             assert!(!error.contains(&secret.expose()[4..]), "{part}");
         }
+    }
+
+    #[test]
+    fn certificates_are_known_by_their_names() {
+        let certificate = |name: &str, san: &str| {
+            format!("[[certificate]]\nname = \"{name}\"\nsan = \"{san}\"\nscopes = [\"read\"]\n")
+        };
+        let text = certificate("a", "spiffe://td/ns/Prod") + &certificate("b", "spiffe://td/ns/prod");
+        let keys =
+            Keys::parse(&file(&(text + &certificate("c", "Billing.example"))), Instant::now()).unwrap();
+        let found = |name: &str| keys.find_certificate(&[name.to_owned()]).map(|known| known.name.clone());
+        assert_eq!(found("spiffe://td/ns/Prod").as_deref(), Some("a"));
+        assert_eq!(found("spiffe://td/ns/prod").as_deref(), Some("b"));
+        assert_eq!(found("spiffe://td/ns/PROD"), None);
+        assert_eq!(found("billing.EXAMPLE").as_deref(), Some("c"));
+        let twice = certificate("a", "x.example") + &certificate("b", "X.example");
+        assert!(Keys::parse(&file(&twice), Instant::now()).unwrap_err().contains("the same `san`"));
     }
 
     #[test]
