@@ -3,6 +3,7 @@
 //! No request waits for any of it. Where the queue is full, spans are dropped; where the collector is away, they are
 //! lost; both are counted, and the log says once that the collector is away and once that it is back.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -82,14 +83,12 @@ impl Exporter {
             .proxy(None)
             .build()
             .into();
-        let mut resource = vec![
-            Attribute::text("service.name", config.service_name.as_str()),
-            Attribute::text("service.version", env!("CARGO_PKG_VERSION")),
-        ];
-        let further = config.resource.as_deref().and_then(pairs).unwrap_or_default();
-        // The name of the service is a setting of its own.
-        let further = further.into_iter().filter(|(key, _)| key != "service.name");
-        resource.extend(further.map(|(key, value)| Attribute::text(&key, value)));
+        // Each attribute is there once. The name of the service is a setting of its own.
+        let mut resource =
+            BTreeMap::from([("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+        resource.extend(config.resource.as_deref().and_then(pairs).unwrap_or_default());
+        resource.insert("service.name".to_owned(), config.service_name.clone());
+        let resource = resource.into_iter().map(|(key, value)| Attribute::text(&key, value)).collect();
         let sender = Sender {
             agent,
             url: url.to_owned(),
