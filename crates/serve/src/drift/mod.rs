@@ -138,14 +138,19 @@ impl Watch {
     }
 }
 
-/// The index of every watched feature of a version over the window, for metrics: `input:NAME` or `output:NAME`. Empty
-/// for what is not watched and while there are too few rows.
+/// The index of every watched feature of a version over the window and its level (0 stable, 1 moderate, 2 significant),
+/// for metrics: `input:NAME` or `output:NAME`. Empty for what is not watched and while there are too few rows.
 #[must_use]
-pub fn features(watch: &Watch, served: &Served) -> Vec<(String, f64)> {
+pub fn features(watch: &Watch, served: &Served) -> Vec<(String, f64, u64)> {
     let Some(sketch) = served.executor().sketch() else { return Vec::new() };
     let known = |feature: Compared| {
-        let psi = feature.window.psi.filter(|_| feature.window.level != psi::Level::Collecting)?;
-        Some((format!("{}:{}", feature.side.name(), feature.reference.name), psi))
+        let level = match feature.window.level {
+            psi::Level::Collecting => return None,
+            psi::Level::Stable => 0,
+            psi::Level::Moderate => 1,
+            psi::Level::Significant => 2,
+        };
+        Some((format!("{}:{}", feature.side.name(), feature.reference.name), feature.window.psi?, level))
     };
     sketch.compare(watch.config.min_samples).features.into_iter().filter_map(known).collect()
 }
