@@ -265,7 +265,11 @@ impl State {
             Phase::Ready if !self.catalog().models.values().any(Model::is_ready) => {
                 Some("no model is loaded".to_owned())
             }
-            Phase::Ready => self.health.first_fault(),
+            // Who asks for the server may not know of the model; `Health::fault` names it to those who ask for it.
+            Phase::Ready => self
+                .health
+                .first_fault()
+                .map(|_| "a model does not compute any more; the server's log says why".to_owned()),
         }
     }
 }

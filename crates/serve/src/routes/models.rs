@@ -17,8 +17,11 @@ pub async fn list(request: HttpRequest, state: web::Data<State>) -> Result<HttpR
     // Who may use some models does not learn of the others.
     let mut seen = (*catalog).clone();
     seen.models.retain(|name, _| principal.may_see(name));
-    seen.default = seen.default.filter(|default| principal.may_see(&default.name));
-    Ok(HttpResponse::Ok().json(describe::catalog(&seen)))
+    let mut view = describe::catalog(&seen);
+    // The only one that is seen is not the default where there are others.
+    let default = catalog.find_default().ok().map(|served| served.name().to_owned());
+    view["default"] = default.filter(|name| principal.may_see(name)).into();
+    Ok(HttpResponse::Ok().json(view))
 }
 
 /// One model, and the version that answers when none is named in full.
