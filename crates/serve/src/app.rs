@@ -17,7 +17,7 @@ use crate::connections::Busy;
 use crate::error::{Result, ServeError, shown};
 use crate::routes::table::{self, ENDPOINTS, Endpoint, Method};
 use crate::state::State;
-use crate::telemetry::{self, Doors};
+use crate::telemetry;
 
 /// The application over its shared state.
 pub fn new(
@@ -67,8 +67,7 @@ fn over(
     let unreadable = web::PathConfig::default().error_handler(|_, _| {
         ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
     });
-    let routes = Arc::new(access::http::Routes::new(&all));
-    let telemetry = Arc::clone(&state.telemetry);
+    let routes = Arc::new(access::http::Routes::new(&all, &state.telemetry.doors));
     App::new()
         .app_data(state)
         .app_data(unreadable)
@@ -79,7 +78,7 @@ fn over(
         // Whatever is refused further inside has an id and is counted.
         .wrap(from_fn(telemetry::http::observe))
         .wrap(from_fn(watch))
-        .configure(|app| configure(app, &all, &telemetry.doors))
+        .configure(|app| configure(app, &all))
 }
 
 /// Where the metrics are.
@@ -93,7 +92,7 @@ pub fn endpoints(state: &State) -> Vec<(String, Endpoint)> {
 }
 
 /// Registers routes.
-fn configure(app: &mut web::ServiceConfig, all: &[(String, Endpoint)], doors: &Doors) {
+fn configure(app: &mut web::ServiceConfig, all: &[(String, Endpoint)]) {
     for (index, (path, _)) in all.iter().enumerate() {
         // One resource for each path, with the methods that it has.
         if all.iter().take(index).any(|(earlier, _)| earlier == path) {
@@ -111,8 +110,7 @@ fn configure(app: &mut web::ServiceConfig, all: &[(String, Endpoint)], doors: &D
             .iter()
             .fold(web::resource(path.as_str()), |resource, endpoint| resource.route((endpoint.route)()));
         let refuse = move |request: HttpRequest| wrong_method(request, allow);
-        // Whoever sees the answer finds by this which route it was.
-        app.service(resource.app_data(doors.http(path)).default_service(web::to(refuse)));
+        app.service(resource.default_service(web::to(refuse)));
     }
     app.default_service(web::to(no_route));
 }

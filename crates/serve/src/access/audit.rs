@@ -36,6 +36,9 @@ pub struct Action {
     /// To which model, if to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// To which version of it, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// By way of what: `http`, `grpc` or `operator`.
     pub by: &'static str,
 }
@@ -210,8 +213,12 @@ mod tests {
         std::fs::write(&path, "{\"before\":1}\n").unwrap();
         let audit = Arc::new(Audit::open(Some(&path), Some(|| Some("now".to_owned()))).unwrap());
         let admitted = Access::open().unchecked().unwrap();
-        let action =
-            |model: &str| Action { action: "load".to_owned(), model: Some(model.to_owned()), by: "http" };
+        let action = |model: &str| Action {
+            action: "load".to_owned(),
+            model: Some(model.to_owned()),
+            version: None,
+            by: "http",
+        };
         let first = audit.asked(&admitted, action("a\n\"b")).unwrap();
         let second = audit.asked(&admitted, action("c")).unwrap();
         second.done(None, Err("there is none".to_owned()));
@@ -244,7 +251,7 @@ mod tests {
         }
         let audit = Arc::new(Audit::open(Some(Path::new("/dev/full")), None).unwrap());
         let admitted = Access::open().unchecked().unwrap();
-        let action = Action { action: "load".to_owned(), model: None, by: "grpc" };
+        let action = Action { action: "load".to_owned(), model: None, version: None, by: "grpc" };
         let error = audit.asked(&admitted, action).unwrap_err();
         assert!(error.to_string().contains("nothing was done"), "{error}");
     }

@@ -71,7 +71,11 @@ pub(super) fn allow<'t>(
         Target::Model(name) if !principal.models.contains(name) => {
             forbid(format!("{} may not use the model {}", principal.title(), shown(name)))
         }
-        Target::Model(_) => Ok(()),
+        // Who did not name it does not learn its name.
+        Target::Default(name) if !principal.models.contains(name) => {
+            forbid(format!("{} may not use the default model", principal.title()))
+        }
+        Target::Model(_) | Target::Default(_) => Ok(()),
         Target::Unnamed => {
             forbid(format!("{} may use some models, and the request names none", principal.title()))
         }

@@ -27,6 +27,7 @@ pub mod rpc;
 pub mod secret;
 
 use crate::error::{Kind, Result, ServeError};
+use crate::telemetry;
 use crate::traffic::Clock;
 use audit::Audit;
 use config::AccessConfig;
@@ -35,7 +36,7 @@ use files::FileFault;
 use jwt::{Jwt, Refused};
 use keys::Keys;
 use presented::{Credential, Presented};
-use principal::{Principal, Scope, Scopes};
+use principal::{Known, Principal, Scope, Scopes};
 
 /// What a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub enum Target<'a> {
     All,
     /// A model.
     Model(&'a str),
+    /// The model that answers where a request names none.
+    Default(&'a str),
     /// A model that the request does not name, and the server does not know either.
     Unnamed,
     /// What only the message says; whoever reads it asks again.
@@ -81,6 +84,8 @@ pub type Now = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 struct Rules {
     /// Grows with each change.
     generation: u64,
+    /// The digest of what they were read from.
+    source: String,
     keys: Option<Keys>,
     jwt: Option<Jwt>,
     anonymous: Arc<Principal>,
@@ -133,6 +138,8 @@ impl Rules {
         before: Option<&Self>,
         now: Instant,
     ) -> std::result::Result<Self, FileFault> {
+        // Before the files are read for good: what changes in between is another source when they are read again.
+        let source = config.digest()?;
         let mut keys = match &config.keys {
             None => None,
             Some(file) => {
@@ -150,7 +157,8 @@ impl Rules {
         let closed = keys.is_some() || jwt.is_some();
         let scopes = if closed { Scopes::of(&config.anonymous).without_admin() } else { Scopes::USE };
         Ok(Self {
-            generation: before.map_or(0, |rules| rules.generation + 1),
+            generation: before.map_or(0, |rules| rules.generation + u64::from(rules.source != source)),
+            source,
             keys,
             jwt,
             anonymous: Arc::new(Principal::anonymous(scopes)),
@@ -170,8 +178,15 @@ impl Access {
     #[must_use]
     pub fn open() -> Self {
         let anonymous = Arc::new(Principal::anonymous(Scopes::USE));
-        let rules =
-            Rules { generation: 0, keys: None, jwt: None, anonymous, origins: Vec::new(), hosts: Vec::new() };
+        let rules = Rules {
+            generation: 0,
+            source: String::new(),
+            keys: None,
+            jwt: None,
+            anonymous,
+            origins: Vec::new(),
+            hosts: Vec::new(),
+        };
         Self::over(rules, Arc::new(SystemTime::now), Audit::default())
     }
 
@@ -239,6 +254,16 @@ impl Access {
         self.loopback.store(loopback, Ordering::Release);
     }
 
+    /// Says in the log where other machines reach the server and nobody is asked for a key.
+    pub fn warn_if_open(&self) {
+        if !self.loopback.load(Ordering::Acquire) && !self.is_closed() {
+            tracing::warn!(
+                "other machines reach this server, and none needs a key: whoever can connect may read and infer; \
+                 `access.keys` names a file of keys, which `serve key new` makes"
+            );
+        }
+    }
+
     /// Whether it matters who asks: there are keys or tokens.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -294,7 +319,7 @@ impl Access {
         address: Option<IpAddr>,
     ) -> Result<Admitted> {
         let admitted = |principal| Admitted { principal, address, generation: rules.generation };
-        let known = self.who(rules, presented);
+        let known = self.who(rules, presented).inspect(telemetry::principal);
         if need == Need::Open {
             // Who presents nothing that is known needs no rights here.
             return Ok(admitted(known.unwrap_or_else(|_| Arc::clone(&rules.anonymous))));
@@ -313,14 +338,34 @@ impl Access {
     /// As [`Access::admit`]; 401 when the rules have changed meanwhile, for who asks must show the key again.
     pub fn again(&self, admitted: &Admitted, need: Need, target: Target<'_>) -> Result<()> {
         let rules = self.rules();
-        let result = if admitted.generation == rules.generation {
-            self.in_time(&admitted.principal)
-                .and_then(|()| take(&admitted.principal))
-                .and_then(|()| allow(&rules, &admitted.principal, need, || target))
-        } else {
-            Err(refuse_unknown("the keys have changed; call again", true))
-        };
+        let result = self.still(&rules, admitted).and_then(|principal| {
+            take(&principal)?;
+            allow(&rules, &principal, need, || target)
+        });
         result.inspect_err(|error| self.count(error))
+    }
+
+    /// As [`Access::again`], without counting as one more request: for what goes on by itself.
+    ///
+    /// # Errors
+    /// As [`Access::again`], but for 429.
+    pub fn goes_on(&self, admitted: &Admitted, need: Need, target: Target<'_>) -> Result<()> {
+        let rules = self.rules();
+        let principal = self.still(&rules, admitted)?;
+        allow(&rules, &principal, need, || target)
+    }
+
+    /// Who somebody is now who was let in before.
+    fn still(&self, rules: &Rules, admitted: &Admitted) -> Result<Arc<Principal>> {
+        if admitted.generation == rules.generation {
+            self.in_time(&admitted.principal)?;
+            return Ok(Arc::clone(&admitted.principal));
+        }
+        // Who brought nothing has nothing to show again, and is what such a one is now.
+        if admitted.principal.known == Known::Anonymous {
+            return self.who(rules, &Presented::default());
+        }
+        Err(refuse_unknown("the keys have changed; call again", true))
     }
 
     /// As [`Access::again`], without counting as one more request: for what is known of a request only when it is read.

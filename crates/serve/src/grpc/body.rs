@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
@@ -11,6 +10,7 @@ use tonic::codegen::{Body as HttpBody, Bytes};
 
 use crate::body::{Held, InFlight};
 use crate::limits::Limits;
+use crate::telemetry::Opened;
 
 /// The body of a call. What has arrived of it counts as in memory until the call is done with it.
 pub struct Bounded {
@@ -51,45 +51,16 @@ impl Bounded {
     }
 }
 
-/// Calls that have begun and whose answers are not all handed over.
-#[derive(Clone, Debug, Default)]
-pub struct Calls(Arc<AtomicUsize>);
-
-/// One of them, until it is dropped.
-#[derive(Debug)]
-pub struct Call(Calls);
-
-impl Calls {
-    /// One more.
-    #[must_use]
-    pub fn begin(&self) -> Call {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        Call(self.clone())
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// The body of an answer, with the call that it belongs to.
 pub struct Answered {
     inner: tonic::body::Body,
-    _call: Call,
+    _call: Opened,
 }
 
 impl Answered {
     /// The call ends with the body.
     #[must_use]
-    pub fn new(inner: tonic::body::Body, call: Call) -> Self {
+    pub fn new(inner: tonic::body::Body, call: Opened) -> Self {
         Self { inner, _call: call }
     }
 }

@@ -20,7 +20,7 @@ use tonic::{Status, body::Body};
 use tonic_health::pb::health_server::HealthServer;
 
 use super::DESCRIPTORS;
-use super::body::{Answered, Bounded, Calls};
+use super::body::{Answered, Bounded};
 use super::health::HealthCheck;
 use super::incoming::guarded;
 use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
@@ -28,14 +28,14 @@ use super::service::Inference;
 use crate::access;
 use crate::error::shown;
 use crate::state::State;
-use crate::telemetry;
+use crate::telemetry::{self, Open};
 use crate::tls::{self, Tls};
 
 /// A running server.
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
-    calls: Calls,
+    calls: Open,
     stop: Option<oneshot::Sender<()>>,
     thread: JoinHandle<()>,
 }
@@ -71,7 +71,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
     };
     let limits = state.limits;
     let limit = limits.max_body_bytes;
-    let calls = Calls::default();
+    let calls = state.telemetry.doors.grpc_open.clone();
     let services = Services {
         inference: GrpcInferenceServiceServer::new(Inference::new(Arc::clone(&state)))
             .max_decoding_message_size(limit)
@@ -86,7 +86,6 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
             .map_err(std::io::Error::other)?
             .max_decoding_message_size(1 << 16),
         state,
-        calls: calls.clone(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -159,7 +158,6 @@ impl Running {
 #[derive(Clone)]
 struct Services<V1, V1Alpha> {
     state: Arc<State>,
-    calls: Calls,
     inference: GrpcInferenceServiceServer<Inference>,
     health: HealthServer<HealthCheck>,
     v1: V1,
@@ -188,7 +186,8 @@ where
         let path = request.uri().path().to_owned();
         let running = telemetry::grpc::begin(&self.state.telemetry, &path, request.headers());
         // Whatever the path, nothing is answered before the check: see `access`.
-        if let Err(error) = access::rpc::admit(&self.state.access, &mut request) {
+        let admit = || access::rpc::admit(&self.state.access, &mut request);
+        if let Err(error) = running.context().within(admit) {
             let refused = std::future::ready(Ok(Status::from(error).into_http()));
             return Box::pin(telemetry::grpc::observe(running, refused));
         }
@@ -207,7 +206,8 @@ where
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
         };
-        let call = self.calls.begin();
+        // It is under way until its answer has been handed over, which of a stream takes long.
+        let call = self.state.telemetry.doors.grpc_open.enter();
         let answered = async move {
             let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
                 let cause = panic_message(panic.as_ref());

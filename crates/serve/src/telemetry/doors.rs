@@ -12,14 +12,14 @@ use crate::stats::{Histogram, LATENCY_US, LOAD_MS};
 #[derive(Debug)]
 pub struct Doors {
     http: Mutex<BTreeMap<String, Arc<Route>>>,
-    /// Requests that were refused before it was clear what they ask for, or that ask for nothing there is.
+    /// Requests that ask for nothing there is.
     unmatched: Arc<Route>,
     grpc: Vec<Arc<Route>>,
     /// Calls of what is no method.
     grpc_unmatched: Arc<Route>,
     /// Requests that are being answered.
     pub http_open: Open,
-    /// Calls that are being answered.
+    /// Calls whose answers are not all handed over.
     pub grpc_open: Open,
     /// How loading models went.
     pub loads: Loads,

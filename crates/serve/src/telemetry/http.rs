@@ -7,11 +7,9 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
-use std::sync::Arc;
 use tracing::Instrument as _;
 
 use super::context::Header;
-use super::doors::Route;
 use super::request::Running;
 use crate::state::State;
 
@@ -56,15 +54,13 @@ pub async fn observe(
                 BodySize::None => Some(0),
                 BodySize::Stream => None,
             };
-            // A resource carries its route, once the request has come that far.
-            let route = response.request().app_data::<Arc<Route>>().cloned();
-            running.end_http(route.as_ref(), response.status().as_u16(), bytes);
+            running.end_http(response.status().as_u16(), bytes);
             Ok(response)
         }
         Err(error) => {
             let mut response = error.error_response();
             carry(response.headers_mut(), id);
-            running.end_http(None, response.status().as_u16(), None);
+            running.end_http(response.status().as_u16(), None);
             Err(InternalError::from_response(error, response).into())
         }
     }

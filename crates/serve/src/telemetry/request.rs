@@ -73,9 +73,8 @@ impl Running {
         path: &str,
         header: impl Fn(Header) -> Option<&'a str>,
     ) -> Self {
-        let open = telemetry.doors.grpc_open.enter();
         let route = Arc::clone(telemetry.doors.grpc(path));
-        Self::new(telemetry, Door::Grpc(route), Context::new(header, telemetry.sampler()), Some(open))
+        Self::new(telemetry, Door::Grpc(route), Context::new(header, telemetry.sampler()), None)
     }
 
     /// A message of a stream begins, whose call had this context.
@@ -107,34 +106,38 @@ impl Running {
         &self.span
     }
 
-    /// It ends with an answer over HTTP. The route is unknown where the request was refused before that was clear.
-    pub fn end_http(mut self, route: Option<&Arc<Route>>, status: u16, bytes: Option<u64>) {
+    /// It ends with an answer over HTTP.
+    pub fn end_http(mut self, status: u16, bytes: Option<u64>) {
         if let Door::Http(method) = self.door {
-            self.end(route, Outcome::Http { method, status: Some(status) }, bytes);
+            self.end(Outcome::Http { method, status: Some(status) }, bytes);
         }
     }
 
     /// It ends with a code of gRPC.
     pub fn end_grpc(mut self, code: usize) {
-        if let Door::Grpc(route) | Door::Message(route) = self.door.clone() {
-            self.end(Some(&route), Outcome::Grpc { code }, None);
+        if !matches!(self.door, Door::Http(_)) {
+            self.end(Outcome::Grpc { code }, None);
         }
     }
 
-    fn end(&mut self, route: Option<&Arc<Route>>, outcome: Outcome, bytes: Option<u64>) {
+    fn end(&mut self, outcome: Outcome, bytes: Option<u64>) {
         self.ended = true;
         let took = micros(self.context.began().elapsed());
-        let counted = route.unwrap_or(self.telemetry.doors.unmatched());
+        let route = match &self.door {
+            Door::Http(_) => self.context.noted().route.clone(),
+            Door::Grpc(route) | Door::Message(route) => Some(Arc::clone(route)),
+        };
+        let counted = route.as_ref().unwrap_or(self.telemetry.doors.unmatched());
         match (&self.door, outcome) {
             (Door::Message(_), _) => {}
             (_, Outcome::Http { method, status }) => counted.answered_http(method, status, took),
             (_, Outcome::Grpc { code }) => counted.answered_grpc(code, took),
         }
-        self.span.in_scope(|| self.log(route.map(|route| route.name()), outcome, bytes, took));
+        self.span.in_scope(|| self.log(route.as_deref().map(Route::name), outcome, bytes, took));
         if self.context.is_sampled()
             && let Some(exporter) = &self.telemetry.exporter
         {
-            exporter.send(Record::new(&self.context, route, outcome));
+            exporter.send(Record::new(&self.context, route, outcome, self.telemetry.scheme()));
         }
     }
 
@@ -151,7 +154,7 @@ impl Running {
         }
         let noted = self.context.noted();
         let (model, version) = noted.served.as_ref().map(|served| (served.name(), served.version())).unzip();
-        let principal = noted.principal.as_deref();
+        let principal = noted.principal.as_ref().map(|principal| principal.name.as_str());
         let rows = Some(noted.rows).filter(|rows| *rows > 0);
         let (protocol, method, status, code) = match outcome {
             Outcome::Http { method, status } => ("http", Some(method), Some(status.unwrap_or(499)), None),
@@ -179,10 +182,8 @@ impl Drop for Running {
             return;
         }
         match self.door.clone() {
-            Door::Http(method) => self.end(None, Outcome::Http { method, status: None }, None),
-            Door::Grpc(route) | Door::Message(route) => {
-                self.end(Some(&route), Outcome::Grpc { code: CANCELLED }, None);
-            }
+            Door::Http(method) => self.end(Outcome::Http { method, status: None }, None),
+            Door::Grpc(_) | Door::Message(_) => self.end(Outcome::Grpc { code: CANCELLED }, None),
         }
     }
 }

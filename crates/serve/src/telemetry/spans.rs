@@ -40,6 +40,8 @@ pub(super) struct Record {
     /// The pattern of the path, where there is a route; the service and method of gRPC.
     route: Option<Arc<Route>>,
     outcome: Outcome,
+    /// `http` or `https`.
+    scheme: &'static str,
     /// By name and version: a record that waits must not keep a model in memory.
     model: Option<(String, u64)>,
     rows: usize,
@@ -49,13 +51,18 @@ pub(super) struct Record {
 
 impl Record {
     /// Of a request that ends now.
-    pub(super) fn new(context: &Arc<Context>, route: Option<&Arc<Route>>, outcome: Outcome) -> Self {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        route: Option<Arc<Route>>,
+        outcome: Outcome,
+        scheme: &'static str,
+    ) -> Self {
         let mut noted = context.noted();
         let model = noted.served.take().map(|served| (served.name().to_owned(), served.version()));
         let (rows, stages) = (noted.rows, std::mem::take(&mut noted.stages));
         drop(noted);
-        let (context, route) = (Arc::clone(context), route.cloned());
-        Self { context, route, outcome, model, rows, stages, clock: Clock::now() }
+        let context = Arc::clone(context);
+        Self { context, route, outcome, scheme, model, rows, stages, clock: Clock::now() }
     }
 
     /// How many spans it becomes.
@@ -74,7 +81,7 @@ pub(super) fn of(record: &Record) -> Vec<Span> {
         Outcome::Http { method, status } => {
             attributes.push(Attribute::text("http.request.method", method));
             attributes.extend(route.map(|route| Attribute::text("http.route", route)));
-            attributes.push(Attribute::text("url.scheme", "http"));
+            attributes.push(Attribute::text("url.scheme", record.scheme));
             match status {
                 Some(status) => {
                     attributes.push(Attribute::number("http.response.status_code", u64::from(status)));
@@ -113,12 +120,12 @@ pub(super) fn of(record: &Record) -> Vec<Span> {
         span_id: trace.span.to_be_bytes().to_vec(),
         parent_span_id: trace.parent.map(|parent| parent.to_be_bytes().to_vec()).unwrap_or_default(),
         name,
-        kind: SERVER,
+        kind: if trace.parent.is_none() || trace.remote { SERVER } else { INTERNAL },
         start: clock.at(context.began()),
         end: clock.nanos,
         attributes,
         status: outcome.is_fault().then_some(ERROR),
-        flags: if trace.parent.is_some() { REMOTE } else { LOCAL },
+        flags: if trace.remote { REMOTE } else { LOCAL },
         ..base.clone()
     };
     let stage = |stage: &Stage| {
