@@ -61,6 +61,7 @@ fn filter(quiet: bool, verbose: u8, rust_log: Option<&str>, default: Level) -> R
             Some(directives) => {
                 return EnvFilter::builder()
                     .parse(directives)
+                    .map(audited)
                     .map_err(|error| format!("RUST_LOG={directives} is ignored: {error}"));
             }
             None => default,
@@ -117,7 +118,7 @@ pub(crate) fn start(common: &Common, default: Level, printer: &Printer) {
     let filter =
         filter(common.quiet, common.verbose, rust_log.as_deref(), default).unwrap_or_else(|message| {
             printer.warn(message);
-            EnvFilter::default().add_directive(default.into())
+            levelled(default, false)
         });
     let writer = Writer { bars: printer.bars.clone() };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
@@ -221,6 +222,7 @@ mod tests {
         for (quiet, verbose, rust_log, expected) in cases {
             let filter = filter(quiet, verbose, rust_log, Level::WARN).unwrap();
             let filter = filter.to_string();
+            assert!(filter.split(',').any(|part| part == "audit=info"), "{filter}");
             let ours =
                 |part: &&str| *part != "audit=info" && CHATTY.iter().all(|name| !part.starts_with(name));
             let own: Vec<&str> = filter.split(',').filter(ours).collect();

@@ -17,7 +17,7 @@ use crate::connections::Busy;
 use crate::error::{Result, ServeError, shown};
 use crate::routes::table::{self, ENDPOINTS, Endpoint, Method, Shape};
 use crate::state::State;
-use crate::telemetry::{self, Doors};
+use crate::telemetry;
 
 /// The application over its shared state.
 pub fn new(
@@ -31,22 +31,8 @@ pub fn new(
         InitError = (),
     >,
 > {
-    let unreadable = web::PathConfig::default().error_handler(|_, _| {
-        ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
-    });
     let all = endpoints(&state);
-    let routes = Arc::new(access::http::Routes::new(&all));
-    let telemetry = Arc::clone(&state.telemetry);
-    App::new()
-        .app_data(state)
-        .app_data(unreadable)
-        // Outside of it only the guard: whatever the path, nothing is answered before the check.
-        .wrap(from_fn(move |request, next| access::http::check(Arc::clone(&routes), request, next)))
-        .wrap(from_fn(guard))
-        // Whatever is refused further inside has an id and is counted.
-        .wrap(from_fn(telemetry::http::observe))
-        .wrap(from_fn(watch))
-        .configure(|app| configure(app, &all, &telemetry.doors))
+    over(state, all)
 }
 
 /// The application at the port of the metrics: the metrics alone, behind the same check.
@@ -62,14 +48,37 @@ pub fn metrics(
     >,
 > {
     let all: Vec<_> = endpoints(&state).into_iter().filter(|(path, _)| path == METRICS).collect();
-    let routes = Arc::new(access::http::Routes::new(&all));
-    let telemetry = Arc::clone(&state.telemetry);
+    over(state, all)
+}
+
+/// The application with these routes.
+fn over(
+    state: web::Data<State>,
+    all: Vec<(String, Endpoint)>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = Error,
+        InitError = (),
+    >,
+> {
+    let unreadable = web::PathConfig::default().error_handler(|_, _| {
+        ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
+    });
+    let routes = Arc::new(access::http::Routes::new(&all, &state.telemetry.doors));
     App::new()
         .app_data(state)
+        .app_data(unreadable)
+        // Outside of it only what answers nothing by itself but a panic: whatever the path, nothing is answered before
+        // the check.
         .wrap(from_fn(move |request, next| access::http::check(Arc::clone(&routes), request, next)))
         .wrap(from_fn(guard))
+        // Whatever is refused further inside has an id and is counted.
         .wrap(from_fn(telemetry::http::observe))
-        .configure(|app| configure(app, &all, &telemetry.doors))
+        .wrap(from_fn(watch))
+        .configure(|app| configure(app, &all))
 }
 
 /// Where the metrics are.
@@ -92,7 +101,7 @@ pub fn endpoints(state: &State) -> Vec<(String, Endpoint)> {
 }
 
 /// Registers routes.
-fn configure(app: &mut web::ServiceConfig, all: &[(String, Endpoint)], doors: &Doors) {
+fn configure(app: &mut web::ServiceConfig, all: &[(String, Endpoint)]) {
     for (index, (path, _)) in all.iter().enumerate() {
         // One resource for each path, with the methods that it has.
         if all.iter().take(index).any(|(earlier, _)| earlier == path) {
@@ -110,8 +119,7 @@ fn configure(app: &mut web::ServiceConfig, all: &[(String, Endpoint)], doors: &D
             .iter()
             .fold(web::resource(path.as_str()), |resource, endpoint| resource.route((endpoint.route)()));
         let refuse = move |request: HttpRequest| wrong_method(request, allow);
-        // Whoever sees the answer finds by this which route it was.
-        app.service(resource.app_data(doors.http(path)).default_service(web::to(refuse)));
+        app.service(resource.default_service(web::to(refuse)));
     }
     app.default_service(web::to(no_route));
 }

@@ -133,7 +133,9 @@ fn main() -> std::process::ExitCode {
         let printer = common.start(tracing::Level::INFO);
         let resolved = resolved?;
         for entry in resolved.non_defaults() {
-            tracing::debug!(key = entry.key, value = entry.value, origin = %entry.origin, "setting");
+            // What is sent to a collector may hold the key to it.
+            let value = if entry.key == "trace.headers" { "…" } else { entry.value.as_str() };
+            tracing::debug!(key = entry.key, value, origin = %entry.origin, "setting");
         }
         match args.command {
             Some(Command::Key(ref command)) => {
@@ -178,12 +180,10 @@ fn resolve(args: &Args) -> anyhow::Result<Resolved<Config>> {
         .flag("log.format", "--log-format", args.common.log_format.map(|format| format.to_string()))?
         .flag("trace.endpoint", "--trace-endpoint", args.trace_endpoint.as_ref())?;
     let resolved = layers.resolve::<Config>()?;
-    match resolved.config.fault() {
+    let fault = resolved.config.fault().map(|(key, message)| (key, message.to_owned()));
+    match fault.or_else(|| resolved.config.model_fault()) {
         Some((key, message)) => Err(resolved.refuse(&key, message).into()),
-        None => match resolved.config.model_fault() {
-            Some((key, message)) => Err(resolved.refuse(&key, message).into()),
-            None => Ok(resolved),
-        },
+        None => Ok(resolved),
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::access::principal::{Principal, Scope};
 use crate::drift::{self, DriftSummary};
+use crate::metrics;
 use crate::served::Served;
 use crate::state::{Model, State};
 use crate::stats::Buckets;
@@ -126,10 +127,10 @@ pub fn now(state: &State, who: &Principal) -> Operations {
     let models = catalog.models.iter().filter(|(name, _)| who.may_see(name));
     Operations {
         server: env!("CARGO_PKG_VERSION"),
-        uptime_s: state.began.elapsed().as_secs_f64(),
+        uptime_s: state.telemetry.uptime().as_secs_f64(),
         fault: state.fault(),
         changes_allowed: who.scopes.allows(Scope::Admin),
-        resident_bytes: resident_bytes(),
+        resident_bytes: metrics::resident_bytes(),
         in_flight_bytes: state.in_flight.bytes() as u64,
         models: models.map(|(name, model)| operated(state, name, model)).collect(),
     }
@@ -170,21 +171,5 @@ fn work(served: &Served) -> Work {
         latency: stats.latency.buckets().into(),
         queue: stats.queue_latency.buckets().into(),
         compute: stats.infer_latency.buckets().into(),
-    }
-}
-
-/// What the process has in memory; Linux tells it in a file.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_process_has_some_memory() {
-        assert!(super::resident_bytes().unwrap() > 1 << 20);
     }
 }

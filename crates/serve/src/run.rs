@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_web::dev::ServerHandle;
+use actix_web::http::KeepAlive;
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, rt, web};
 use artifact::{ModelRef, Registry};
@@ -17,7 +18,7 @@ use crate::access::files::FileFault;
 use crate::access::renewal::{self, Renewal};
 use crate::app;
 use crate::config::Config;
-use crate::connections;
+use crate::connections::{self, Connections};
 use crate::drift::Watch;
 use crate::front::Front;
 use crate::grpc::{self, server::Running};
@@ -92,16 +93,17 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let Outside { started, reread, clock, now } = outside;
     // First of all: a server that cannot tell who is who does nothing.
-    let (access, tls) = renewal::open(&config.access, &config.tls, Arc::new(now))?;
+    let (access, tls, watched) = renewal::open(&config.access, &config.tls, Arc::new(now), clock)?;
     let pool = Pool::new(threads, config.limits.queue).map_err(RunError::System)?;
     let gpu = options.placement.device.is_gpu();
     let scheduler = Scheduler::new(config.scheduling(threads, gpu)).map_err(RunError::System)?;
     let front = Front::new(config.paths.clone());
     let telemetry = Telemetry::new(config.log, &config.trace).map_err(RunError::System)?;
+    let telemetry = telemetry.encrypted(tls.is_some());
     front.settings.begin(LevelFilter::current(), telemetry.exports());
     let drift = Watch::start(config.drift).map_err(RunError::System)?;
     let state = State::new(pool, scheduler, config.limits).with_front(front).with_telemetry(telemetry);
-    let state = state.with_drift(drift).with_access(access.with_clock(clock));
+    let state = state.with_drift(drift).with_access(access);
     let state = web::Data::new(state);
     // An ensemble is not in the registry; it becomes the default when its members are known.
     let ensemble = default.clone().filter(|default| config.ensembles().contains_key(&default.name));
@@ -124,16 +126,12 @@ pub async fn run(
     descriptors(limits);
     // The library counts the connections of each worker.
     let workers = threads.clamp(1, 4).min(limits.max_connections);
-    let (open, watched) = (
-        state.telemetry.doors.http_connections.clone(),
-        connections::on_connect(Arc::clone(&state.connections)),
-    );
+    let connected = connections::on_connect(Arc::clone(&state.connections));
     let server = HttpServer::new(move || app::new(shared.clone()))
         // What a connection keeps is dropped when it ends.
         .on_connect(move |connection, kept| {
-            kept.insert(open.enter());
             access::http::connected(connection, kept);
-            watched(connection, kept);
+            connected(connection, kept);
         })
         .workers(workers)
         .max_connections(limits.max_connections / workers)
@@ -157,8 +155,8 @@ pub async fn run(
     let address = server.addrs().first().copied();
     let grpc = listen_grpc(config, &state, tls.as_ref())?;
     let metrics = listen_metrics(config, &state, tls.as_ref())?;
-    let mut renewal =
-        Renewal::new(Arc::clone(&state.access), tls, (config.access.clone(), config.tls.clone()));
+    let settings = (config.access.clone(), config.tls.clone());
+    let mut renewal = Renewal::new(Arc::clone(&state.access), tls, settings, watched);
     let server = server.run();
     let handle = server.handle();
     let serving = rt::spawn(server);
@@ -182,7 +180,8 @@ pub async fn run(
             signal = signals.next() => match signal {
                 Asked::Stop(signal) => break signal,
                 Asked::Reload => {
-                    current = reload(current, &reread, &repository, |plans| {
+                    let asked = renewal.begin("SIGHUP").await;
+                    current = reload(current, &reread, &repository, asked.is_some(), |plans| {
                         let (traffic, state, before) = (Arc::clone(&traffic), state.clone(), configuring.take());
                         configuring = Some(rt::spawn(async move {
                             // One after the other, and not here: it may wait for the lock of a file.
@@ -192,10 +191,13 @@ pub async fn run(
                             drop(rt::task::spawn_blocking(move || traffic.configure(&state, plans)).await);
                         }));
                     });
-                    renewal.renew(Some((current.access.clone(), current.tls.clone())), "SIGHUP").await;
+                    renewal.renew(Some((current.access.clone(), current.tls.clone())), "SIGHUP", asked).await;
                 }
             },
-            () = renewal.changed() => renewal.renew(None, "file").await,
+            () = renewal.changed() => {
+                let asked = renewal.begin("file").await;
+                renewal.renew(None, "file", asked).await;
+            }
             result = &mut loaded, if started.is_some() => {
                 let result = result.map_err(|error| RunError::System(std::io::Error::other(error)))?;
                 if let Err(error) = result {
@@ -246,12 +248,7 @@ pub async fn run(
 fn look_at_addresses(state: &State, addresses: &[SocketAddr]) {
     let loopback = addresses.iter().all(|address| address.ip().is_loopback());
     state.access.on_loopback(loopback);
-    if !loopback && !state.access.is_closed() {
-        tracing::warn!(
-            "other machines reach this server, and none needs a key: whoever can connect may read and infer; \
-             `access.keys` names a file of keys, which `serve key new` makes"
-        );
-    }
+    state.access.warn_if_open();
 }
 
 /// Asks the system for as many open files as the connections need: two each of HTTP, one each of gRPC, and some for
@@ -278,6 +275,9 @@ fn descriptors(limits: &Limits) {
 /// The last spans have so long.
 const FLUSH: Duration = Duration::from_secs(2);
 
+/// Connections at the port of the metrics.
+const METRICS_CONNECTIONS: usize = 64;
+
 /// Opens a socket for the metrics alone, where one is asked for, and serves them from the start. It is encrypted where
 /// the others are, for the same keys travel over it.
 fn listen_metrics(
@@ -288,12 +288,20 @@ fn listen_metrics(
     let Some(port) = config.metrics.port else { return Ok(None) };
     let (shared, host) = (state.clone(), config.host.as_str());
     let failed = |source| RunError::ListenMetrics { host: host.to_owned(), port, source };
+    let limits = Limits { max_connections: METRICS_CONNECTIONS, ..config.limits };
+    let connections = Connections::new(&limits);
+    let connected = connections::on_connect(Arc::clone(&connections));
     let server = HttpServer::new(move || app::metrics(shared.clone()))
+        .on_connect(move |connection, kept| {
+            access::http::connected(connection, kept);
+            connected(connection, kept);
+        })
         .workers(1)
-        .max_connections(64)
-        .client_request_timeout(Duration::from_secs(10))
+        .max_connections(METRICS_CONNECTIONS)
+        .client_request_timeout(Duration::from_secs(limits.header_timeout_s))
+        // A scrape needs no connection that stays, and one that does not stay holds nobody else's place.
+        .keep_alive(KeepAlive::Disabled)
         .tls_handshake_timeout(config.tls.handshake_timeout())
-        .on_connect(access::http::connected)
         .disable_signals();
     let server = match tls {
         None => server.bind((host, port)).map_err(failed)?,
@@ -306,6 +314,7 @@ fn listen_metrics(
     let address = server.addrs().first().copied().ok_or_else(none)?;
     let server = server.run();
     let handle = server.handle();
+    rt::spawn(connections::watch(connections));
     // It ends when it is stopped, and nobody waits for it otherwise.
     drop(rt::spawn(server));
     Ok(Some((address, handle)))
@@ -326,11 +335,13 @@ fn listen_grpc(
     listen.map(Some).map_err(|source| RunError::ListenGrpc { host, port, source })
 }
 
-/// Takes what can be taken of changed settings, the plans of the traffic by `direct`; returns those that hold now.
+/// Takes what can be taken of changed settings, the plans of the traffic by `direct`; returns those that hold now. Where
+/// they could not be `written` down, only who may do what is taken.
 fn reload(
     current: Config,
     reread: impl Fn() -> Result<Config, String>,
     repository: &Repository,
+    written: bool,
     direct: impl FnOnce(BTreeMap<String, Plan>),
 ) -> Config {
     let next = match reread() {
@@ -341,6 +352,12 @@ fn reload(
         }
     };
     let taken = current.reloaded(&next);
+    if !written {
+        tracing::error!(
+            "SIGHUP: the audit log cannot be written, so the settings of models and traffic stay"
+        );
+        return Config { access: taken.access, tls: taken.tls, ..current };
+    }
     if taken != next {
         tracing::warn!(
             "SIGHUP: some of the changed settings need a restart; those of models and traffic do not"

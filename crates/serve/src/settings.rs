@@ -123,7 +123,9 @@ impl Settings {
     /// # Errors
     /// 400 for a setting that there is not, or that cannot be changed while the server runs.
     pub fn change_log(&self, changes: &Map<String, Value>) -> Result<()> {
-        let mut next = *lock(&self.log);
+        // Held until it holds: of two changes at a time, none is lost, and what is told is what is so.
+        let mut now = lock(&self.log);
+        let mut next = *now;
         for (key, value) in changes {
             let flag = || value.as_bool().ok_or_else(|| refuse(key, value, "a boolean"));
             match key.as_str() {
@@ -159,7 +161,7 @@ impl Settings {
             _ => cli::LogLevel::Off,
         };
         cli::set_log_level(level);
-        *lock(&self.log) = next;
+        *now = next;
         Ok(())
     }
 

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
 
 use artifact::{ModelRef, PRODUCTION, Selector, parse_version};
 
@@ -52,8 +51,6 @@ pub struct State {
     pub telemetry: Arc<Telemetry>,
     /// What watches whether the inputs of models change.
     pub drift: Watch,
-    /// When the server began.
-    pub began: Instant,
 }
 
 /// How far the server has come; it decides readiness.
@@ -156,7 +153,6 @@ impl State {
             front: Front::default(),
             telemetry: Arc::default(),
             drift: Watch::default(),
-            began: Instant::now(),
         }
     }
 
@@ -254,7 +250,11 @@ impl State {
             Phase::Ready if !self.catalog().models.values().any(Model::is_ready) => {
                 Some("no model is loaded".to_owned())
             }
-            Phase::Ready => self.health.first_fault(),
+            // Who asks for the server may not know of the model; `Health::fault` names it to those who ask for it.
+            Phase::Ready => self
+                .health
+                .first_fault()
+                .map(|_| "a model does not compute any more; the server's log says why".to_owned()),
         }
     }
 }

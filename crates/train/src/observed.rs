@@ -7,10 +7,9 @@ use network::observe::Feature;
 use predict::{PredictError, Predictor};
 use rayon::prelude::*;
 
+use crate::data::statistics::{MAX_SAMPLES, spread};
 use crate::data::{DataError, DataSet, sample};
 
-/// Training samples that are looked at, evenly spread.
-const MAX_INPUTS: usize = 20_000;
 /// Answers that are looked at.
 const MAX_OUTPUTS: usize = 5_000;
 /// With fewer samples than this in the validation split, the answers for the training split tell more.
@@ -35,7 +34,7 @@ pub fn observe(data: &DataSet, predictor: &Predictor) -> Result<Observed, Observ
     let preprocess = predictor.preprocess();
     let observer = Observer::new(preprocess, predictor.postprocess());
     let mut columns = vec![Vec::new(); observer.inputs().len()];
-    for chunk in spread(&data.splits.train, MAX_INPUTS).chunks(512) {
+    for chunk in spread(&data.splits.train, MAX_SAMPLES).chunks(512) {
         let rows: Vec<Result<Vec<f32>, DataError>> = chunk
             .par_iter()
             .map(|&index| {
@@ -79,12 +78,6 @@ pub fn observe_outputs(
     }
     let outputs = distributions(observer.outputs(), columns);
     Ok(Observed { outputs, outputs_split: split.to_owned(), ..inputs })
-}
-
-/// At most so many of them, evenly spread.
-fn spread(indices: &[usize], most: usize) -> Vec<usize> {
-    let count = indices.len().min(most);
-    (0..count).filter_map(|step| indices.get(step * indices.len() / count.max(1)).copied()).collect()
 }
 
 fn distributions(features: &[Feature], columns: Vec<Vec<f32>>) -> Vec<Distribution> {

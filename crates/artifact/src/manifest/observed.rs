@@ -89,10 +89,8 @@ impl Distribution {
             false => Self { categories: frequent(&feature.categories, &values), ..Self::default() },
         };
         let mut this = Self { name: feature.name.clone(), ..bins };
-        this.counts = vec![0; this.edges.len() + 1];
-        if !this.categories.is_empty() {
-            this.counts = vec![0; this.categories.len()];
-        }
+        let categories = this.categories.len();
+        this.counts = vec![0; if categories == 0 { this.edges.len() + 1 } else { categories }];
         let places = this.places(feature);
         for value in values {
             let bin = this.bin(&places, value);

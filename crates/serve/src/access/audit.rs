@@ -36,7 +36,10 @@ pub struct Action {
     /// To which model, if to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// By way of what: `http`, `grpc` or `signal`.
+    /// To which version of it, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// By way of what: `http`, `grpc` or `operator`.
     pub by: &'static str,
 }
 
@@ -72,19 +75,13 @@ pub struct Asked {
 }
 
 impl Audit {
-    /// Writes to a file, at its end.
+    /// Writes to a file, at its end, or without one to the log; with the time of day where there is a clock.
     ///
     /// # Errors
-    /// When it cannot be opened.
-    pub fn open(path: &Path) -> std::result::Result<Self, FileFault> {
-        let file = append(path)?;
-        Ok(Self { file: Some((path.to_owned(), Mutex::new(file))), ..Self::default() })
-    }
-
-    /// With the time of day.
-    #[must_use]
-    pub fn with_clock(self, clock: Clock) -> Self {
-        Self { clock: Some(clock), ..self }
+    /// When the file cannot be opened.
+    pub fn open(path: Option<&Path>, clock: Option<Clock>) -> std::result::Result<Self, FileFault> {
+        let open = |path: &Path| Ok((path.to_owned(), Mutex::new(append(path)?)));
+        Ok(Self { file: path.map(open).transpose()?, clock, number: AtomicU64::new(0) })
     }
 
     /// Opens the file again, as after it was moved away.
@@ -214,10 +211,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
         std::fs::write(&path, "{\"before\":1}\n").unwrap();
-        let audit = Arc::new(Audit::open(&path).unwrap().with_clock(|| Some("now".to_owned())));
+        let audit = Arc::new(Audit::open(Some(&path), Some(|| Some("now".to_owned()))).unwrap());
         let admitted = Access::open().unchecked().unwrap();
-        let action =
-            |model: &str| Action { action: "load".to_owned(), model: Some(model.to_owned()), by: "http" };
+        let action = |model: &str| Action {
+            action: "load".to_owned(),
+            model: Some(model.to_owned()),
+            version: None,
+            by: "http",
+        };
         let first = audit.asked(&admitted, action("a\n\"b")).unwrap();
         let second = audit.asked(&admitted, action("c")).unwrap();
         second.done(None, Err("there is none".to_owned()));
@@ -248,9 +249,9 @@ mod tests {
         if !Path::new("/dev/full").exists() {
             return;
         }
-        let audit = Arc::new(Audit::open(Path::new("/dev/full")).unwrap());
+        let audit = Arc::new(Audit::open(Some(Path::new("/dev/full")), None).unwrap());
         let admitted = Access::open().unchecked().unwrap();
-        let action = Action { action: "load".to_owned(), model: None, by: "grpc" };
+        let action = Action { action: "load".to_owned(), model: None, version: None, by: "grpc" };
         let error = audit.asked(&admitted, action).unwrap_err();
         assert!(error.to_string().contains("nothing was done"), "{error}");
     }

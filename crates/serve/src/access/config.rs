@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::files::{self, FileFault};
 use super::jwt::JwtConfig;
 use super::principal::Scope;
 
@@ -88,6 +89,20 @@ impl AccessConfig {
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         let tokens = self.jwt.iter().flat_map(JwtConfig::files);
         self.keys.iter().chain(tokens).cloned()
+    }
+
+    /// A digest of the settings and of the files that they name, by which a change is known.
+    ///
+    /// # Errors
+    /// Which file cannot be read.
+    pub(super) fn digest(&self) -> Result<String, FileFault> {
+        let mut all = format!("{self:?}").into_bytes();
+        for file in self.files() {
+            let bytes = files::read(&file)?;
+            all.extend((bytes.len() as u64).to_le_bytes());
+            all.extend(bytes);
+        }
+        Ok(artifact::digest::sha256_hex(all))
     }
 }
 

@@ -27,8 +27,13 @@ pub(super) fn take(principal: &Principal) -> Result<()> {
     })
 }
 
-/// Whether a principal may do something.
-pub(super) fn allow(rules: &Rules, principal: &Principal, need: Need, target: Target<'_>) -> Result<()> {
+/// Whether a principal may do something. What it is about is asked only where not everything is allowed.
+pub(super) fn allow<'t>(
+    rules: &Rules,
+    principal: &Principal,
+    need: Need,
+    target: impl FnOnce() -> Target<'t>,
+) -> Result<()> {
     let anonymous = principal.known == Known::Anonymous;
     let forbid = |message: String| Err(ServeError::new(Kind::Forbidden, message));
     let scope = match need {
@@ -53,20 +58,26 @@ pub(super) fn allow(rules: &Rules, principal: &Principal, need: Need, target: Ta
         let challenge = format!("Bearer realm=\"brazier\", error=\"insufficient_scope\", scope=\"{scope}\"");
         return error.map_err(|error| error.challenge(challenge));
     }
-    let all = principal.models.are_all();
-    match target {
+    if principal.models.are_all() {
+        return Ok(());
+    }
+    match target() {
         // What holds for all models is changed only by who may use them all.
-        Target::Server if scope == Scope::Admin && !all => {
+        Target::Server if scope == Scope::Admin => {
             forbid(format!("{} may not change what holds for all models", principal.title()))
         }
-        Target::All if !all => forbid(format!("{} may not use all models", principal.title())),
-        Target::Server | Target::All | Target::Later => Ok(()),
+        Target::All => forbid(format!("{} may not use all models", principal.title())),
+        Target::Server | Target::Later => Ok(()),
         Target::Model(name) if !principal.models.contains(name) => {
             forbid(format!("{} may not use the model {}", principal.title(), shown(name)))
         }
-        Target::Unnamed if !all => {
+        // Who did not name it does not learn its name.
+        Target::Default(name) if !principal.models.contains(name) => {
+            forbid(format!("{} may not use the default model", principal.title()))
+        }
+        Target::Model(_) | Target::Default(_) => Ok(()),
+        Target::Unnamed => {
             forbid(format!("{} may use some models, and the request names none", principal.title()))
         }
-        Target::Model(_) | Target::Unnamed => Ok(()),
     }
 }

@@ -1,24 +1,28 @@
 //! The check for HTTP: one middleware around the whole application, whatever the path of a request.
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Extensions, Path, ResourceDef, ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
+use actix_web::http::header::{AUTHORIZATION, HeaderName};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _, web};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::audit::{self, Action};
+use super::decide::no_model;
 use super::presented::Presented;
 use super::principal::{Principal, Scope};
 use super::{Admitted, Need, Target};
 use crate::error::{Result, ServeError};
 use crate::routes::table::{self, Endpoint};
 use crate::state::State;
+use crate::telemetry::{self, Doors, Route};
 use crate::tls::{HttpStream, Identity};
 
 /// What every path needs, in the order in which the application looks for them.
@@ -30,6 +34,8 @@ struct Rule {
     /// The parts of the path; nothing for one that varies.
     segments: Vec<Option<String>>,
     pattern: String,
+    /// Where its requests are counted.
+    route: Arc<Route>,
     /// What reads the parts that vary, as the application does.
     definition: ResourceDef,
     read: Option<(Need, Subject)>,
@@ -49,23 +55,26 @@ pub enum Subject {
     All,
 }
 
-/// The part of a path that names a model.
+/// The parts of a path that name a model.
 #[derive(Deserialize)]
 struct Name {
     name: String,
+    version: Option<String>,
 }
 
 impl Routes {
     /// The rules of routes, in their order.
     #[must_use]
-    pub fn new(endpoints: &[(String, Endpoint)]) -> Self {
+    pub fn new(endpoints: &[(String, Endpoint)], doors: &Doors) -> Self {
         let mut rules: Vec<Rule> = Vec::new();
         for (path, endpoint) in endpoints {
             let place = rules.iter().position(|rule| rule.pattern == *path).unwrap_or_else(|| {
                 let varies = |part: &str| part.starts_with('{');
                 let segments = path.split('/').map(|part| (!varies(part)).then(|| part.to_owned())).collect();
                 let definition = ResourceDef::new(path.as_str());
-                rules.push(Rule { segments, pattern: path.clone(), definition, read: None, write: None });
+                let route = doors.http(path);
+                let (read, write) = (None, None);
+                rules.push(Rule { segments, pattern: path.clone(), route, definition, read, write });
                 rules.len() - 1
             });
             let Some(rule) = rules.get_mut(place) else { continue };
@@ -104,7 +113,8 @@ impl Rule {
     /// The name of an action, for the audit log: `load`, `traffic`.
     fn action(&self) -> String {
         let words = self.segments.iter().flatten().map(String::as_str);
-        let telling = words.filter(|word| !matches!(*word, "" | "v2" | "repository" | "models" | "setting"));
+        let telling = words
+            .filter(|word| !matches!(*word, "" | "v2" | "repository" | "models" | "versions" | "setting"));
         telling.collect::<Vec<_>>().join(" ")
     }
 }
@@ -122,10 +132,15 @@ pub async fn check<B: MessageBody + 'static>(
         return refuse(request, &ServeError::internal("the application has no state"));
     };
     let access = &state.access;
+    let rules = access.rules();
     let rule = routes.find(request.match_info().as_str());
+    // Before anything is refused or awaited, so that it is known of every request.
+    if let Some(rule) = rule {
+        telemetry::route(&rule.route);
+    }
     let (need, subject) = rule.map_or((Need::Known, Subject::Server), |rule| rule.need(request.method()));
     // Probes ask under any name.
-    let page = match (need, access.page(request.method(), request.headers())) {
+    let page = match (need, access.page_by(&rules, request.method(), request.headers())) {
         (_, Ok(page)) => Some(page),
         (Need::Open, Err(_)) => None,
         (_, Err(error)) => return refuse(request, &error),
@@ -135,41 +150,53 @@ pub async fn check<B: MessageBody + 'static>(
         page.tell(response.headers_mut(), true);
         return Ok(request.into_response(response).map_into_right_body());
     }
-    let model = rule.and_then(|rule| model(&state, rule, subject, &request));
-    let target = match (subject, &model) {
-        (Subject::Server, _) => Target::Server,
-        (Subject::All, _) => Target::All,
-        (Subject::Named | Subject::Default, Some(name)) => Target::Model(name),
-        (Subject::Named | Subject::Default, None) => Target::Unnamed,
+    // Most may use every model; then nobody asks which one it is.
+    let model = OnceCell::new();
+    let target = || {
+        let named =
+            || model.get_or_init(|| rule.and_then(|rule| self::model(&state, rule, subject, &request)));
+        let name = || named().as_ref().map(|model| model.name.as_str());
+        match subject {
+            Subject::Server => Target::Server,
+            Subject::All => Target::All,
+            Subject::Named => name().map_or(Target::Unnamed, Target::Model),
+            Subject::Default => name().map_or(Target::Unnamed, Target::Default),
+        }
     };
-    let admitted = access.admit(&presented(&request), need, target, address(&request));
-    let tell = |response: &mut ServiceResponse<EitherBody<B>>| {
+    let admitted = access.admit_by(&rules, &presented(&request), need, target, address(&request));
+    let tell = |mut response: ServiceResponse<EitherBody<B>>| {
         if let Some(page) = &page {
             page.tell(response.headers_mut(), false);
         }
+        response
     };
     let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
             tracing::debug!(%error, path = %request.path(), address = ?address(&request), "refused");
-            return refuse(request, &error).map(|mut response| {
-                tell(&mut response);
-                response
-            });
+            return refuse(request, &error).map(tell);
         }
     };
     // An error of the handler would list the other models.
-    if let (Target::Model(name), false) = (target, admitted.principal.models.are_all())
-        && need != Need::Scope(Scope::Admin)
+    if need != Need::Scope(Scope::Admin)
+        && !admitted.principal.models.are_all()
+        && let Target::Model(name) | Target::Default(name) = target()
         && !state.catalog().models.contains_key(name)
     {
-        return refuse(request, &super::decide::no_model(name));
+        let error = no_model(name);
+        return refuse(request, &error).map(tell);
     }
+    let mut hidden = None;
     let asked = if need == Need::Scope(Scope::Admin) {
-        let action = Action { action: rule.map(Rule::action).unwrap_or_default(), model, by: "http" };
+        target();
+        let (model, version) = model.into_inner().flatten().map(|model| (model.name, model.version)).unzip();
+        // An action may make a model that is not there yet, so its own error is awaited.
+        hidden = model.clone().filter(|_| !admitted.principal.models.are_all());
+        let action = rule.map(Rule::action).unwrap_or_default();
+        let action = Action { action, model, version: version.flatten(), by: "http" };
         match audit::begin(&access.audit, &admitted, action).await {
             Ok(asked) => Some(asked),
-            Err(error) => return refuse(request, &error),
+            Err(error) => return refuse(request, &error).map(tell),
         }
     } else {
         None
@@ -188,9 +215,14 @@ pub async fn check<B: MessageBody + 'static>(
         };
         audit::end(asked, detail, told).await;
     }
-    let mut response = result?.map_into_left_body();
-    tell(&mut response);
-    Ok(response)
+    let response = result?;
+    let missing = |name: &String| {
+        response.status() == StatusCode::NOT_FOUND && !state.catalog().models.contains_key(name)
+    };
+    Ok(tell(match hidden.filter(missing) {
+        Some(name) => response.into_response(no_model(&name).error_response()).map_into_right_body(),
+        None => response.map_into_left_body(),
+    }))
 }
 
 fn refuse<B>(
@@ -201,26 +233,28 @@ fn refuse<B>(
 }
 
 /// The model that a request is about: as its handler reads it.
-fn model(state: &State, rule: &Rule, subject: Subject, request: &ServiceRequest) -> Option<String> {
+fn model(state: &State, rule: &Rule, subject: Subject, request: &ServiceRequest) -> Option<Name> {
     match subject {
         Subject::Server | Subject::All => None,
-        Subject::Default => state.catalog().default_name().map(str::to_owned),
+        Subject::Default => {
+            let name = state.catalog().default_name()?.to_owned();
+            Some(Name { name, version: None })
+        }
         Subject::Named => {
             let mut path: Path<_> = request.match_info().clone();
-            rule.definition
-                .capture_match_info(&mut path)
-                .then(|| path.load::<Name>().ok())
-                .flatten()
-                .map(|name| name.name)
+            rule.definition.capture_match_info(&mut path).then(|| path.load().ok()).flatten()
         }
     }
 }
 
+/// Looking up a name that is text makes a name of it first, each time.
+static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
 /// What a request brings to be known by.
 fn presented(request: &ServiceRequest) -> Presented<'_> {
-    let all = |name: &'static str| request.headers().get_all(name).map(|value| value.as_bytes());
+    let all = |name: &HeaderName| request.headers().get_all(name).map(|value| value.as_bytes());
     let identity = request.conn_data::<Identity>();
-    Presented::read(all("authorization"), all("x-api-key")).with_certificate(identity.map(Identity::names))
+    Presented::read(all(&AUTHORIZATION), all(&API_KEY)).with_certificate(identity.map(Identity::names))
 }
 
 fn address(request: &ServiceRequest) -> Option<IpAddr> {
@@ -267,7 +301,7 @@ mod tests {
 
     fn routes() -> Routes {
         let all: Vec<_> = ENDPOINTS.iter().map(|endpoint| (endpoint.path.to_owned(), *endpoint)).collect();
-        Routes::new(&all)
+        Routes::new(&all, &Doors::default())
     }
 
     #[test]

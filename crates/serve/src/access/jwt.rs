@@ -81,8 +81,15 @@ fn models_claim() -> String {
 const LONGEST: usize = 8 << 10;
 /// Subjects with a bucket of their own.
 const MOST_SUBJECTS: usize = 10_000;
-/// A shorter secret than the digest is no key for it (RFC 7518, 3.2).
-const SHORTEST_SECRET: usize = 32;
+/// Bytes that a secret has at least: as many as the longest digest that it is for (RFC 7518, 3.2).
+fn shortest_secret(algorithms: &[Algorithm]) -> usize {
+    let digest = |algorithm: &Algorithm| match algorithm {
+        Algorithm::HS512 => 64,
+        Algorithm::HS384 => 48,
+        _ => 32,
+    };
+    algorithms.iter().map(digest).max().unwrap_or(32)
+}
 
 /// Verifies tokens.
 pub struct Jwt {
@@ -171,9 +178,10 @@ impl Jwt {
                 let bytes = files::read(file)?;
                 let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
                 let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-                if secret.len() < SHORTEST_SECRET {
+                let least = shortest_secret(&config.algorithms);
+                if secret.len() < least {
                     let why = format!(
-                        "a secret has at least {SHORTEST_SECRET} bytes, and this one {}",
+                        "a secret for these `algorithms` has at least {least} bytes, and this one {}",
                         secret.len()
                     );
                     return Err(FileFault::new(file, why));

@@ -1,8 +1,9 @@
 //! Changes of the keys file: a key more, a key less. The file appears whole or not at all, its comments stay, and two
 //! changes at a time wait for each other.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Instant;
 
@@ -86,9 +87,30 @@ fn edit(
     let text = if create && !file.exists() { String::new() } else { files::read_text(file)? };
     let next = change(&text).map_err(|why| FileFault::new(file, why))?;
     Keys::parse(&next, Instant::now()).map_err(|why| FileFault::new(file, why))?;
-    let mode = std::fs::metadata(file).map_or(0o600, |seen| seen.permissions().mode());
-    artifact::atomic::write(file, &next).map_err(|error| fault(&error))?;
-    std::fs::set_permissions(file, Permissions::from_mode(mode)).map_err(|error| fault(&error))
+    let before = std::fs::metadata(file).ok();
+    let mode = before.as_ref().map_or(0o600, |seen| seen.permissions().mode());
+    // It is never seen with other rights than it is to have, not even after a crash.
+    let written = artifact::atomic::write_with(file, |new| {
+        new.set_permissions(Permissions::from_mode(mode))?;
+        if let Some(before) = &before {
+            keep_owner(new, before)?;
+        }
+        new.write_all(next.as_bytes())
+    });
+    written.map_err(|error| fault(&error))
+}
+
+/// Gives the new file to the owner of the old one: who changes it by `sudo` must not take it from the server.
+fn keep_owner(new: &File, before: &Metadata) -> std::io::Result<()> {
+    let made = new.metadata()?;
+    if (made.uid(), made.gid()) == (before.uid(), before.gid()) {
+        return Ok(());
+    }
+    match std::os::unix::fs::fchown(new, Some(before.uid()), Some(before.gid())) {
+        // Not everybody may give files away; then it belongs to who changed it, as after any editor.
+        Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A file beside it that is held while it changes; the file itself is replaced, so it cannot be held.
@@ -155,6 +177,21 @@ mod tests {
         assert!(revoke(&file, "c").is_err(), "a certificate is no key");
         assert!(revoke(&folder.path().join("none.toml"), "a").is_err());
         assert!(!folder.path().join("none.toml").exists());
+    }
+
+    #[test]
+    fn the_file_keeps_its_rights_and_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys.toml");
+        add(&file, entry("a")).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        // Only root may give files away.
+        let other = std::os::unix::fs::chown(&file, Some(12_345), Some(54_321)).is_ok();
+        add(&file, entry("b")).unwrap();
+        revoke(&file, "a").unwrap();
+        let seen = std::fs::metadata(&file).unwrap();
+        assert_eq!(seen.permissions().mode() & 0o777, 0o640);
+        assert!(!other || (seen.uid(), seen.gid()) == (12_345, 54_321));
     }
 
     #[test]

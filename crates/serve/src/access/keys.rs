@@ -4,7 +4,7 @@
 //! is, so that the slow digests that passwords need would cost time at every request and gain nothing. Digests are
 //! compared in constant time, and always with every entry.
 
-use std::fmt::Write as _;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -115,7 +115,7 @@ impl Keys {
         }
         let mut keys = Self::default();
         for (index, entry) in file.key.into_iter().enumerate() {
-            let at = |what: String| format!("key {} ({}): {what}", index + 1, shown(&entry.name));
+            let at = |what: String| format!("key {} ({}): {what}", index + 1, shown(&plain(&entry.name)));
             let digest = digest(&entry.hash)
                 .ok_or_else(|| at("`hash` must be `sha256:` and 64 hexadecimal digits".to_owned()))?;
             if keys.keys.iter().any(|(other, _)| *other == digest) {
@@ -129,13 +129,14 @@ impl Keys {
             keys.entries.push(entry);
         }
         for (index, entry) in file.certificate.into_iter().enumerate() {
-            let at = |what: String| format!("certificate {} ({}): {what}", index + 1, shown(&entry.name));
+            let at =
+                |what: String| format!("certificate {} ({}): {what}", index + 1, shown(&plain(&entry.name)));
             if entry.san.is_empty() || entry.san.contains('*') {
                 return Err(at(
                     "`san` must be one DNS name or URI, as it stands in the certificate".to_owned()
                 ));
             }
-            if keys.certificates.iter().any(|(other, _)| other.eq_ignore_ascii_case(&entry.san)) {
+            if keys.certificates.iter().any(|(other, _)| is_same(other, &entry.san)) {
                 return Err(at("another entry has the same `san`".to_owned()));
             }
             keys.check_name(&entry.name).map_err(at)?;
@@ -149,9 +150,7 @@ impl Keys {
 
     fn check_name(&self, name: &str) -> Result<(), String> {
         check_name(name)?;
-        let mut all =
-            self.keys.iter().map(|(_, known)| known).chain(self.certificates.iter().map(|(_, known)| known));
-        if all.any(|known| known.name == name) {
+        if self.principals().any(|known| known.name == name) {
             return Err("another entry has the same `name`".to_owned());
         }
         Ok(())
@@ -176,41 +175,55 @@ impl Keys {
     /// Who has a certificate with these names.
     #[must_use]
     pub fn find_certificate(&self, names: &[String]) -> Option<Arc<Principal>> {
-        let known =
-            self.certificates.iter().find(|(san, _)| names.iter().any(|name| name.eq_ignore_ascii_case(san)));
+        let known = self.certificates.iter().find(|(san, _)| names.iter().any(|name| is_same(name, san)));
         known.map(|(_, principal)| Arc::clone(principal))
     }
 
     /// Whether anybody in it is an administrator.
     #[must_use]
     pub fn has_admin(&self) -> bool {
-        let mut all =
-            self.keys.iter().map(|(_, known)| known).chain(self.certificates.iter().map(|(_, known)| known));
-        all.any(|known| known.scopes.allows(Scope::Admin))
+        self.principals().any(|known| known.scopes.allows(Scope::Admin))
+    }
+
+    /// Who there is: by keys, then by certificates.
+    fn principals(&self) -> impl Iterator<Item = &Arc<Principal>> {
+        let keys = self.keys.iter().map(|(_, known)| known);
+        keys.chain(self.certificates.iter().map(|(_, known)| known))
     }
 
     /// Goes on with the buckets of `before`, where the rate is the same: reading a file again is no way around a limit.
     pub(super) fn keep_buckets(&mut self, before: &Self) {
-        let all = |keys: &Self| -> Vec<Arc<Principal>> {
-            let of_keys = keys.keys.iter().map(|(_, known)| Arc::clone(known));
-            of_keys.chain(keys.certificates.iter().map(|(_, known)| Arc::clone(known))).collect()
-        };
-        let old = all(before);
+        let old: HashMap<&str, &Arc<Bucket>> = before
+            .principals()
+            .filter_map(|known| Some((known.name.as_str(), known.bucket.as_ref()?)))
+            .collect();
         let of_keys = self.keys.iter_mut().map(|(_, known)| known);
         for known in of_keys.chain(self.certificates.iter_mut().map(|(_, known)| known)) {
-            let earlier =
-                old.iter().find(|other| other.name == known.name).and_then(|other| other.bucket.clone());
-            let (Some(bucket), Some(earlier)) = (&known.bucket, earlier) else { continue };
+            let earlier = old.get(known.name.as_str());
+            let (Some(bucket), Some(&earlier)) = (&known.bucket, earlier) else { continue };
             if bucket.rate() == earlier.rate() {
-                *known = Arc::new(Principal { bucket: Some(earlier), ..Principal::clone(known) });
+                let bucket = Some(Arc::clone(earlier));
+                *known = Arc::new(Principal { bucket, ..Principal::clone(known) });
             }
         }
     }
 }
 
-/// Without line breaks, and without what a message quotes of the file.
+/// Whether two names in certificates are one. In DNS names case means nothing, in the paths of URIs it does.
+fn is_same(one: &str, other: &str) -> bool {
+    if one.contains(':') { one == other } else { one.eq_ignore_ascii_case(other) }
+}
+
+/// A message without line breaks, and without the keys that it quotes of the file: somebody may have put one in any
+/// place.
 fn plain(message: &str) -> String {
-    message.replace('\n', "; ")
+    let mut parts = message.split(PREFIX);
+    let first = parts.next().unwrap_or_default().to_owned();
+    let whole = parts.fold(first, |text, rest| {
+        let own = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
+        format!("{text}{PREFIX}…{}", rest.trim_start_matches(own))
+    });
+    whole.replace('\n', "; ")
 }
 
 struct Limits<'a> {
@@ -236,8 +249,9 @@ fn principal(
         return Err("`models` must be a list of names, in which `*` stands at the end or alone".to_owned());
     }
     let expires = limits.expires.map(|text| {
-        moment::parse(text)
-            .ok_or_else(|| format!("`expires` must be like 2030-12-31T00:00:00Z, but is {}", shown(text)))
+        moment::parse(text).ok_or_else(|| {
+            format!("`expires` must be like 2030-12-31T00:00:00Z, but is {}", shown(&plain(text)))
+        })
     });
     let bucket = match (limits.rate, limits.burst) {
         (None, None) => None,
@@ -260,6 +274,9 @@ fn principal(
 /// What would be right.
 pub fn check_name(name: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
+    if name.starts_with(PREFIX) {
+        return Err(format!("`name` must not begin with `{PREFIX}`, as keys do: it stands in logs"));
+    }
     if (1..=64).contains(&name.len()) && name.bytes().all(plain) {
         return Ok(());
     }
@@ -289,11 +306,7 @@ pub fn generate() -> Result<Secret, String> {
 /// What the file has of a key.
 #[must_use]
 pub fn hash(key: &str) -> String {
-    Sha256::digest(key.as_bytes()).iter().fold("sha256:".to_owned(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("sha256:{}", artifact::digest::sha256_hex(key.as_bytes()))
 }
 
 #[cfg(test)]
@@ -351,6 +364,12 @@ mod tests {
             (file(&entry("a", "x", "scopes = [\"read\"]\nexpires = \"tomorrow\"")), "`expires` must be like"),
             (file(&entry("a", "x", "scopes = [\"read\"]\nrate = 0")), "`rate` must be"),
             (file(&entry("a", "x", "scopes = [\"read\"]\nburst = 2")), "needs a `rate`"),
+            // Wherever somebody puts a key.
+            (file(&format!("[[key]]\nname = \"a\"\nscopes = \"{}\"", secret.expose())), "brz_…"),
+            (file(&entry("a", "x", &format!("{good}\nrate = \"{}\"", secret.expose()))), "brz_…"),
+            (file(&entry("a", "x", &format!("{good}\n{} = 1", secret.expose()))), "unknown field `brz_…`"),
+            (file(&entry("a", "x", &format!("{good}\nexpires = \"{}\"", secret.expose()))), "but is `brz_…`"),
+            (file(&entry(secret.expose(), "x", good)), "`name` must not begin with `brz_`"),
             (file("[[certificate]]\nname = \"c\"\nsan = \"*.x\"\nscopes = [\"read\"]"), "`san` must be one"),
         ];
         for (text, part) in cases {
@@ -358,6 +377,23 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
             assert!(!error.contains(&secret.expose()[4..]), "{part}");
         }
+    }
+
+    #[test]
+    fn certificates_are_known_by_their_names() {
+        let certificate = |name: &str, san: &str| {
+            format!("[[certificate]]\nname = \"{name}\"\nsan = \"{san}\"\nscopes = [\"read\"]\n")
+        };
+        let text = certificate("a", "spiffe://td/ns/Prod") + &certificate("b", "spiffe://td/ns/prod");
+        let keys =
+            Keys::parse(&file(&(text + &certificate("c", "Billing.example"))), Instant::now()).unwrap();
+        let found = |name: &str| keys.find_certificate(&[name.to_owned()]).map(|known| known.name.clone());
+        assert_eq!(found("spiffe://td/ns/Prod").as_deref(), Some("a"));
+        assert_eq!(found("spiffe://td/ns/prod").as_deref(), Some("b"));
+        assert_eq!(found("spiffe://td/ns/PROD"), None);
+        assert_eq!(found("billing.EXAMPLE").as_deref(), Some("c"));
+        let twice = certificate("a", "x.example") + &certificate("b", "X.example");
+        assert!(Keys::parse(&file(&twice), Instant::now()).unwrap_err().contains("the same `san`"));
     }
 
     #[test]

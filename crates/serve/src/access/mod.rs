@@ -27,6 +27,7 @@ pub mod rpc;
 pub mod secret;
 
 use crate::error::{Kind, Result, ServeError};
+use crate::telemetry;
 use crate::traffic::Clock;
 use audit::Audit;
 use config::AccessConfig;
@@ -35,7 +36,7 @@ use files::FileFault;
 use jwt::{Jwt, Refused};
 use keys::Keys;
 use presented::{Credential, Presented};
-use principal::{Principal, Scope, Scopes};
+use principal::{Known, Principal, Scope, Scopes};
 
 /// What a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub enum Target<'a> {
     All,
     /// A model.
     Model(&'a str),
+    /// The model that answers where a request names none.
+    Default(&'a str),
     /// A model that the request does not name, and the server does not know either.
     Unnamed,
     /// What only the message says; whoever reads it asks again.
@@ -81,6 +84,8 @@ pub type Now = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 struct Rules {
     /// Grows with each change.
     generation: u64,
+    /// The digest of what they were read from.
+    source: String,
     keys: Option<Keys>,
     jwt: Option<Jwt>,
     anonymous: Arc<Principal>,
@@ -133,6 +138,8 @@ impl Rules {
         before: Option<&Self>,
         now: Instant,
     ) -> std::result::Result<Self, FileFault> {
+        // Before the files are read for good: what changes in between is another source when they are read again.
+        let source = config.digest()?;
         let mut keys = match &config.keys {
             None => None,
             Some(file) => {
@@ -150,7 +157,8 @@ impl Rules {
         let closed = keys.is_some() || jwt.is_some();
         let scopes = if closed { Scopes::of(&config.anonymous).without_admin() } else { Scopes::USE };
         Ok(Self {
-            generation: before.map_or(0, |rules| rules.generation + 1),
+            generation: before.map_or(0, |rules| rules.generation + u64::from(rules.source != source)),
+            source,
             keys,
             jwt,
             anonymous: Arc::new(Principal::anonymous(scopes)),
@@ -170,8 +178,15 @@ impl Access {
     #[must_use]
     pub fn open() -> Self {
         let anonymous = Arc::new(Principal::anonymous(Scopes::USE));
-        let rules =
-            Rules { generation: 0, keys: None, jwt: None, anonymous, origins: Vec::new(), hosts: Vec::new() };
+        let rules = Rules {
+            generation: 0,
+            source: String::new(),
+            keys: None,
+            jwt: None,
+            anonymous,
+            origins: Vec::new(),
+            hosts: Vec::new(),
+        };
         Self::over(rules, Arc::new(SystemTime::now), Audit::default())
     }
 
@@ -180,8 +195,20 @@ impl Access {
     /// # Errors
     /// Which file cannot be used, and why.
     pub fn read(config: &AccessConfig, now: Now) -> std::result::Result<Self, FileFault> {
+        Self::read_with(config, now, None)
+    }
+
+    /// As [`Access::read`], with the time of day as text for the audit log.
+    ///
+    /// # Errors
+    /// As [`Access::read`].
+    pub fn read_with(
+        config: &AccessConfig,
+        now: Now,
+        clock: Option<Clock>,
+    ) -> std::result::Result<Self, FileFault> {
         let rules = Rules::read(config, None, Instant::now())?;
-        let audit = config.audit.as_deref().map_or_else(|| Ok(Audit::default()), Audit::open)?;
+        let audit = Audit::open(config.audit.as_deref(), clock)?;
         Ok(Self::over(rules, now, audit))
     }
 
@@ -227,6 +254,16 @@ impl Access {
         self.loopback.store(loopback, Ordering::Release);
     }
 
+    /// Says in the log where other machines reach the server and nobody is asked for a key.
+    pub fn warn_if_open(&self) {
+        if !self.loopback.load(Ordering::Acquire) && !self.is_closed() {
+            tracing::warn!(
+                "other machines reach this server, and none needs a key: whoever can connect may read and infer; \
+                 `access.keys` names a file of keys, which `serve key new` makes"
+            );
+        }
+    }
+
     /// Whether it matters who asks: there are keys or tokens.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -253,16 +290,6 @@ impl Access {
         (self.now)()
     }
 
-    /// The same, whose audit log tells the time so.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        let audit = std::mem::take(&mut self.audit);
-        // Nobody else holds it yet.
-        self.audit =
-            Arc::try_unwrap(audit).map_or_else(|audit| audit, |audit| Arc::new(audit.with_clock(clock)));
-        self
-    }
-
     /// Seconds since 1970.
     fn unix(&self) -> u64 {
         self.time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -279,17 +306,27 @@ impl Access {
         target: Target<'_>,
         address: Option<IpAddr>,
     ) -> Result<Admitted> {
-        let rules = self.rules();
+        self.admit_by(&self.rules(), presented, need, || target, address)
+    }
+
+    /// The same by rules that have been looked up, with a target that is found only where it matters.
+    fn admit_by<'t>(
+        &self,
+        rules: &Rules,
+        presented: &Presented<'_>,
+        need: Need,
+        target: impl FnOnce() -> Target<'t>,
+        address: Option<IpAddr>,
+    ) -> Result<Admitted> {
         let admitted = |principal| Admitted { principal, address, generation: rules.generation };
-        let known = self.who(&rules, presented);
+        let known = self.who(rules, presented).inspect(telemetry::principal);
         if need == Need::Open {
-            // Who presents nothing, or nothing that is known, has no rights here, and needs none.
-            let nobody = || Arc::new(Principal::anonymous(rules.anonymous.scopes));
-            return Ok(admitted(known.unwrap_or_else(|_| nobody())));
+            // Who presents nothing that is known needs no rights here.
+            return Ok(admitted(known.unwrap_or_else(|_| Arc::clone(&rules.anonymous))));
         }
         let result = known.and_then(|principal| {
             take(&principal)?;
-            allow(&rules, &principal, need, target)?;
+            allow(rules, &principal, need, target)?;
             Ok(admitted(principal))
         });
         result.inspect_err(|error| self.count(error))
@@ -301,14 +338,34 @@ impl Access {
     /// As [`Access::admit`]; 401 when the rules have changed meanwhile, for who asks must show the key again.
     pub fn again(&self, admitted: &Admitted, need: Need, target: Target<'_>) -> Result<()> {
         let rules = self.rules();
-        let result = if admitted.generation == rules.generation {
-            self.in_time(&admitted.principal)
-                .and_then(|()| take(&admitted.principal))
-                .and_then(|()| allow(&rules, &admitted.principal, need, target))
-        } else {
-            Err(refuse_unknown("the keys have changed; call again", true))
-        };
+        let result = self.still(&rules, admitted).and_then(|principal| {
+            take(&principal)?;
+            allow(&rules, &principal, need, || target)
+        });
         result.inspect_err(|error| self.count(error))
+    }
+
+    /// As [`Access::again`], without counting as one more request: for what goes on by itself.
+    ///
+    /// # Errors
+    /// As [`Access::again`], but for 429.
+    pub fn goes_on(&self, admitted: &Admitted, need: Need, target: Target<'_>) -> Result<()> {
+        let rules = self.rules();
+        let principal = self.still(&rules, admitted)?;
+        allow(&rules, &principal, need, || target)
+    }
+
+    /// Who somebody is now who was let in before.
+    fn still(&self, rules: &Rules, admitted: &Admitted) -> Result<Arc<Principal>> {
+        if admitted.generation == rules.generation {
+            self.in_time(&admitted.principal)?;
+            return Ok(Arc::clone(&admitted.principal));
+        }
+        // Who brought nothing has nothing to show again, and is what such a one is now.
+        if admitted.principal.known == Known::Anonymous {
+            return self.who(rules, &Presented::default());
+        }
+        Err(refuse_unknown("the keys have changed; call again", true))
     }
 
     /// As [`Access::again`], without counting as one more request: for what is known of a request only when it is read.
@@ -316,7 +373,7 @@ impl Access {
     /// # Errors
     /// 403 when it may not.
     pub fn check(&self, admitted: &Admitted, need: Need, target: Target<'_>) -> Result<()> {
-        allow(&self.rules(), &admitted.principal, need, target).inspect_err(|error| self.count(error))
+        allow(&self.rules(), &admitted.principal, need, || target).inspect_err(|error| self.count(error))
     }
 
     /// Who has been let in to a call that nothing let in, as when a service is called within the process.

@@ -12,7 +12,8 @@ use actix_web::http::header::{
     HeaderValue, ORIGIN, VARY,
 };
 
-use super::Access;
+use super::principal::Scopes;
+use super::{Access, Rules};
 use crate::error::{Kind, Result, ServeError, shown};
 
 /// Headers that a page may send.
@@ -32,11 +33,16 @@ impl Access {
     /// # Errors
     /// 403 for a name that is not ours, and for what another site may not ask.
     pub fn page(&self, method: &Method, headers: &HeaderMap) -> Result<Page> {
-        let rules = self.rules();
+        self.page_by(&self.rules(), method, headers)
+    }
+
+    /// The same by rules that have been looked up.
+    pub(super) fn page_by(&self, rules: &Rules, method: &Method, headers: &HeaderMap) -> Result<Page> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let host = text(HOST.as_str());
         let by_name = rules.hosts.iter().any(|own| host.is_some_and(|host| is_host(host, own)));
-        let everybody = !rules.closed() && self.loopback.load(std::sync::atomic::Ordering::Acquire);
+        let everybody = rules.anonymous.scopes != Scopes::default()
+            && self.loopback.load(std::sync::atomic::Ordering::Acquire);
         if let Some(host) = host.filter(|_| !by_name)
             && (everybody || !rules.hosts.is_empty())
             && !is_address(host)
@@ -117,6 +123,7 @@ fn without_port(host: &str) -> &str {
 mod tests {
     use super::*;
     use crate::access::config::AccessConfig;
+    use crate::access::principal::Scope;
     use std::sync::Arc;
     use std::time::SystemTime;
 
@@ -160,6 +167,23 @@ mod tests {
             assert_eq!(ask(&named, &Method::GET, &host), by_name, "{host:?}");
         }
         assert!(ask(&local, &Method::GET, &[]), "no browser leaves the name out");
+    }
+
+    #[test]
+    fn keys_for_some_change_nothing_where_everybody_else_is_let_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys.toml");
+        std::fs::write(&keys, "version = 1\n").unwrap();
+        let access = |anonymous: &[Scope]| {
+            let (keys, anonymous) = (Some(keys.clone()), anonymous.to_vec());
+            let config = AccessConfig { keys, anonymous, ..AccessConfig::default() };
+            let access = Access::read(&config, Arc::new(SystemTime::now)).unwrap();
+            access.on_loopback(true);
+            access
+        };
+        let evil = [("host", "evil.example")];
+        assert!(!ask(&access(&[Scope::Infer]), &Method::GET, &evil));
+        assert!(ask(&access(&[]), &Method::GET, &evil), "who needs a key is protected by it");
     }
 
     #[test]

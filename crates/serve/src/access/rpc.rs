@@ -11,7 +11,7 @@ use super::audit::{self, Action};
 use super::presented::Presented;
 use super::principal::{Principal, Scope};
 use super::{Access, Admitted, Need, Target};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::state::State;
 use crate::tls::Peer;
 
@@ -104,6 +104,14 @@ impl Caller {
         self.known(model)
     }
 
+    /// As [`Caller::may`], of one that was let in before and is asked about again without asking.
+    ///
+    /// # Errors
+    /// As [`Access::goes_on`].
+    pub fn may_still(&self, scope: Scope, model: &str) -> Result<()> {
+        self.state.access.goes_on(&self.admitted, Need::Scope(scope), Target::Model(model))
+    }
+
     /// An error of the catalog would list the other models.
     fn known(&self, model: &str) -> Result<()> {
         if self.principal().models.are_all() || self.state.catalog().models.contains_key(model) {
@@ -125,7 +133,54 @@ impl Caller {
     ) -> Result<T> {
         let target = model.map_or(Target::Server, Target::Model);
         self.state.access.check(&self.admitted, Need::Scope(Scope::Admin), target)?;
-        let action = Action { action: action.to_owned(), model: model.map(str::to_owned), by: "grpc" };
-        audit::audited(&self.state.access.audit, &self.admitted, action, detail, run).await
+        let (action, version) = (action.to_owned(), None);
+        let action = Action { action, model: model.map(str::to_owned), version, by: "grpc" };
+        let done = audit::audited(&self.state.access.audit, &self.admitted, action, detail, run).await;
+        done.map_err(|error| match model.map(|model| self.known(model)) {
+            // It would list other models.
+            Some(Err(hidden)) if error.kind() == Kind::NotFound => hidden,
+            _ => error,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::access::config::AccessConfig;
+    use crate::access::keys::hash;
+    use crate::config::Limits;
+    use crate::error::ServeError;
+    use crate::pool::Pool;
+    use crate::scheduler::{Scheduler, SchedulerOptions};
+
+    #[tokio::test]
+    async fn a_key_for_some_models_learns_of_no_others_by_an_action() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys.toml");
+        let entry =
+            format!("name = \"a\"\nhash = \"{}\"\nscopes = [\"admin\"]\nmodels = [\"dig\"]", hash("brz_a"));
+        std::fs::write(&keys, format!("version = 1\n[[key]]\n{entry}\n")).unwrap();
+        let config = AccessConfig { keys: Some(keys), ..AccessConfig::default() };
+        let access = Access::read(&config, Arc::new(SystemTime::now)).unwrap();
+        let scheduler =
+            Scheduler::new(SchedulerOptions { workers: 1, ..SchedulerOptions::default() }).unwrap();
+        let state = State::new(Pool::new(1, 1).unwrap(), scheduler, Limits::default()).with_access(access);
+        let mut request = http::Request::builder()
+            .uri("/inference.GRPCInferenceService/RepositoryModelLoad")
+            .header("authorization", "Bearer brz_a")
+            .body(())
+            .unwrap();
+        admit(&state.access, &mut request).unwrap();
+        let caller = Caller::of(&Arc::new(state), &tonic::Request::from_http(request)).unwrap();
+        let change = async |error: ServeError| {
+            let done = caller.change("load", Some("dig"), None, async { Err::<(), _>(error) }).await;
+            done.unwrap_err().to_string()
+        };
+        let missing = change(ServeError::not_found("there is no model `dig`; did you mean `digits`?")).await;
+        assert_eq!(missing, "there is no model `dig`");
+        assert_eq!(change(ServeError::unavailable("later")).await, "later", "what it may know it is told");
     }
 }

@@ -31,6 +31,9 @@ use crate::served::Served;
 /// Batches that may wait to be counted.
 const WAITING: usize = 256;
 
+/// How long the thread that counts lets batches wait before it looks for more.
+const REST: Duration = Duration::from_millis(5);
+
 /// What is watched, and how much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -135,14 +138,19 @@ impl Watch {
     }
 }
 
-/// The index of every watched feature of a version over the window, for metrics: `input:NAME` or `output:NAME`. Empty
-/// for what is not watched and while there are too few rows.
+/// The index of every watched feature of a version over the window and its level (0 stable, 1 moderate, 2 significant),
+/// for metrics: `input:NAME` or `output:NAME`. Empty for what is not watched and while there are too few rows.
 #[must_use]
-pub fn features(watch: &Watch, served: &Served) -> Vec<(String, f64)> {
+pub fn features(watch: &Watch, served: &Served) -> Vec<(String, f64, u64)> {
     let Some(sketch) = served.executor().sketch() else { return Vec::new() };
     let known = |feature: Compared| {
-        let psi = feature.window.psi.filter(|_| feature.window.level != psi::Level::Collecting)?;
-        Some((format!("{}:{}", feature.side.name(), feature.reference.name), psi))
+        let level = match feature.window.level {
+            psi::Level::Collecting => return None,
+            psi::Level::Stable => 0,
+            psi::Level::Moderate => 1,
+            psi::Level::Significant => 2,
+        };
+        Some((format!("{}:{}", feature.side.name(), feature.reference.name), feature.window.psi?, level))
     };
     sketch.compare(watch.config.min_samples).features.into_iter().filter_map(known).collect()
 }
@@ -188,14 +196,15 @@ impl Watched {
         if taken < rows {
             self.sketch.skip(rows - taken);
         }
+        if taken == 0 {
+            return;
+        }
         let part = |output: &NamedTensor| {
             let tensor = output.tensor.slice_rows(0..taken)?;
             Some(NamedTensor { name: output.name.clone(), tensor })
         };
         let copied = outputs.iter().map(part).collect::<Option<Vec<_>>>();
-        let (Some(inputs), Some(outputs), true) = (values.get(..taken * width), copied, taken > 0) else {
-            return;
-        };
+        let (Some(inputs), Some(outputs)) = (values.get(..taken * width), copied) else { return };
         self.budget.waiting.fetch_add(inputs.len(), Ordering::Relaxed);
         let sample = Sample {
             sketch: Arc::clone(&self.sketch),
@@ -244,17 +253,23 @@ impl Executor for Watched {
 }
 
 fn count(received: &Receiver<Sample>) {
-    while let Ok(sample) = received.recv() {
-        let Sample { sketch, predictor, inputs, outputs, waiting } = sample;
-        let add = std::panic::AssertUnwindSafe(|| match predictor.finish(&outputs) {
-            Ok(answers) => sketch.add(&inputs, &answers),
-            Err(error) => tracing::debug!(%error, "answers are not counted"),
-        });
-        if let Err(panic) = std::panic::catch_unwind(add) {
-            tracing::error!(cause = panic_message(panic.as_ref()), "counting for drift panicked");
-        }
-        waiting.waiting.fetch_sub(inputs.len(), Ordering::Relaxed);
+    while let Ok(first) = received.recv() {
+        std::iter::once(first).chain(received.try_iter()).for_each(add);
+        // Waking a thread is a call of the system. Whoever offers meanwhile has none to make.
+        std::thread::sleep(REST);
     }
+}
+
+fn add(sample: Sample) {
+    let Sample { sketch, predictor, inputs, outputs, waiting } = sample;
+    let add = std::panic::AssertUnwindSafe(|| match predictor.finish(&outputs) {
+        Ok(answers) => sketch.add(&inputs, &answers),
+        Err(error) => tracing::debug!(%error, "answers are not counted"),
+    });
+    if let Err(panic) = std::panic::catch_unwind(add) {
+        tracing::error!(cause = panic_message(panic.as_ref()), "counting for drift panicked");
+    }
+    waiting.waiting.fetch_sub(inputs.len(), Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tonic::codegen::{Body as HttpBody, Bytes};
 
 use crate::body::{Held, InFlight};
 use crate::limits::Limits;
+use crate::telemetry::Opened;
 
 /// The body of a call. Of a message that has not all arrived, what is there counts as in memory, and the rest must come
 /// in time. Between the messages of a stream there is nothing to count, and it may wait as long as it likes: until the
@@ -26,7 +27,7 @@ pub struct Bounded {
     deadline: Option<Deadline>,
     /// Of a stream: the end of the server.
     end: Option<Pin<Box<OwnedNotified>>>,
-    calls: Calls,
+    ending: Ending,
 }
 
 /// When the next part must have come. Only the time counts in which it was waited for: while an earlier message of a
@@ -96,11 +97,11 @@ impl Bounded {
         inner: tonic::body::Body,
         in_flight: &Arc<InFlight>,
         limits: Limits,
-        calls: &Calls,
+        ending: &Ending,
     ) -> Self {
         let deadline = Some(Deadline::default());
-        let (held, message, calls) = (Held::new(in_flight), Framing::default(), calls.clone());
-        Self { inner, limits, held, message, deadline, end: None, calls }
+        let (held, message, ending) = (Held::new(in_flight), Framing::default(), ending.clone());
+        Self { inner, limits, held, message, deadline, end: None, ending }
     }
 
     /// Bounds the body of a call with many, of which each must arrive in time once it has begun.
@@ -109,10 +110,10 @@ impl Bounded {
         inner: tonic::body::Body,
         in_flight: &Arc<InFlight>,
         limits: Limits,
-        calls: &Calls,
+        ending: &Ending,
     ) -> Self {
-        let end = Some(Box::pin(Arc::clone(&calls.0.end).notified_owned()));
-        Self { deadline: None, end, ..Self::message(inner, in_flight, limits, calls) }
+        let end = Some(Box::pin(Arc::clone(&ending.0.end).notified_owned()));
+        Self { deadline: None, end, ..Self::message(inner, in_flight, limits, ending) }
     }
 
     /// Counts what has come.
@@ -144,66 +145,42 @@ impl Bounded {
             return over.then(|| Status::deadline_exceeded("the message did not arrive in time"));
         }
         let ended = self.end.as_mut().is_some_and(|end| end.as_mut().poll(context).is_ready());
-        (ended || self.calls.is_ending()).then(|| Status::unavailable("the server is shutting down"))
+        (ended || self.ending.has_begun()).then(|| Status::unavailable("the server is shutting down"))
     }
 }
 
-/// Calls that have begun and whose answers are not all handed over.
+/// The end of the server, as its streams see it.
 #[derive(Clone, Debug, Default)]
-pub struct Calls(Arc<Counted>);
+pub struct Ending(Arc<Ended>);
 
 #[derive(Debug, Default)]
-struct Counted {
-    open: AtomicUsize,
+struct Ended {
     ending: AtomicBool,
     end: Arc<Notify>,
 }
 
-/// One of them, until it is dropped.
-#[derive(Debug)]
-pub struct Call(Calls);
-
-impl Calls {
-    /// One more.
-    #[must_use]
-    pub fn begin(&self) -> Call {
-        self.0.open.fetch_add(1, Ordering::AcqRel);
-        Call(self.clone())
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.open.load(Ordering::Acquire)
-    }
-
+impl Ending {
     /// From now on streams are not read any further: what they have asked is answered, and then they end.
-    pub fn end(&self) {
+    pub fn begin(&self) {
         self.0.ending.store(true, Ordering::Release);
         self.0.end.notify_waiters();
     }
 
-    fn is_ending(&self) -> bool {
+    fn has_begun(&self) -> bool {
         self.0.ending.load(Ordering::Acquire)
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.0.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// The body of an answer, with the call that it belongs to.
 pub struct Answered {
     inner: tonic::body::Body,
-    _call: Call,
+    _call: Opened,
 }
 
 impl Answered {
     /// The call ends with the body.
     #[must_use]
-    pub fn new(inner: tonic::body::Body, call: Call) -> Self {
+    pub fn new(inner: tonic::body::Body, call: Opened) -> Self {
         Self { inner, _call: call }
     }
 }

@@ -35,11 +35,16 @@ impl HealthCheck {
         Self { state }
     }
 
-    /// The server's own health is for everybody; which models there are is for those who may look at them.
-    fn may_ask(&self, request: &Request<HealthCheckRequest>) -> Result<(), ServeError> {
+    /// The server's own health is for everybody; which models there are is for those who may look at them, and who that
+    /// is matters as long as they do.
+    fn may_ask(&self, request: &Request<HealthCheckRequest>) -> Result<Option<rpc::Caller>, ServeError> {
         match request.get_ref().service.as_str() {
-            "" | SERVICE => Ok(()),
-            model => rpc::Caller::of(&self.state, request)?.may(Scope::Read, model),
+            "" | SERVICE => Ok(None),
+            model => {
+                let caller = rpc::Caller::of(&self.state, request)?;
+                caller.may(Scope::Read, model)?;
+                Ok(Some(caller))
+            }
         }
     }
 
@@ -83,15 +88,24 @@ impl Health for HealthCheck {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.may_ask(&request)?;
+        let caller = self.may_ask(&request)?;
         let (health, service) = (self.clone(), request.into_inner().service);
-        let changes = stream::unfold(None, move |told: Option<HealthCheckResponse>| {
-            let (health, service) = (health.clone(), service.clone());
+        let begin = Some(None);
+        // The state is what was told last; there is none when the stream is over.
+        let changes = stream::unfold(begin, move |told: Option<Option<HealthCheckResponse>>| {
+            let (health, service, caller) = (health.clone(), service.clone(), caller.clone());
             async move {
+                let told = told?;
                 loop {
+                    // A key that is revoked, or whose time is up, learns nothing more.
+                    if let Some(Err(error)) =
+                        caller.as_ref().map(|caller| caller.may_still(Scope::Read, &service))
+                    {
+                        return Some((Err(error.into()), None));
+                    }
                     let now = response(health.status(&service));
                     if told.as_ref() != Some(&now) {
-                        return Some((Ok(now), Some(now)));
+                        return Some((Ok(now), Some(Some(now))));
                     }
                     // Who watches knows it by now, and would keep the server from ending.
                     if health.state.phase() == Phase::Draining {

@@ -19,7 +19,7 @@ use tonic::{Status, body::Body};
 use tonic_health::pb::health_server::HealthServer;
 
 use super::DESCRIPTORS;
-use super::body::{Answered, Bounded, Calls};
+use super::body::{Answered, Bounded, Ending};
 use super::health::HealthCheck;
 use super::incoming::{guarded, plain};
 use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
@@ -27,14 +27,15 @@ use super::service::Inference;
 use crate::access;
 use crate::error::shown;
 use crate::state::State;
-use crate::telemetry;
+use crate::telemetry::{self, Open};
 use crate::tls::{self, Tls};
 
 /// A running server.
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
-    calls: Calls,
+    calls: Open,
+    ending: Ending,
     stop: Option<oneshot::Sender<()>>,
     thread: JoinHandle<()>,
 }
@@ -70,7 +71,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
     };
     let limits = state.limits;
     let limit = limits.max_body_bytes;
-    let calls = Calls::default();
+    let (calls, ending) = (state.telemetry.doors.grpc_open.clone(), Ending::default());
     let services = Services {
         inference: GrpcInferenceServiceServer::new(Inference::new(Arc::clone(&state)))
             .max_decoding_message_size(limit)
@@ -82,8 +83,8 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
             .build_v1alpha()
             .map_err(std::io::Error::other)?
             .max_decoding_message_size(1 << 16),
+        ending: ending.clone(),
         state,
-        calls: calls.clone(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -120,7 +121,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
             tracing::error!(%error, "the gRPC server failed");
         }
     })?;
-    Ok(Running { address, calls, stop: Some(stop), thread })
+    Ok(Running { address, calls, ending, stop: Some(stop), thread })
 }
 
 impl Running {
@@ -132,7 +133,7 @@ impl Running {
 
     /// Takes no new connections any more, and waits until the calls under way are answered, but no longer than this.
     pub async fn stop(mut self, within: Duration) {
-        self.calls.end();
+        self.ending.begin();
         // It may have ended by itself, and then nobody listens.
         let _ = self.stop.take().map(|stop| stop.send(()));
         // A client that is there says so, and its connection is ended. Who says nothing is not waited for once nothing
@@ -157,7 +158,7 @@ impl Running {
 #[derive(Clone)]
 struct Services<V1, V1Alpha> {
     state: Arc<State>,
-    calls: Calls,
+    ending: Ending,
     inference: GrpcInferenceServiceServer<Inference>,
     health: HealthServer<HealthCheck>,
     v1: V1,
@@ -215,7 +216,8 @@ where
         let asked = Asked::of(path);
         let streams = path.ends_with("/ModelStreamInfer") || matches!(asked, Asked::V1 | Asked::V1Alpha);
         // Whatever the path, nothing is answered before the check: see `access`.
-        if let Err(error) = access::rpc::admit(&self.state.access, &mut request) {
+        let admit = || access::rpc::admit(&self.state.access, &mut request);
+        if let Err(error) = running.context().within(admit) {
             let refused = std::future::ready(Ok(Status::from(error).into_http()));
             return Box::pin(telemetry::grpc::observe(running, refused));
         }
@@ -223,7 +225,7 @@ where
         let bounded = if streams { Bounded::stream } else { Bounded::message };
         let state = &self.state;
         let request =
-            request.map(|body| Body::new(bounded(body, &state.in_flight, state.limits, &self.calls)));
+            request.map(|body| Body::new(bounded(body, &state.in_flight, state.limits, &self.ending)));
         let answer: Answer = match asked {
             Asked::Inference => self.inference.call(request),
             Asked::Health => self.health.call(request),
@@ -235,7 +237,8 @@ where
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
         };
-        let call = self.calls.begin();
+        // It is under way until its answer has been handed over, which of a stream takes long.
+        let call = self.state.telemetry.doors.grpc_open.enter();
         let answered = async move {
             let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
                 let cause = panic_message(panic.as_ref());

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-pub use self::process::Process;
+pub use self::process::{Process, resident_bytes};
 use self::text::{Form, Kind, Samples, Text};
 use crate::routes::reply;
 use crate::served::Served;
@@ -55,11 +55,8 @@ impl<'a> Moment<'a> {
     fn new(state: &'a State) -> Self {
         let catalog = state.catalog();
         let ready = catalog.models.values().flat_map(|model| model.versions.values());
-        let versions = ready
-            .filter_map(|version| {
-                Some((Arc::clone(version.served()?), version.served()?.version().to_string()))
-            })
-            .collect();
+        let versions = ready.filter_map(|version| version.served());
+        let versions = versions.map(|served| (Arc::clone(served), served.version().to_string())).collect();
         Self { state, catalog, versions, process: Process::now() }
     }
 }

@@ -201,8 +201,21 @@ pub(super) const OWN: &[Family] = &[
                window of `[drift]`.",
         write: |moment, samples| {
             for (served, version) in &moment.versions {
-                for (feature, psi) in drift::features(&moment.state.drift, served) {
+                for (feature, psi, _) in drift::features(&moment.state.drift, served) {
                     samples.number(&[served.name(), version, &feature], psi);
+                }
+            }
+        },
+    },
+    Family {
+        name: "brazier_drift_level",
+        kind: Kind::Gauge,
+        labels: &["model", "version", "feature"],
+        help: "What that index means: 0 stable, 1 moderate, 2 significant. Few rows may make a large index by chance.",
+        write: |moment, samples| {
+            for (served, version) in &moment.versions {
+                for (feature, _, level) in drift::features(&moment.state.drift, served) {
+                    samples.count(&[served.name(), version, &feature], level);
                 }
             }
         },

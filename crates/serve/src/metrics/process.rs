@@ -32,10 +32,7 @@ impl Process {
     }
 
     fn read(status: &str, stat: &str) -> Option<Self> {
-        let of = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line?.split_whitespace().next()?.parse::<u64>().ok()
-        };
+        let of = |name: &str| field(status, name);
         // The name of the program may hold anything, and ends with the last bracket.
         let (_, rest) = stat.rsplit_once(')')?;
         let mut fields = rest.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
@@ -48,6 +45,18 @@ impl Process {
             ..Self::default()
         })
     }
+}
+
+/// Bytes of this process in memory.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS")?.checked_mul(1024)
+}
+
+/// A number of `/proc/self/status`.
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line?.split_whitespace().next()?.parse().ok()
 }
 
 fn max_fds(limits: &str) -> Option<u64> {

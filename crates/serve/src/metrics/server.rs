@@ -79,7 +79,7 @@ pub(super) const OWN: &[Family] = &[
         name: "brazier_requests_in_flight",
         kind: Kind::Gauge,
         labels: &["protocol"],
-        help: "Requests that are being answered.",
+        help: "Requests that are being answered, and calls of gRPC whose answers are not all handed over.",
         write: |moment, samples| {
             let doors = &moment.state.telemetry.doors;
             samples.count(&["http"], doors.http_open.count());
@@ -91,9 +91,28 @@ pub(super) const OWN: &[Family] = &[
         Kind::Gauge,
         "Connections of HTTP that are open.",
         |moment, samples| {
-            samples.count(&[], moment.state.telemetry.doors.http_connections.count());
+            samples.count(&[], moment.state.connections.count() as u64);
         },
     ),
+    plain(
+        "brazier_http_connections_ended_total",
+        Kind::Counter,
+        "Connections of HTTP that were ended because their clients took too long.",
+        |moment, samples| samples.count(&[], moment.state.connections.ended()),
+    ),
+    Family {
+        name: "brazier_access_refused_total",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        help: "Requests and calls that the check refused: unauthorized (no key that is known), forbidden (it lacks a \
+               right), limited (it asks more often than its limit allows).",
+        write: |moment, samples| {
+            let counts = moment.state.access.counts();
+            samples.count(&["unauthorized"], counts.unauthorized.load(Relaxed));
+            samples.count(&["forbidden"], counts.forbidden.load(Relaxed));
+            samples.count(&["limited"], counts.limited.load(Relaxed));
+        },
+    },
     plain(
         "brazier_body_bytes_in_flight",
         Kind::Gauge,

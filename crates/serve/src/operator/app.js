@@ -1,7 +1,8 @@
 // The operator's page: asks the server every second, shows what it says, and hands on what an operator wants changed.
 
+import { key, remember } from "/playground/key.js";
 import { bytes, element } from "/playground/results.js";
-import { get, key, paths, post, Refused, remember } from "./client.js";
+import { get, paths, post, Refused } from "./client.js";
 import { ModelCard } from "./model.js";
 import { count, rate, uptime } from "./numbers.js";
 
@@ -132,7 +133,13 @@ function open(name, version) {
 
 /** Shows what the address names after the `#`: `model@version`. */
 function follow() {
-  const [name, version] = decodeURIComponent(location.hash.slice(1)).split("@");
+  let address;
+  try {
+    address = decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return; // it is none of ours
+  }
+  const [name, version] = address.split("@");
   const card = cards.get(name);
   if (card?.rows.has(Number(version)) && card.shown !== Number(version)) card.toggle(Number(version));
 }
@@ -179,6 +186,7 @@ async function refresh() {
     status("failed", error instanceof Refused ? "Refused" : "Not connected");
     fail(words);
     operations = { ...operations, unreachable: true };
+    rights();
   }
 }
 

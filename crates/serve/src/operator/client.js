@@ -1,33 +1,26 @@
-// The way to the server, with the key that was given. It is kept for the tab alone and sent nowhere but here.
+// What an operator asks of the server.
 
-const KEPT = "brazier-key";
-
-export const key = () => sessionStorage.getItem(KEPT) ?? "";
-
-export function remember(text) {
-  if (text) sessionStorage.setItem(KEPT, text);
-  else sessionStorage.removeItem(KEPT);
-}
+import { send } from "/playground/key.js";
 
 /** A refusal, with its status and in the server's words. */
 export class Refused extends Error {
   constructor(status, words) {
     super(words);
-    this.status = status;
     this.denied = status === 401 || status === 403;
   }
 }
 
 async function ask(path, options) {
   const headers = { accept: "application/json", ...options.headers };
-  if (key()) headers.authorization = `Bearer ${key()}`;
-  const response = await fetch(path, { ...options, headers, cache: "no-store" });
+  const response = await send(path, { ...options, headers, cache: "no-store" });
   const body = await response.json().catch(() => null);
   if (!response.ok) throw new Refused(response.status, body?.error ?? `The server answered ${response.status}.`);
   return body;
 }
 
-export const get = (path) => ask(path, {});
+const PATIENCE = 5000; // milliseconds; loading a model takes longer, looking at it does not
+
+export const get = (path) => ask(path, { signal: AbortSignal.timeout(PATIENCE) });
 
 export const post = (path, body) =>
   ask(path, { method: "POST", body: body && JSON.stringify(body), headers: body && { "content-type": "application/json" } });

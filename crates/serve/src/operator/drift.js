@@ -42,7 +42,10 @@ export class DriftPanel {
   }
 
   fail(message) {
+    this.drift = null;
+    this.title.textContent = "Drift";
     this.words.textContent = message;
+    for (const node of [this.tools, this.legend, this.list]) node.hidden = true;
   }
 
   show(drift) {
@@ -106,10 +109,8 @@ class Feature {
       return { bin, was, is };
     });
     const ends = element("div", "ends");
-    const first = feature.bins[0];
-    const last = feature.bins.at(-1);
-    ends.append(element("span", "", first ? range(first) : ""));
-    if (last && last !== first) ends.append(element("span", "", range(last)));
+    this.ends = [element("span"), element("span")];
+    ends.append(...this.ends);
     this.root.append(head, this.gauge, this.chart, ends);
   }
 
@@ -122,6 +123,10 @@ class Feature {
     this.psi.title = `${index.status}; chance alone stays below ${index.chance.toFixed(3)}`;
     this.fill.style.setProperty("--share", Math.min(1, (index.psi ?? 0) / WIDEST));
     [moderate, significant].forEach((at, place) => this.marks[place].style.setProperty("--at", at / WIDEST));
+    // Another version, or the same one loaded anew, has ranges of its own.
+    const [first, last] = [feature.bins[0], feature.bins.at(-1)];
+    this.ends[0].textContent = first ? range(first) : "";
+    this.ends[1].textContent = last && last !== first ? range(last) : "";
     const most = Math.max(0.001, ...feature.bins.flatMap((bin) => [bin.reference, bin[span]]));
     feature.bins.forEach((bin, place) => {
       const { bin: node, was, is } = this.bins[place];

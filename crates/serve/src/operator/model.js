@@ -118,7 +118,6 @@ export class ModelCard {
   }
 
   show(model, now) {
-    this.model = model;
     this.showChips(model);
     const known = new Set(model.versions.map(({ version }) => version));
     for (const [version, row] of this.rows) {
@@ -188,7 +187,6 @@ export class ModelCard {
         return label;
       });
       this.apply.before(...inputs);
-      this.fresh = true;
     }
     // What somebody is typing is not overwritten.
     if (!this.touched && !this.weights.contains(document.activeElement)) {

@@ -46,7 +46,7 @@ pub struct Route {
 }
 
 impl Route {
-    fn find(&self, state: &State) -> Result<std::sync::Arc<crate::served::Served>> {
+    pub(crate) fn find(&self, state: &State) -> Result<std::sync::Arc<crate::served::Served>> {
         front::find(state, &self.name, self.version.as_deref())
     }
 }

@@ -102,6 +102,7 @@ pub async fn load(
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
     let fields = object(&request, payload, &state).await?;
+    note(&request, fields.clone().into());
     check_load(parameters(&fields)?.into_iter())?;
     front::change(&state, Change::Load, name.into_inner()).await?;
     Ok(HttpResponse::Ok().finish())
@@ -115,6 +116,7 @@ pub async fn unload(
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
     let fields = object(&request, payload, &state).await?;
+    note(&request, fields.clone().into());
     check_unload(parameters(&fields)?.into_iter())?;
     front::change(&state, Change::Unload, name.into_inner()).await?;
     Ok(HttpResponse::Ok().finish())

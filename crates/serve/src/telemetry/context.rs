@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::doors::Route;
 use super::sample::{self, Parent, RequestId, Sampler};
+use crate::access::principal::{Known, Principal};
 use crate::served::{Served, Timing};
 
 tokio::task_local! {
@@ -32,6 +34,8 @@ pub(super) struct Trace {
     pub(super) id: u128,
     pub(super) span: u64,
     pub(super) parent: Option<u64>,
+    /// Whether that is in another process.
+    pub(super) remote: bool,
     pub(super) state: String,
     sampled: AtomicBool,
 }
@@ -41,7 +45,10 @@ pub(super) struct Trace {
 pub(super) struct Noted {
     pub(super) served: Option<Arc<Served>>,
     pub(super) rows: usize,
-    pub(super) principal: Option<String>,
+    /// Who asks, where that is known.
+    pub(super) principal: Option<Arc<Principal>>,
+    /// Where it came in, where there is a route.
+    pub(super) route: Option<Arc<Route>>,
     pub(super) stages: Vec<Stage>,
 }
 
@@ -55,27 +62,39 @@ pub(super) struct Stage {
     pub(super) batch_rows: usize,
 }
 
+/// A header that tells how a request is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// `x-request-id`.
+    Id,
+    /// `traceparent`.
+    Parent,
+    /// `tracestate`.
+    State,
+}
+
 /// The most stages of one request that are kept: a long request is computed in many passes.
 const STAGES: usize = 64;
 
 impl Context {
     /// A request with these headers, of which `sampler` says whether it is traced.
-    pub(super) fn new<'a>(header: impl Fn(&str) -> Option<&'a str>, sampler: Option<Sampler>) -> Arc<Self> {
+    pub(super) fn new<'a>(header: impl Fn(Header) -> Option<&'a str>, sampler: Option<Sampler>) -> Arc<Self> {
         let trace = sampler.map(|sampler| {
-            let parent = header("traceparent").and_then(Parent::read);
+            let parent = header(Header::Parent).and_then(Parent::read);
             let id = parent.map_or_else(sample::trace_id, |parent| parent.trace);
             let sampled = sampler.takes(id, parent.map(|parent| parent.sampled));
             // What has lost its parent has lost the state that belongs to it.
-            let state = parent.and_then(|_| sample::state(header("tracestate")?));
+            let state = parent.and_then(|_| sample::state(header(Header::State)?));
             Trace {
                 id,
                 span: sample::span_id(),
                 parent: parent.map(|parent| parent.span),
+                remote: parent.is_some(),
                 state: state.unwrap_or("").to_owned(),
                 sampled: AtomicBool::new(sampled),
             }
         });
-        let id = RequestId::accepted(header("x-request-id"));
+        let id = RequestId::accepted(header(Header::Id));
         Arc::new(Self { id, began: Instant::now(), trace, noted: Mutex::default() })
     }
 
@@ -85,6 +104,7 @@ impl Context {
             id: trace.id,
             span: sample::span_id(),
             parent: Some(trace.span),
+            remote: false,
             state: trace.state.clone(),
             sampled: AtomicBool::new(trace.sampled.load(Relaxed)),
         });
@@ -108,6 +128,11 @@ impl Context {
     /// Runs something as a part of this request.
     pub fn scope<F: Future>(self: &Arc<Self>, work: F) -> impl Future<Output = F::Output> + use<F> {
         CURRENT.scope(Arc::clone(self), work)
+    }
+
+    /// The same of something that does not wait.
+    pub fn within<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(Arc::clone(self), work)
     }
 
     pub(super) fn noted(&self) -> MutexGuard<'_, Noted> {
@@ -135,9 +160,16 @@ pub fn asks(served: &Arc<Served>) {
     with(|context| context.noted().served = Some(Arc::clone(served)));
 }
 
-/// Notes who asks.
-pub fn principal(name: &str) {
-    with(|context| context.noted().principal = Some(name.to_owned()));
+/// Notes who asks, which whoever brings nothing to be known by does not say.
+pub fn principal(who: &Arc<Principal>) {
+    if who.known != Known::Anonymous {
+        with(|context| context.noted().principal = Some(Arc::clone(who)));
+    }
+}
+
+/// Notes by which route it came in.
+pub fn route(route: &Arc<Route>) {
+    with(|context| context.noted().route = Some(Arc::clone(route)));
 }
 
 /// Notes that rows were read and preprocessed, which took so long and began then.

@@ -12,15 +12,15 @@ use crate::stats::{Histogram, LATENCY_US, LOAD_MS};
 #[derive(Debug)]
 pub struct Doors {
     http: Mutex<BTreeMap<String, Arc<Route>>>,
-    /// Requests that were refused before it was clear what they ask for, or that ask for nothing there is.
+    /// Requests that ask for nothing there is.
     unmatched: Arc<Route>,
-    grpc: Vec<(&'static str, Arc<Route>)>,
+    grpc: Vec<Arc<Route>>,
+    /// Calls of what is no method.
+    grpc_unmatched: Arc<Route>,
     /// Requests that are being answered.
     pub http_open: Open,
-    /// Calls that are being answered.
+    /// Calls whose answers are not all handed over.
     pub grpc_open: Open,
-    /// Connections of HTTP.
-    pub http_connections: Open,
     /// How loading models went.
     pub loads: Loads,
 }
@@ -106,7 +106,7 @@ pub const GRPC_CODES: [&str; 17] = [
 pub const UNMATCHED: &str = "unmatched";
 
 /// Every method of the services that there are.
-const GRPC_METHODS: [&str; 19] = [
+const GRPC_METHODS: [&str; 18] = [
     "inference.GRPCInferenceService/ServerLive",
     "inference.GRPCInferenceService/ServerReady",
     "inference.GRPCInferenceService/ServerMetadata",
@@ -125,19 +125,18 @@ const GRPC_METHODS: [&str; 19] = [
     "grpc.health.v1.Health/Watch",
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-    UNMATCHED,
 ];
 
 impl Default for Doors {
     fn default() -> Self {
-        let grpc = GRPC_METHODS.iter().map(|name| (*name, Route::new(name, GRPC_CODES.len()))).collect();
+        let grpc = |name: &&str| Route::new(name, GRPC_CODES.len());
         Self {
             http: Mutex::default(),
             unmatched: Route::new(UNMATCHED, HTTP_METHODS.len() * CLASSES.len()),
-            grpc,
+            grpc: GRPC_METHODS.iter().map(grpc).collect(),
+            grpc_unmatched: grpc(&UNMATCHED),
             http_open: Open::default(),
             grpc_open: Open::default(),
-            http_connections: Open::default(),
             loads: Loads {
                 succeeded: AtomicU64::new(0),
                 failed: AtomicU64::new(0),
@@ -166,8 +165,7 @@ impl Doors {
     #[must_use]
     pub fn grpc(&self, path: &str) -> &Arc<Route> {
         let name = path.strip_prefix('/').unwrap_or(path);
-        let found = self.grpc.iter().find(|(known, _)| *known == name);
-        found.map_or_else(|| self.grpc.last().map_or(&self.unmatched, |(_, route)| route), |(_, route)| route)
+        self.grpc.iter().find(|route| route.name == name).unwrap_or(&self.grpc_unmatched)
     }
 
     /// All routes of HTTP.
@@ -179,7 +177,7 @@ impl Doors {
 
     /// All methods of gRPC.
     pub fn grpc_routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.grpc.iter().map(|(_, route)| route)
+        self.grpc.iter().chain([&self.grpc_unmatched])
     }
 }
 

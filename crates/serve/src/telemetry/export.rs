@@ -3,6 +3,7 @@
 //! No request waits for any of it. Where the queue is full, spans are dropped; where the collector is away, they are
 //! lost; both are counted, and the log says once that the collector is away and once that it is back.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -12,10 +13,15 @@ use std::time::{Duration, Instant};
 use prost::Message as _;
 
 use super::otlp::{Attribute, Export, Exported, Resource, ResourceSpans, Scope, ScopeSpans, Span};
+use super::sample::Sampler;
 use super::settings::{TraceConfig, pairs};
+use super::spans::{self, Record};
 
 /// So many spans are sent at once, at most.
 const BATCH: usize = 512;
+
+/// How long the thread lets what comes wait before it looks for more.
+const REST: Duration = Duration::from_millis(10);
 
 /// The longest answer of a collector that is read.
 const ANSWER: u64 = 64 << 10;
@@ -41,7 +47,7 @@ struct Counts {
 }
 
 enum Order {
-    Spans(Vec<Span>),
+    Request(Record),
     /// Send what there is, and say so.
     Flush(SyncSender<()>),
 }
@@ -51,6 +57,7 @@ pub(super) struct Exporter {
     orders: SyncSender<Order>,
     counts: Arc<Counts>,
     most: usize,
+    sampler: Sampler,
 }
 
 impl fmt::Debug for Exporter {
@@ -65,7 +72,8 @@ impl Exporter {
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(url: &str, config: &TraceConfig) -> std::io::Result<Self> {
-        let (orders, received) = sync_channel(config.queue);
+        // A place for each span, and one for the order to send them at the end.
+        let (orders, received) = sync_channel(config.queue + 1);
         let counts = Arc::new(Counts::default());
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(config.timeout()))
@@ -75,14 +83,12 @@ impl Exporter {
             .proxy(None)
             .build()
             .into();
-        let mut resource = vec![
-            Attribute::text("service.name", config.service_name.as_str()),
-            Attribute::text("service.version", env!("CARGO_PKG_VERSION")),
-        ];
-        let further = config.resource.as_deref().and_then(pairs).unwrap_or_default();
-        // The name of the service is a setting of its own.
-        let further = further.into_iter().filter(|(key, _)| key != "service.name");
-        resource.extend(further.map(|(key, value)| Attribute::text(&key, value)));
+        // Each attribute is there once. The name of the service is a setting of its own.
+        let mut resource =
+            BTreeMap::from([("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+        resource.extend(config.resource.as_deref().and_then(pairs).unwrap_or_default());
+        resource.insert("service.name".to_owned(), config.service_name.clone());
+        let resource = resource.into_iter().map(|(key, value)| Attribute::text(&key, value)).collect();
         let sender = Sender {
             agent,
             url: url.to_owned(),
@@ -93,14 +99,19 @@ impl Exporter {
         };
         let delay = Duration::from_millis(config.delay_ms);
         std::thread::Builder::new().name("traces".to_owned()).spawn(move || sender.run(&received, delay))?;
-        Ok(Self { orders, counts, most: config.queue })
+        Ok(Self { orders, counts, most: config.queue, sampler: config.sampler() })
     }
 
-    /// Has spans sent, or drops them.
-    pub(super) fn send(&self, spans: Vec<Span>) {
-        let count = spans.len();
+    /// Says which requests are traced.
+    pub(super) fn sampler(&self) -> Sampler {
+        self.sampler
+    }
+
+    /// Has the spans of a request made and sent, or drops them.
+    pub(super) fn send(&self, request: Record) {
+        let count = request.spans();
         let waiting = self.counts.waiting.fetch_add(count, Relaxed) + count;
-        if waiting > self.most || self.orders.try_send(Order::Spans(spans)).is_err() {
+        if waiting > self.most || self.orders.try_send(Order::Request(request)).is_err() {
             self.counts.waiting.fetch_sub(count, Relaxed);
             self.counts.dropped.fetch_add(count as u64, Relaxed);
         }
@@ -143,10 +154,12 @@ impl Sender {
         loop {
             let wait = due.map_or(LONG, |due| due.saturating_duration_since(Instant::now()));
             match received.recv_timeout(wait) {
-                Ok(Order::Spans(spans)) => {
-                    batch.extend(spans);
+                Ok(Order::Request(request)) => {
+                    batch.extend(spans::of(&request));
                     due.get_or_insert_with(|| Instant::now() + delay);
                     if batch.len() < BATCH {
+                        // Waking a thread is a call of the system. Who sends meanwhile has none to make.
+                        std::thread::sleep(REST.min(delay));
                         continue;
                     }
                     self.send(&mut batch);

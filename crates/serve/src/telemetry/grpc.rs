@@ -9,13 +9,22 @@ use tonic::codegen::http::{HeaderMap, HeaderValue, Response};
 use tracing::Instrument as _;
 
 use super::Telemetry;
+use super::context::Header;
 use super::http::REQUEST_ID;
 use super::request::Running;
 
 /// A call begins.
 #[must_use]
 pub fn begin(telemetry: &Arc<Telemetry>, path: &str, headers: &HeaderMap) -> Running {
-    Running::grpc(telemetry, path, |name| headers.get(name)?.to_str().ok())
+    let header = |which| {
+        let name = match which {
+            Header::Id => REQUEST_ID,
+            Header::Parent => "traceparent",
+            Header::State => "tracestate",
+        };
+        headers.get(name)?.to_str().ok()
+    };
+    Running::grpc(telemetry, path, header)
 }
 
 /// Runs a call with its id, which the head of the answer carries, and notes how it ended. Of an answer whose status

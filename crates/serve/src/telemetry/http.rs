@@ -7,15 +7,19 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
-use std::sync::Arc;
 use tracing::Instrument as _;
 
-use super::doors::Route;
+use super::context::Header;
 use super::request::Running;
 use crate::state::State;
 
 /// The header of requests' ids.
 pub const REQUEST_ID: &str = "x-request-id";
+
+// Looking up a name that is text makes a name of it first, each time.
+static ID: HeaderName = HeaderName::from_static(REQUEST_ID);
+static PARENT: HeaderName = HeaderName::from_static("traceparent");
+static STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Runs a request with its id, which the answer carries, and notes how it ended.
 ///
@@ -30,7 +34,14 @@ pub async fn observe(
         return next.call(request).await;
     };
     let headers = request.headers();
-    let header = |name: &str| headers.get(name)?.to_str().ok();
+    let header = |which| {
+        let name = match which {
+            Header::Id => &ID,
+            Header::Parent => &PARENT,
+            Header::State => &STATE,
+        };
+        headers.get(name)?.to_str().ok()
+    };
     let running = Running::http(&state.telemetry, named(request.method()), header);
     let work = async { next.call(request).await };
     let result = running.context().scope(work).instrument(running.span().clone()).await;
@@ -43,15 +54,13 @@ pub async fn observe(
                 BodySize::None => Some(0),
                 BodySize::Stream => None,
             };
-            // A resource carries its route, once the request has come that far.
-            let route = response.request().app_data::<Arc<Route>>().cloned();
-            running.end_http(route.as_deref(), response.status().as_u16(), bytes);
+            running.end_http(response.status().as_u16(), bytes);
             Ok(response)
         }
         Err(error) => {
             let mut response = error.error_response();
             carry(response.headers_mut(), id);
-            running.end_http(None, response.status().as_u16(), None);
+            running.end_http(response.status().as_u16(), None);
             Err(InternalError::from_response(error, response).into())
         }
     }
@@ -59,7 +68,7 @@ pub async fn observe(
 
 fn carry(headers: &mut HeaderMap, id: Option<HeaderValue>) {
     if let Some(id) = id {
-        headers.insert(HeaderName::from_static(REQUEST_ID), id);
+        headers.insert(ID.clone(), id);
     }
 }
 

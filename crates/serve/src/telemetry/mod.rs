@@ -1,8 +1,8 @@
 //! What the server tells of its requests: a line in the log, an id, counters, and spans for a collector.
 //!
 //! One middleware for HTTP ([`http`]) and one for gRPC ([`grpc`]) begin and end a request ([`Running`]). What is learned
-//! of it on the way is noted in its [`Context`] by [`asks`], [`prepared`], [`answered`] and [`principal`], from wherever
-//! it is known. Metrics are made elsewhere ([`crate::metrics`]), from the counters here and those of the models.
+//! of it on the way is noted in its [`Context`] by [`route`], [`principal`], [`asks`], [`prepared`] and [`answered`], from
+//! wherever it is known. Metrics are made elsewhere ([`crate::metrics`]), from the counters here and those of the models.
 //!
 //! Nothing of it can fail or delay a request: counting is an atomic, and spans go to a bounded queue.
 
@@ -20,7 +20,7 @@ mod spans;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use self::context::{Context, answered, asks, current, prepared, principal, trace};
+pub use self::context::{Context, Header, answered, asks, current, prepared, principal, route, trace};
 pub use self::doors::{CLASSES, Doors, GRPC_CODES, HTTP_METHODS, Loads, Open, Opened, Route, UNMATCHED};
 use self::export::Exporter;
 pub use self::export::Spans;
@@ -36,7 +36,7 @@ pub struct Telemetry {
     pub doors: Doors,
     log: LogConfig,
     exporter: Option<Exporter>,
-    sampler: Sampler,
+    encrypted: bool,
     began: Instant,
     /// The same in seconds since 1970.
     began_at: f64,
@@ -48,7 +48,7 @@ impl Default for Telemetry {
             doors: Doors::default(),
             log: LogConfig::default(),
             exporter: None,
-            sampler: Sampler::new(SamplerKind::AlwaysOff, 0.0),
+            encrypted: false,
             began: Instant::now(),
             began_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         }
@@ -62,12 +62,23 @@ impl Telemetry {
     /// When the system gives no thread for traces.
     pub fn new(log: LogConfig, trace: &TraceConfig) -> std::io::Result<Self> {
         let exporter = trace.endpoint.as_deref().map(|url| Exporter::start(url, trace)).transpose()?;
-        Ok(Self { log, exporter, sampler: trace.sampler(), ..Self::default() })
+        Ok(Self { log, exporter, ..Self::default() })
+    }
+
+    /// The same of a server whose connections are encrypted, or not.
+    #[must_use]
+    pub fn encrypted(self, encrypted: bool) -> Self {
+        Self { encrypted, ..self }
+    }
+
+    /// What addresses of the server begin with.
+    fn scheme(&self) -> &'static str {
+        if self.encrypted { "https" } else { "http" }
     }
 
     /// Who decides what is traced, where there are traces.
     fn sampler(&self) -> Option<Sampler> {
-        self.exporter.as_ref().map(|_| self.sampler)
+        self.exporter.as_ref().map(Exporter::sampler)
     }
 
     /// Whether there is a collector.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tracing::Span;
 
-use super::context::Context;
+use super::Telemetry;
+use super::context::{Context, Header};
 use super::doors::{Opened, Route};
 use super::settings::Access;
-use super::{Telemetry, spans};
+use super::spans::Record;
 use crate::stats::micros;
 
 /// A request that is being answered. Dropped before it has ended, it ends as one whose client did not wait.
@@ -39,16 +40,6 @@ pub(super) enum Outcome {
     Grpc { code: usize },
 }
 
-/// A request that has ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ended<'a> {
-    /// The pattern of the path, where there is a route; the service and method of gRPC.
-    pub(super) route: Option<&'a str>,
-    pub(super) outcome: Outcome,
-    /// Bytes of the answer, where they are known.
-    pub(super) bytes: Option<u64>,
-}
-
 /// The code of gRPC of what was given up by the client.
 const CANCELLED: usize = 1;
 
@@ -69,7 +60,7 @@ impl Running {
     pub fn http<'a>(
         telemetry: &Arc<Telemetry>,
         method: &'static str,
-        header: impl Fn(&str) -> Option<&'a str>,
+        header: impl Fn(Header) -> Option<&'a str>,
     ) -> Self {
         let open = telemetry.doors.http_open.enter();
         Self::new(telemetry, Door::Http(method), Context::new(header, telemetry.sampler()), Some(open))
@@ -80,11 +71,10 @@ impl Running {
     pub fn grpc<'a>(
         telemetry: &Arc<Telemetry>,
         path: &str,
-        header: impl Fn(&str) -> Option<&'a str>,
+        header: impl Fn(Header) -> Option<&'a str>,
     ) -> Self {
-        let open = telemetry.doors.grpc_open.enter();
         let route = Arc::clone(telemetry.doors.grpc(path));
-        Self::new(telemetry, Door::Grpc(route), Context::new(header, telemetry.sampler()), Some(open))
+        Self::new(telemetry, Door::Grpc(route), Context::new(header, telemetry.sampler()), None)
     }
 
     /// A message of a stream begins, whose call had this context.
@@ -116,40 +106,43 @@ impl Running {
         &self.span
     }
 
-    /// It ends with an answer over HTTP. The route is unknown where the request was refused before that was clear.
-    pub fn end_http(mut self, route: Option<&Route>, status: u16, bytes: Option<u64>) {
+    /// It ends with an answer over HTTP.
+    pub fn end_http(mut self, status: u16, bytes: Option<u64>) {
         if let Door::Http(method) = self.door {
-            self.end(route, Outcome::Http { method, status: Some(status) }, bytes);
+            self.end(Outcome::Http { method, status: Some(status) }, bytes);
         }
     }
 
     /// It ends with a code of gRPC.
     pub fn end_grpc(mut self, code: usize) {
-        if let Door::Grpc(route) | Door::Message(route) = self.door.clone() {
-            self.end(Some(&route), Outcome::Grpc { code }, None);
+        if !matches!(self.door, Door::Http(_)) {
+            self.end(Outcome::Grpc { code }, None);
         }
     }
 
-    fn end(&mut self, route: Option<&Route>, outcome: Outcome, bytes: Option<u64>) {
+    fn end(&mut self, outcome: Outcome, bytes: Option<u64>) {
         self.ended = true;
         let took = micros(self.context.began().elapsed());
-        let counted = route.unwrap_or(self.telemetry.doors.unmatched());
+        let route = match &self.door {
+            Door::Http(_) => self.context.noted().route.clone(),
+            Door::Grpc(route) | Door::Message(route) => Some(Arc::clone(route)),
+        };
+        let counted = route.as_ref().unwrap_or(self.telemetry.doors.unmatched());
         match (&self.door, outcome) {
             (Door::Message(_), _) => {}
             (_, Outcome::Http { method, status }) => counted.answered_http(method, status, took),
             (_, Outcome::Grpc { code }) => counted.answered_grpc(code, took),
         }
-        let ended = Ended { route: route.map(Route::name), outcome, bytes };
-        self.span.in_scope(|| self.log(&ended, took));
+        self.span.in_scope(|| self.log(route.as_deref().map(Route::name), outcome, bytes, took));
         if self.context.is_sampled()
             && let Some(exporter) = &self.telemetry.exporter
         {
-            exporter.send(spans::of(&self.context, &ended));
+            exporter.send(Record::new(&self.context, route, outcome, self.telemetry.scheme()));
         }
     }
 
     /// One line, without anything that a client could have written but its own id, which was looked at.
-    fn log(&self, ended: &Ended<'_>, duration_us: u64) {
+    fn log(&self, route: Option<&str>, outcome: Outcome, bytes: Option<u64>, duration_us: u64) {
         const TARGET: &str = "serve::access";
         let wanted = match self.telemetry.log.access {
             Access::Off => false,
@@ -159,15 +152,14 @@ impl Running {
         if !wanted {
             return;
         }
-        let noted = self.context.noted().clone();
+        let noted = self.context.noted();
         let (model, version) = noted.served.as_ref().map(|served| (served.name(), served.version())).unzip();
-        let principal = noted.principal.as_deref();
+        let principal = noted.principal.as_ref().map(|principal| principal.name.as_str());
         let rows = Some(noted.rows).filter(|rows| *rows > 0);
-        let (protocol, method, status, code) = match ended.outcome {
+        let (protocol, method, status, code) = match outcome {
             Outcome::Http { method, status } => ("http", Some(method), Some(status.unwrap_or(499)), None),
             Outcome::Grpc { code } => ("grpc", None, None, Some(code)),
         };
-        let (route, bytes) = (ended.route, ended.bytes);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -190,10 +182,8 @@ impl Drop for Running {
             return;
         }
         match self.door.clone() {
-            Door::Http(method) => self.end(None, Outcome::Http { method, status: None }, None),
-            Door::Grpc(route) | Door::Message(route) => {
-                self.end(Some(&route), Outcome::Grpc { code: CANCELLED }, None);
-            }
+            Door::Http(method) => self.end(Outcome::Http { method, status: None }, None),
+            Door::Grpc(_) | Door::Message(_) => self.end(Outcome::Grpc { code: CANCELLED }, None),
         }
     }
 }

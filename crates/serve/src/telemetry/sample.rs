@@ -145,8 +145,7 @@ impl RequestId {
 
     fn new() -> Self {
         let bits = u128::from(random()) << 64 | u128::from(random());
-        let digit = |place: u32| char::from_digit((bits >> (124 - 4 * place)) as u32 & 15, 16).unwrap_or('0');
-        Self((0..32).map(digit).collect())
+        Self(format!("{bits:032x}"))
     }
 
     /// As text.

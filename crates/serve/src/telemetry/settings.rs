@@ -237,6 +237,11 @@ pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Vec<(&'sta
             found.push((ours, value));
         }
     }
+    // The name of the service may stand among the attributes, where it has no variable of its own.
+    let named = found.iter().any(|(key, _)| *key == "TRACE__SERVICE_NAME");
+    let attributes = set("OTEL_RESOURCE_ATTRIBUTES").filter(|_| !named).and_then(|text| pairs(&text));
+    let name = attributes.unwrap_or_default().into_iter().find(|(key, _)| key == "service.name");
+    found.extend(name.map(|(_, name)| ("TRACE__SERVICE_NAME", name)));
     if let Some(base) = base.filter(|_| found.iter().all(|(key, _)| *key != "TRACE__ENDPOINT")) {
         found.push(("TRACE__ENDPOINT", format!("{}/v1/traces", base.trim_end_matches('/'))));
     }
@@ -303,6 +308,10 @@ mod tests {
         let exact = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://d/x");
         let name = ("OTEL_SERVICE_NAME", "s");
         assert_eq!(read(&[base, exact, name]), ["TRACE__ENDPOINT=http://d/x", "TRACE__SERVICE_NAME=s"]);
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "a=b,service.name=my%20shop");
+        let set = ["TRACE__ENDPOINT=http://d/x", "TRACE__RESOURCE=a=b,service.name=my%20shop"];
+        assert_eq!(read(&[exact, attributes]), [set[0], set[1], "TRACE__SERVICE_NAME=my shop"]);
+        assert_eq!(read(&[exact, attributes, name]), [set[0], set[1], "TRACE__SERVICE_NAME=s"]);
         assert_eq!(read(&[base, ("OTEL_SDK_DISABLED", "TRUE")]), Vec::<String>::new());
         assert_eq!(read(&[base, ("OTEL_TRACES_EXPORTER", "none")]), Vec::<String>::new());
         assert_eq!(read(&[name]), Vec::<String>::new(), "what has no collector traces nothing");

@@ -11,7 +11,7 @@ use serve::access::config::AccessConfig;
 use serve::access::http::Subject;
 use serve::access::keys::hash;
 use serve::access::principal::Scope;
-use serve::access::{Access, Need, rpc};
+use serve::access::{Access, Need};
 use serve::app;
 use serve::config::Limits;
 use serve::front::{Front, Paths};
@@ -238,9 +238,10 @@ async fn a_key_for_some_models_learns_of_no_others() {
     let closed = Closed::new(|config| {
         let more =
             ("brz_ghost", "scopes = [\"read\", \"infer\"]\nmodels = [\"prices\", \"dig\", \"digit*\"]");
-        write_keys(config.keys.as_ref().unwrap(), &[KEYS[4], more]);
+        let maker = ("brz_maker", "scopes = [\"admin\"]\nmodels = [\"prices\", \"dig\"]");
+        write_keys(config.keys.as_ref().unwrap(), &[KEYS[4], more, maker]);
     });
-    for path in ["/models", "/v2/models/stats"] {
+    for path in ["/models", "/v2/models/stats", "/v2/ops"] {
         let text = closed.ask(Some("brz_prices"), Ask::get(path)).await.json().to_string();
         assert!(
             text.contains("prices") && !text.contains("digits") && !text.contains("flowers"),
@@ -259,6 +260,25 @@ async fn a_key_for_some_models_learns_of_no_others() {
     }
     let answer = closed.ask(Some("brz_ghost"), Ask::get("/v2/models/digits")).await;
     assert_eq!(answer.status.as_u16(), 200);
+    // Nor does the error of an action, which may be about a model that is still to come.
+    for path in [
+        "/v2/models/dig/trace/setting",
+        "/v2/models/dig/drift/reset",
+        "/v2/models/dig/versions/1/drift/reset",
+    ] {
+        let answer = closed.ask(Some("brz_maker"), Ask::json(path, json!({}))).await;
+        let expected = (404, json!({ "error": "there is no model `dig`" }));
+        assert_eq!((answer.status.as_u16(), answer.json()), expected, "{path}");
+    }
+    let answer =
+        closed.ask(Some("brz_maker"), Ask::json("/v2/models/prices/versions/9/drift/reset", json!({}))).await;
+    assert!(answer.error().contains("no version `9`"), "of its own it learns all: {answer:?}");
+    // The model that a request without a name is for is not named either.
+    let answer = closed.ask(Some("brz_maker"), Ask::json("/predict", json!({ "input": [1] }))).await;
+    assert_eq!((answer.status.as_u16(), answer.error().contains("digits")), (403, false), "{answer:?}");
+    closed.state.update(|catalog| catalog.default = None);
+    let list = closed.ask(Some("brz_prices"), Ask::get("/models")).await.json();
+    assert_eq!(list["default"], Value::Null, "the only one that is seen is not the only one: {list}");
 }
 
 #[actix_web::test]
@@ -369,6 +389,12 @@ async fn actions_are_written_down_before_and_after() {
     );
     assert_eq!((part(2, "action"), part(2, "model")), ("load".into(), "digits".into()));
     assert_eq!((part(3, "event"), part(3, "result")), ("refused".into(), "400 Bad Request".into()));
+    assert_eq!(lines[3]["detail"], json!({ "parameters": { "colour": 1 } }));
+    let reset = Ask::json("/v2/models/digits/versions/1/drift/reset", json!({}));
+    assert_eq!(closed.ask(Some("brz_admin"), reset).await.status.as_u16(), 200);
+    let last = closed.audit().pop().unwrap();
+    assert_eq!((&last["action"], &last["model"]), (&json!("drift reset"), &json!("digits")));
+    assert_eq!(last["version"], json!("1"));
     let text = format!("{lines:?} {:?}", closed.state);
     assert!(!text.contains("brz_"), "{text}");
 }
@@ -389,6 +415,13 @@ async fn pages_of_others_may_ask_only_when_they_are_named() {
         (204, "https://app.example")
     );
     assert!(answer.header("access-control-allow-headers").contains("authorization"));
+    let refused = Ask::json("/v2/models/gone/infer", json!({})).header("x-api-key", "brz_read");
+    let answer = ask(&closed.state, refused.header("origin", "https://app.example")).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("access-control-allow-origin")),
+        (403, "https://app.example"),
+        "a page that may ask may read why it is refused"
+    );
     let answer = ask(&closed.state, question("https://evil.example")).await;
     assert_eq!((answer.status.as_u16(), answer.header("access-control-allow-origin")), (401, ""));
     let get = |origin: &str| Ask::get("/models").header("origin", origin).header("x-api-key", "brz_read");
@@ -407,32 +440,4 @@ async fn pages_of_others_may_ask_only_when_they_are_named() {
     let form = Ask::post("/predict", "multipart/form-data; boundary=x", "").header("x-api-key", "brz_infer");
     let answer = ask(&closed.state, form.header("origin", "https://evil.example")).await;
     assert_eq!(answer.status.as_u16(), 403, "{answer:?}");
-}
-
-/// Every method of the services has a need of its own: what the door does not know, it lets nobody but keys to, and here
-/// nothing is left unknown.
-#[test]
-fn every_call_of_grpc_is_known_at_the_door() {
-    let generated = include_str!("../../src/grpc/generated/inference.rs");
-    let mut methods = std::collections::BTreeSet::new();
-    for part in generated.split("\"/inference.GRPCInferenceService/").skip(1) {
-        methods.insert(part.split('"').next().unwrap());
-    }
-    assert!(methods.len() >= 14, "{methods:?}");
-    for method in &methods {
-        let need = rpc::need(&format!("/inference.GRPCInferenceService/{method}"));
-        let changes = method.starts_with("RepositoryModel");
-        assert_ne!(need, Need::Known, "{method}");
-        assert_eq!(need == Need::Scope(Scope::Admin), changes, "{method}");
-        assert_eq!(
-            need == Need::Open,
-            method.starts_with("ServerLive") || method.starts_with("ServerReady"),
-            "{method}"
-        );
-    }
-    for path in
-        ["", "/", "/inference.GRPCInferenceService", "/inference.GRPCInferenceService/x", "/a.B/C", "//x"]
-    {
-        assert_eq!(rpc::need(path), Need::Known, "{path}");
-    }
 }

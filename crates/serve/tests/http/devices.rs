@@ -147,7 +147,8 @@ async fn a_device_that_does_not_compute_any_more_is_not_ready() {
     state.health.note(&predictor, Some(&failed()), || Err(failed()));
     let message = "the device `cuda` does not compute version 1 of `prices` any more";
     let refusals = vec![
-        Refusal(Ask::get("/v2/health/ready"), 503, message),
+        // Which model it is concerns those who may ask for it.
+        Refusal(Ask::get("/v2/health/ready"), 503, "a model does not compute any more"),
         Refusal(Ask::get("/v2/models/prices/ready"), 503, message),
     ];
     check_refusals(&state, refusals).await;

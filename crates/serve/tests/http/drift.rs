@@ -130,8 +130,11 @@ async fn the_same_pictures_are_stable_and_inverted_ones_are_not() {
     let served = catalog.models["digits"].versions[&1].served().unwrap();
     let told = features(&watched.state.drift, served);
     assert_eq!(told.len(), 7);
-    assert!(told.iter().any(|(name, psi)| name == "input:brightness" && *psi > 1.0), "{told:?}");
-    assert!(told.iter().any(|(name, _)| name == "output:class"), "{told:?}");
+    assert!(
+        told.iter().any(|(name, psi, level)| name == "input:brightness" && *psi > 1.0 && *level == 2),
+        "{told:?}"
+    );
+    assert!(told.iter().any(|(name, ..)| name == "output:class"), "{told:?}");
 }
 
 #[actix_web::test]

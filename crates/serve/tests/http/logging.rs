@@ -109,13 +109,15 @@ fn each_request_is_a_line_of_json_without_what_was_sent() {
     let answer = server.ask("listening", &format!("{INFER}\r\nX-Request-Id: order-7"), &secret());
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-request-id: order-7\r\n"), "{answer}");
     server.ask("listening", "GET /v2/models/a%0aERROR%20forged/ready HTTP/1.1", "");
+    server.ask("listening", "GET /models HTTP/1.1\r\nX-API-Key: brz_ops", "");
+    server.ask("listening", "POST /v2/logging HTTP/1.1", "{}");
     server.ask("listening", "GET /last HTTP/1.1\r\nX-Request-Id: last", "");
     let lines = server.until(|line| line.contains("\"last\""));
     let read =
         |line: &String| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     let events: Vec<Value> = lines.iter().map(read).collect();
     let of: Vec<&Value> = events.iter().filter(|event| event["target"] == "serve::access").collect();
-    assert_eq!(of.len(), 3, "{lines:#?}");
+    assert_eq!(of.len(), 5, "{lines:#?}");
     let infer = of[0];
     for (key, value) in [
         ("protocol", json!("http")),
@@ -132,7 +134,17 @@ fn each_request_is_a_line_of_json_without_what_was_sent() {
     assert_eq!(infer["span"]["request_id"], "order-7");
     assert!(infer["duration_us"].as_u64().unwrap() > 0 && infer["bytes"].as_u64().unwrap() > 10);
     assert_eq!((&of[1]["status"], &of[1]["route"]), (&json!(404), &json!("/v2/models/{name}/ready")));
-    assert_eq!((&of[2]["status"], &of[2]["route"]), (&json!(404), &Value::Null));
+    assert_eq!((&of[2]["status"], &of[2]["principal"]), (&json!(200), &json!("ops")));
+    assert_eq!(
+        (&of[3]["status"], &of[3]["route"]),
+        (&json!(401), &json!("/v2/logging")),
+        "refused, and known"
+    );
+    assert_eq!((&of[4]["status"], &of[4]["route"]), (&json!(404), &Value::Null));
+    for other in [0, 1, 3, 4] {
+        assert_eq!(of[other]["principal"], Value::Null, "nobody is not named");
+    }
+    assert!(lines.iter().all(|line| !line.contains("brz_ops")), "{lines:#?}");
     assert!(lines.iter().all(|line| !line.contains("1234.5")), "{lines:#?}");
 
     // The port of the metrics has them, and nothing else.
@@ -141,7 +153,15 @@ fn each_request_is_a_line_of_json_without_what_was_sent() {
         metrics.contains("nv_inference_request_success{model=\"prices\",version=\"1\"} 1\n"),
         "{metrics}"
     );
-    assert!(metrics.contains("brazier_http_connections "), "{metrics}");
+    let held = TcpStream::connect(server.address("listening")).unwrap();
+    let began = Instant::now();
+    while !server.ask("metrics", "GET /metrics HTTP/1.1", "").contains("\nbrazier_http_connections 1\n") {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "those that have ended are not counted, this one is"
+        );
+    }
+    drop(held);
     for head in [INFER, "GET /models HTTP/1.1", "POST /metrics HTTP/1.1"] {
         let refused = server.ask("metrics", head, "");
         assert!(refused.starts_with("HTTP/1.1 40"), "{refused}");
@@ -187,8 +207,12 @@ fn traces_go_where_the_variables_of_opentelemetry_say() {
     models.publish("prices", &prices(), 1);
     let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", collector.local_addr().unwrap());
-    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "1")];
-    let server = Server::start(&models, &["--access-log"], &variables);
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20s3cr3t"),
+    ];
+    let server = Server::start(&models, &["--access-log", "-vv"], &variables);
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let head = format!("{INFER}\r\ntraceparent: 00-{trace}-00f067aa0ba902b7-01");
     assert!(server.ask("listening", &head, &secret()).starts_with("HTTP/1.1 200"));
@@ -196,5 +220,79 @@ fn traces_go_where_the_variables_of_opentelemetry_say() {
     let mut head = [0; 17];
     stream.read_exact(&mut head).unwrap();
     assert_eq!(&head[..], b"POST /v1/traces H");
-    server.until(|line| line.contains(&format!("trace_id={trace}")));
+    let lines = server.until(|line| line.contains(&format!("trace_id={trace}")));
+    assert!(lines.iter().any(|line| line.contains("trace.headers")), "the settings are told: {lines:#?}");
+    assert!(lines.iter().all(|line| !line.contains("s3cr3t")), "{lines:#?}");
+}
+
+/// Who blocks the places of connections blocks no scrape.
+#[test]
+fn the_port_of_the_metrics_is_not_held_by_who_sends_slowly() {
+    let models = Models::new();
+    models.publish("prices", &prices(), 1);
+    let variables =
+        [("BRAZIER_SERVE_LIMITS__HEADER_TIMEOUT_S", "1"), ("BRAZIER_SERVE_LIMITS__KEEP_ALIVE_S", "1")];
+    let server = Server::start(&models, &["--metrics-port", "0"], &variables);
+    let held: Vec<TcpStream> = (0..64)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.address("metrics")).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            stream.write_all(b"GET /x HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+            // The beginning of its answer has come.
+            stream.read_exact(&mut [0; 12]).unwrap();
+            // It may have been ended already, which is what is wanted.
+            let _ = stream.write_all(b"G");
+            stream
+        })
+        .collect();
+    let metrics = server.ask("metrics", "GET /metrics HTTP/1.1", "");
+    assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains("brazier_ready 1"), "{metrics}");
+    drop(held);
+}
+
+#[test]
+fn settings_that_cannot_be_written_down_stay_and_keys_are_read_all_the_same() {
+    if !std::path::Path::new("/dev/full").exists() {
+        return;
+    }
+    let models = Models::new();
+    models.publish("prices", &prices(), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let [keys, config, audit] =
+        ["keys.toml", "serve.toml", "audit.jsonl"].map(|name| folder.path().join(name));
+    write_keys(&keys, &[("brz_ops", "scopes = [\"admin\"]")]);
+    let configure = |more: &str| {
+        let text = format!("[access]\nkeys = {keys:?}\naudit = {audit:?}\npoll_s = 0\n{more}");
+        std::fs::write(&config, text).unwrap();
+    };
+    configure("");
+    let server = Server::start(&models, &["--config", config.to_str().unwrap()], &[]);
+    let hangup = || {
+        let id = server.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+        server.until(|line| line.contains("keys and certificates have been read again"))
+    };
+    let taken =
+        |lines: &[String]| lines.iter().any(|line| line.contains("settings of models have been read"));
+    assert!(taken(&hangup()));
+    let began = Instant::now();
+    while !std::fs::read_to_string(&audit).unwrap().contains("\"done\"") {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "what came of it is written after the word in the log"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::fs::remove_file(&audit).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &audit).unwrap();
+    write_keys(&keys, &[("brz_new", "scopes = [\"admin\"]")]);
+    configure("[model.prices]\nversions = \"1\"\n");
+    let lines = hangup();
+    assert!(
+        !taken(&lines) && lines.iter().any(|line| line.contains("the settings of models and traffic stay"))
+    );
+    for (key, status) in [("brz_ops", "401"), ("brz_new", "200")] {
+        let answer = server.ask("listening", &format!("GET /models HTTP/1.1\r\nX-API-Key: {key}"), "");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{key}: {answer}");
+    }
 }

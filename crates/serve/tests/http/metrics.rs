@@ -1,6 +1,8 @@
 //! `/metrics`: well formed, in agreement with the statistics, bounded, and what dashboards and the documentation name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use network::{DType, NamedTensor, Tensor};
@@ -10,6 +12,7 @@ use serve::metrics::families;
 use serve::served::{Call, Served};
 
 use crate::executors;
+use crate::h2;
 use crate::scrape::Scrape;
 use crate::server::{Ask, ask, empty_state, state, three_models};
 
@@ -129,6 +132,61 @@ async fn nothing_that_clients_make_up_becomes_a_series() {
         series.push(found.samples.len());
     }
     assert_eq!(series[0], series[1]);
+}
+
+#[actix_web::test]
+async fn who_has_gone_is_counted_where_it_asked() {
+    let models = three_models();
+    let state = state(&models, None, Limits::default());
+    let app = actix_web::test::init_service(serve::app::new(state.clone())).await;
+    let request = actix_web::test::TestRequest::post()
+        .uri("/v2/models/prices/infer")
+        .insert_header(("content-type", "application/json"));
+    // Its body never comes, and then it is gone.
+    let body: actix_web::dev::Payload =
+        actix_web::dev::Payload::Stream { payload: Box::pin(futures_util::stream::pending()) };
+    let (request, _) = request.to_request().replace_payload(body);
+    let answer = actix_web::test::try_call_service(&app, request);
+    assert!(actix_web::rt::time::timeout(Duration::from_millis(100), answer).await.is_err());
+    let found = scrape(&state).await;
+    let labels = [("route", "/v2/models/{name}/infer"), ("method", "POST"), ("status", "gone")];
+    assert_eq!(found.get("brazier_http_responses_total", &labels), 1.0);
+    assert_eq!(found.get("brazier_access_refused_total", &[("reason", "forbidden")]), 0.0);
+    let refused = Ask::json("/v2/models/prices/trace/setting", "{}");
+    assert_eq!(ask(&state, refused).await.status, 403);
+    let found = scrape(&state).await;
+    assert_eq!(found.get("brazier_access_refused_total", &[("reason", "forbidden")]), 1.0);
+}
+
+#[actix_web::test]
+async fn a_stream_of_grpc_is_in_flight_as_long_as_it_lasts() {
+    let models = three_models();
+    let state = state(&models, None, Limits::default());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = serve::grpc::server::start(state.clone().into_inner(), listener).unwrap();
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let watch = h2::head("/grpc.health.v1.Health/Watch", 1, &[]);
+    let message = h2::frame(0, 1, 1, &h2::message(false, &[]));
+    stream.write_all(&[h2::HELLO, &watch, &message].concat()).unwrap();
+    // Its first message has come, and there will be more.
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        stream.read_exact(&mut vec![0; length]).unwrap();
+        if head[3] == 0 {
+            break;
+        }
+    }
+    let in_flight = async || scrape(&state).await.get("brazier_requests_in_flight", &[("protocol", "grpc")]);
+    assert_eq!(in_flight().await, 1.0);
+    drop(stream);
+    let began = Instant::now();
+    while in_flight().await > 0.0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it has ended");
+    }
+    server.stop(Duration::from_secs(60)).await;
 }
 
 #[actix_web::test]

@@ -358,6 +358,18 @@ fn who_has_gone_is_not_computed() {
     }
 }
 
+/// The program tells the check that it listens on loopback: without keys no page may make its own name mean this machine.
+#[test]
+fn a_name_that_is_not_ours_is_refused() {
+    let models = Models::new();
+    let server = server(&models, "");
+    for (host, status) in [("evil.example", 403), ("localhost", 200)] {
+        let mut client = Client::new(&server.address);
+        client.send(format!("GET /models HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+        assert_eq!(client.answer().unwrap().0, status, "{host}");
+    }
+}
+
 /// A connection that is kept goes on working until the server stops listening, and does not keep it from ending.
 #[test]
 fn a_kept_connection_works_while_draining_and_delays_nothing() {

@@ -2,8 +2,15 @@
 //! ([`crate::clients`]).
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use actix_web::web::Data;
+use futures_util::StreamExt as _;
 use serde_json::json;
+use serve::access::config::AccessConfig;
+use serve::access::presented::Presented;
+use serve::access::principal::Scope;
+use serve::access::{Access, Need, Target, rpc};
 use serve::compression::{Coding, pack};
 use serve::config::Limits;
 use serve::grpc::health::HealthCheck;
@@ -15,7 +22,7 @@ use serve::grpc::inference::{
     ServerReadyRequest, TraceSettingRequest, trace_setting_request,
 };
 use serve::grpc::service::Inference;
-use serve::load;
+use serve::load::{self, Options};
 use serve::pool::Pool;
 use serve::scheduler::{QueueSettings, Scheduler, SchedulerOptions};
 use serve::state::State;
@@ -23,7 +30,8 @@ use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_server::Health as _;
 
-use crate::server::{Ask, ask, state, three_models};
+use crate::access::write_keys;
+use crate::server::{Ask, ask, scheduler, state, three_models};
 
 fn request(shape: &[i64], values: &[f32]) -> ModelInferRequest {
     let contents = InferTensorContents { fp32_contents: values.to_vec(), ..Default::default() };
@@ -216,7 +224,7 @@ async fn what_waits_for_its_answer_is_in_memory() {
     let state = State::new(Pool::new(2, 8).unwrap(), Scheduler::new(options).unwrap(), limits);
     let state = actix_web::web::Data::new(state);
     load::discover(&state, &models.open(), None).unwrap();
-    load::load(&state, &models.open(), &load::Options::default()).unwrap();
+    load::load(&state, &models.open(), &Options::default()).unwrap();
     let service = Inference::new(Arc::clone(&state));
 
     let calls = (0..3).map(|_| service.model_infer(Request::new(rows(40))));
@@ -246,4 +254,57 @@ async fn what_waits_for_its_answer_is_in_memory() {
         assert_eq!(statuses, [200, 200, 503], "{coding:?}");
     }
     assert_eq!(state.in_flight.bytes(), 0);
+}
+
+#[actix_web::test]
+async fn who_watches_is_looked_at_for_as_long_as_that_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.toml");
+    write_keys(&keys, &[("brz_read", "scopes = [\"read\"]")]);
+    let config = AccessConfig { keys: Some(keys.clone()), ..AccessConfig::default() };
+    let access = Access::read(&config, Arc::new(SystemTime::now)).unwrap();
+    let models = three_models();
+    let state = State::new(Pool::new(2, 8).unwrap(), scheduler(), Limits::default()).with_access(access);
+    let state = Data::new(state);
+    load::discover(&state, &models.open(), None).unwrap();
+    load::load(&state, &models.open(), &Options::default()).unwrap();
+    let presented = Presented::read([&b"Bearer brz_read"[..]], []);
+    let admitted = state.access.admit(&presented, Need::Open, Target::Later, None).unwrap();
+    let mut request = Request::new(HealthCheckRequest { service: "prices".to_owned() });
+    request.extensions_mut().insert(admitted);
+    let health = HealthCheck::new(Arc::clone(&state));
+    let mut told = health.watch(request).await.unwrap().into_inner();
+    assert_eq!(told.next().await.unwrap().unwrap().status, 1);
+    write_keys(&keys, &[]);
+    state.access.reload(&config).unwrap();
+    assert_eq!(told.next().await.unwrap().unwrap_err().code(), Code::Unauthenticated);
+    assert!(told.next().await.is_none(), "it ends with that");
+}
+
+/// Every method of the services has a need of its own: what the door does not know, it lets nobody but keys to, and here
+/// nothing is left unknown.
+#[test]
+fn every_call_of_grpc_is_known_at_the_door() {
+    let generated = include_str!("../../src/grpc/generated/inference.rs");
+    let mut methods = std::collections::BTreeSet::new();
+    for part in generated.split("\"/inference.GRPCInferenceService/").skip(1) {
+        methods.insert(part.split('"').next().unwrap());
+    }
+    assert!(methods.len() >= 14, "{methods:?}");
+    for method in &methods {
+        let need = rpc::need(&format!("/inference.GRPCInferenceService/{method}"));
+        let changes = method.starts_with("RepositoryModel");
+        assert_ne!(need, Need::Known, "{method}");
+        assert_eq!(need == Need::Scope(Scope::Admin), changes, "{method}");
+        assert_eq!(
+            need == Need::Open,
+            method.starts_with("ServerLive") || method.starts_with("ServerReady"),
+            "{method}"
+        );
+    }
+    for path in
+        ["", "/", "/inference.GRPCInferenceService", "/inference.GRPCInferenceService/x", "/a.B/C", "//x"]
+    {
+        assert_eq!(rpc::need(path), Need::Known, "{path}");
+    }
 }

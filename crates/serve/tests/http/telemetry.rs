@@ -81,7 +81,7 @@ fn config(address: SocketAddr) -> TraceConfig {
         endpoint: Some(format!("http://{address}/v1/traces")),
         delay_ms: 1,
         headers: Some("x-tenant=a%20b".to_owned()),
-        resource: Some("deployment.environment.name=test".to_owned()),
+        resource: Some("deployment.environment.name=test,service.version=of-the-image".to_owned()),
         ..TraceConfig::default()
     }
 }
@@ -128,6 +128,8 @@ async fn a_request_continues_the_trace_of_its_caller() {
     let resource = &sent.resource_spans[0].resource.as_ref().unwrap().attributes;
     assert_eq!(attribute(resource, "service.name").as_deref(), Some("brazier"));
     assert_eq!(attribute(resource, "deployment.environment.name").as_deref(), Some("test"));
+    assert_eq!(attribute(resource, "service.version").as_deref(), Some("of-the-image"));
+    assert_eq!(resource.len(), 3, "each is there once: {resource:?}");
     let spans = spans(&sent);
     let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["POST /v2/models/{name}/infer", "preprocess", "queue", "compute"]);

@@ -259,7 +259,9 @@ fn curves_and_sets_of_keys() {
         ("jwks", "[\"ES256\"]", "no json", "it is no set of keys"),
         ("key", "[\"RS256\"]", "no pem", "holds no public key"),
         ("key", "[\"ES256\"]", RSA_PUBLIC, "holds no public key"),
-        ("secret", "[\"HS256\"]", "short", "a secret has at least 32 bytes, and this one 5"),
+        ("secret", "[\"HS256\"]", "short", "has at least 32 bytes, and this one 5"),
+        ("secret", "[\"HS384\"]", &"k".repeat(47), "has at least 48 bytes, and this one 47"),
+        ("secret", "[\"HS256\", \"HS512\"]", &"k".repeat(63), "has at least 64 bytes, and this one 63"),
     ] {
         let error = access(kind, algorithms, content.as_bytes(), "").unwrap_err();
         assert!(error.contains(part) && !error.contains("short:"), "{part}: {error}");

@@ -12,7 +12,7 @@ use super::prepare::prepare;
 use super::source::{DataKind, DataSet};
 
 /// Samples that are looked at, evenly spread: quantiles do not become better with more.
-const MAX_SAMPLES: usize = 20_000;
+pub(crate) const MAX_SAMPLES: usize = 20_000;
 /// Categories of a column that are kept by name; the rest is counted as [`OTHER`].
 const MAX_CATEGORIES: usize = 100;
 /// Stands for all categories that are not kept by name.
@@ -30,14 +30,13 @@ const BINS: usize = 16 * 255;
 /// When a sample cannot be read.
 pub fn reference(data: &DataSet, preprocess: &Preprocess) -> Result<ReferenceStatistics, DataError> {
     let train = &data.splits.train;
-    let count = train.len().min(MAX_SAMPLES);
-    let samples: Vec<usize> = (0..count).map(|step| train[step * train.len() / count.max(1)]).collect();
+    let samples = spread(train, MAX_SAMPLES);
     let features = match (&data.kind, preprocess) {
         (DataKind::Image { max_value, .. }, Preprocess::Image(image)) => {
             pixels(data, image, *max_value, &samples)?
         }
         (DataKind::Table { columns }, _) => {
-            let mut cells: Vec<Vec<Cell>> = vec![Vec::with_capacity(count); columns.len()];
+            let mut cells: Vec<Vec<Cell>> = vec![Vec::with_capacity(samples.len()); columns.len()];
             for &index in &samples {
                 if let RawInput::Row(row) = data.source.read(index)? {
                     cells.iter_mut().zip(row.cells()).for_each(|(column, cell)| column.push(cell.clone()));
@@ -59,6 +58,12 @@ pub fn reference(data: &DataSet, preprocess: &Preprocess) -> Result<ReferenceSta
         class_shares: ClassShare::from_counts(&data.labels, &counts, train.len()),
         observed: None,
     })
+}
+
+/// At most so many of them, evenly spread.
+pub(crate) fn spread(indices: &[usize], most: usize) -> Vec<usize> {
+    let count = indices.len().min(most);
+    (0..count).filter_map(|step| indices.get(step * indices.len() / count.max(1)).copied()).collect()
 }
 
 fn of_column(name: &str, kind: ColumnKind, cells: Vec<Cell>) -> FeatureReference {
