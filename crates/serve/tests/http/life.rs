@@ -312,5 +312,11 @@ fn helpers_do_not_give_way_because_a_model_came_late() {
     let own = niceness(server.child.id(), "serve")[0];
     let body = json!({ "input": [1, 2, 3] });
     assert_eq!(server.ask("/models/prices/predict", Some(&body)).0, 200);
+    // A thread names itself when it first runs.
+    let began = Instant::now();
+    while niceness(server.child.id(), "engine-").is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing helps");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     assert_eq!(niceness(server.child.id(), "engine-"), [own]);
 }
