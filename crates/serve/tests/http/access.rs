@@ -248,6 +248,10 @@ async fn a_key_for_some_models_learns_of_no_others() {
             "{path}: {text}"
         );
     }
+    // The default is another one: the only model that it sees does not answer for it.
+    assert_eq!(closed.ask(Some("brz_prices"), Ask::get("/models")).await.json()["default"], Value::Null);
+    closed.state.update(|catalog| catalog.default = None);
+    assert_eq!(closed.ask(Some("brz_prices"), Ask::get("/models")).await.json()["default"], Value::Null);
     let index = closed.ask(Some("brz_prices"), Ask::post("/v2/repository/index", "", "")).await.json();
     assert_eq!(index.as_array().unwrap().len(), 1, "{index}");
     // A model that it may use and that is not there: the error does not suggest another.

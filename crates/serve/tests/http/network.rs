@@ -162,7 +162,7 @@ fn until(server: &Server, padding: usize, wanted: u16) {
 #[test]
 fn half_a_message_of_a_stream_counts_and_is_not_waited_for() {
     let models = Models::new();
-    let limits = "[limits]\nbody_timeout_s = 3\nmax_body_bytes = 65536\nmax_bytes_in_flight = 65536\n";
+    let limits = "[limits]\nbody_timeout_s = 10\nmax_body_bytes = 65536\nmax_bytes_in_flight = 65536\n";
     let server = server(&models, limits);
     let path = "/inference.GRPCInferenceService/ModelStreamInfer";
     let mut idle = Client::new(&server.grpc);

@@ -216,6 +216,7 @@ async fn what_waits_for_its_answer_is_in_memory() {
     let rows = |count: usize| request(&[count as i64, 3], &vec![1.0; 3 * count]);
     let json = json!({ "inputs": vec![[1, 2, 3]; 40] }).to_string();
     let one = prost::Message::encoded_len(&rows(40)).max(json.len());
+    let json = format!("{json:one$}");
     // Room for two of them, and not for three.
     let limits = Limits { max_body_bytes: one, max_bytes_in_flight: 2 * one + one / 4, ..Limits::default() };
     // A while passes before a worker takes a request.
