@@ -138,8 +138,7 @@ impl Rules {
         before: Option<&Self>,
         now: Instant,
     ) -> std::result::Result<Self, FileFault> {
-        // Before the files are read for good: what changes in between is another source when they are read again.
-        let source = config.digest()?;
+        let before_reading = config.digest()?;
         let mut keys = match &config.keys {
             None => None,
             Some(file) => {
@@ -154,6 +153,8 @@ impl Rules {
         if let (Some(jwt), Some(earlier)) = (&mut jwt, before.and_then(|rules| rules.jwt.as_ref())) {
             jwt.keep_buckets(earlier);
         }
+        // Files that change while they are read are no source that was there before, nor one that comes again.
+        let source = before_reading + &config.digest()?;
         let closed = keys.is_some() || jwt.is_some();
         let scopes = if closed { Scopes::of(&config.anonymous).without_admin() } else { Scopes::USE };
         Ok(Self {
