@@ -142,15 +142,24 @@ impl Traffic {
             if !read.insert(name.clone()) {
                 continue;
             }
-            // The settings may have spoken of it before it was there.
-            let said = self.models().get(name).map(|directed| directed.kept.configured.clone());
             match Kept::read(&self.directory(name)) {
-                // They count when they have changed.
-                Ok(Some(kept)) if said.as_ref().is_none_or(|said| *said == kept.configured) => {
-                    self.models().insert(name.clone(), Directed::new(kept, Ok(())));
+                Ok(Some(kept)) => {
+                    let configured = kept.configured.clone();
+                    let before = self.models().insert(name.clone(), Directed::new(kept, Ok(())));
+                    // The settings may have spoken of it before it was there. They count when they have changed.
+                    if let Some(Kept { configured: said, plan, .. }) = before.map(|before| before.kept)
+                        && said != configured
+                    {
+                        entry(&mut self.models(), name).kept.configured = said;
+                        self.replace(name, plan, 0, "set", "as the settings say");
+                    }
                 }
-                Ok(_) if said.is_some() => self.keep(name),
-                Ok(_) => {}
+                Ok(None) => {
+                    let is_known = self.models().contains_key(name);
+                    if is_known {
+                        self.keep(name);
+                    }
+                }
                 Err(reason) => {
                     tracing::error!(model = %name, reason, "traffic.json cannot be used; the default version answers")
                 }
