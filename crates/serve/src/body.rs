@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use crate::compression::{self, Coding, UnpackError};
 use crate::error::{Kind, Result, ServeError, shown};
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::state::State;
 
 /// How many bytes of bodies are in memory, and may be: many clients that each stay within the limit must
@@ -22,13 +23,14 @@ use crate::state::State;
 pub struct InFlight {
     bytes: AtomicUsize,
     most: usize,
+    memory: Arc<Memory>,
 }
 
 impl InFlight {
-    /// Nothing in memory yet; at most `most` bytes may be.
+    /// Nothing in memory yet; at most `most` bytes may be, and none where `memory` is full.
     #[must_use]
-    pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), most })
+    pub fn new(most: usize, memory: &Arc<Memory>) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicUsize::new(0), most, memory: Arc::clone(memory) })
     }
 
     /// How many are in memory now.
@@ -54,8 +56,11 @@ impl Held {
     /// Takes more.
     ///
     /// # Errors
-    /// 503 while other bodies fill the memory.
+    /// 503 while other bodies fill the memory, or something else does.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<()> {
+        if self.in_flight.memory.is_full() {
+            return Err(ServeError::unavailable("the server is short of memory; try again in a second"));
+        }
         let most = self.in_flight.most;
         let add = |held: usize| held.checked_add(bytes).filter(|total| *total <= most);
         match self.in_flight.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, add) {

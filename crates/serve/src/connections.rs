@@ -24,6 +24,7 @@ use actix_web::rt;
 use actix_web::web::Bytes;
 
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::tls::HttpStream;
 
 /// Bytes of an answer that are handed over at a time. A client has `limits.write_timeout_s` for each.
@@ -43,6 +44,7 @@ pub struct Connections {
     idle: Duration,
     stalled: Duration,
     most: usize,
+    memory: Arc<Memory>,
 }
 
 /// How far the requests of one connection are.
@@ -69,7 +71,7 @@ pub struct Entry {
 impl Connections {
     /// None yet.
     #[must_use]
-    pub fn new(limits: &Limits) -> Arc<Self> {
+    pub fn new(limits: &Limits, memory: &Arc<Memory>) -> Arc<Self> {
         Arc::new(Self {
             open: Mutex::default(),
             next: AtomicU64::new(0),
@@ -80,6 +82,7 @@ impl Connections {
             idle: Duration::from_secs(limits.keep_alive_s + limits.header_timeout_s),
             stalled: Duration::from_secs(limits.write_timeout_s),
             most: limits.max_connections,
+            memory: Arc::clone(memory),
         })
     }
 
@@ -95,10 +98,10 @@ impl Connections {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether nearly all that may be open are: then none is kept for later requests.
+    /// Whether nearly all that may be open are, or memory runs short: then none is kept for later requests.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.count().saturating_mul(10) > self.most.saturating_mul(9)
+        self.memory.is_tight() || self.count().saturating_mul(10) > self.most.saturating_mul(9)
     }
 
     /// Watches a connection; nothing when the system has no more descriptors, and then the connection goes on without.
@@ -127,8 +130,9 @@ impl Connections {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Ends the connections whose clients take too long.
+    /// Looks at the memory, and ends the connections whose clients take too long.
     fn look(&self) {
+        self.memory.look();
         let now = self.now();
         for watched in self.lock().values() {
             let silent = Duration::from_millis(now.saturating_sub(watched.seen.load(Ordering::Acquire)));

@@ -26,6 +26,7 @@ pub mod json;
 pub mod limits;
 pub mod load;
 mod loader;
+pub mod memory;
 pub mod metrics;
 pub mod oip;
 pub mod openapi;

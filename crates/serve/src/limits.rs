@@ -39,6 +39,8 @@ pub struct Limits {
     pub keep_alive_s: u64,
     /// Bytes of all bodies that are in memory at a time; what comes beyond is answered 503.
     pub max_bytes_in_flight: usize,
+    /// Megabytes that the process may have ([`crate::memory`]); 0: as many as its control group may.
+    pub max_memory_mb: u64,
     /// Connections at a time, of HTTP and of gRPC each.
     pub max_connections: usize,
     /// Whether a client may end its half of a connection of HTTP before it has the answer. If not, its request is dropped
@@ -70,6 +72,7 @@ impl Default for Limits {
             write_timeout_s: 30,
             keep_alive_s: 75,
             max_bytes_in_flight: 256 << 20,
+            max_memory_mb: 0,
             max_connections: 1024,
             allow_half_closed: false,
             max_grpc_streams: 256,
@@ -114,6 +117,11 @@ impl Limits {
                 "max_bytes_in_flight",
                 "must be at least `limits.max_body_bytes`",
             ),
+            (
+                self.max_memory_mb <= 1 << 24,
+                "max_memory_mb",
+                "must be at most 16777216, and 0 for what the control group may have",
+            ),
             ((1..=1 << 16).contains(&self.max_connections), "max_connections", "must be from 1 to 65536"),
             ((1..=1 << 16).contains(&self.max_grpc_streams), "max_grpc_streams", "must be from 1 to 65536"),
             (second(self.grpc_keep_alive_s), "grpc_keep_alive_s", SECONDS),
@@ -151,7 +159,7 @@ mod tests {
             // A limit of 0 or of more than there can be would be none.
             let wrong: &[u64] = match key.as_str() {
                 "allow_half_closed" => continue,
-                "min_body_bytes_per_s" => &[u64::from(u32::MAX)],
+                "min_body_bytes_per_s" | "max_memory_mb" => &[u64::from(u32::MAX)],
                 "max_grpc_streams" => &[0, 1 << 20],
                 "max_bytes_in_flight" => &[0, 1],
                 _ => &[0, u64::MAX],

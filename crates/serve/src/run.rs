@@ -289,7 +289,7 @@ fn listen_metrics(
     let (shared, host) = (state.clone(), config.host.as_str());
     let failed = |source| RunError::ListenMetrics { host: host.to_owned(), port, source };
     let limits = Limits { max_connections: METRICS_CONNECTIONS, ..config.limits };
-    let connections = Connections::new(&limits);
+    let connections = Connections::new(&limits, &state.memory);
     let connected = connections::on_connect(Arc::clone(&connections));
     let server = HttpServer::new(move || app::metrics(shared.clone()))
         .on_connect(move |connection, kept| {

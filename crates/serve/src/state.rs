@@ -17,6 +17,7 @@ use crate::drift::Watch;
 use crate::error::{Result, ServeError, shown, suggestion};
 use crate::front::Front;
 use crate::health::Health;
+use crate::memory::Memory;
 use crate::pool::Pool;
 use crate::scheduler::Scheduler;
 use crate::served::Served;
@@ -39,6 +40,8 @@ pub struct State {
     pub limits: Limits,
     /// Bytes of bodies that are in memory now.
     pub in_flight: Arc<InFlight>,
+    /// The memory of the process.
+    pub memory: Arc<Memory>,
     /// Who may do what.
     pub access: Arc<Access>,
     /// The connections of HTTP.
@@ -137,7 +140,8 @@ impl State {
     #[must_use]
     pub fn new(pool: Pool, scheduler: Scheduler, limits: Limits) -> Self {
         let phase = AtomicU8::new(Phase::Loading as u8);
-        let in_flight = InFlight::new(limits.max_bytes_in_flight);
+        let memory = Memory::new(limits.max_memory_mb);
+        let in_flight = InFlight::new(limits.max_bytes_in_flight, &memory);
         Self {
             catalog: RwLock::default(),
             changing: Mutex::default(),
@@ -148,7 +152,8 @@ impl State {
             limits,
             in_flight,
             access: Arc::default(),
-            connections: Connections::new(&limits),
+            connections: Connections::new(&limits, &memory),
+            memory,
             health: Arc::default(),
             front: Front::default(),
             telemetry: Arc::default(),

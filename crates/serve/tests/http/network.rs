@@ -401,3 +401,21 @@ fn a_kept_connection_works_while_draining_and_delays_nothing() {
     assert!(began.elapsed() < Duration::from_secs(20), "idle connections are not waited for");
     kept.ended();
 }
+
+#[test]
+fn who_asks_when_memory_is_short_is_told_so() {
+    let models = Models::new();
+    // Less than the program has when it does nothing.
+    let server = server(&models, "[limits]\nmax_memory_mb = 1\n");
+    until(&server, 0, 503);
+    let mut client = Client::new(&server.address);
+    client.send(predict()).unwrap();
+    let (status, text) = client.answer().unwrap();
+    assert!(status == 503 && text.contains("short of memory"), "{text}");
+    client.ended();
+    // Whether it lives is still told, and the connection is not kept.
+    let mut client = Client::new(&server.address);
+    client.send("GET /v2/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+    assert_eq!(client.answer().unwrap().0, 200);
+    client.ended();
+}
