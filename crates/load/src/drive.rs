@@ -253,6 +253,7 @@ mod tests {
             for stream in listener.incoming() {
                 std::thread::spawn(move || {
                     let mut stream = stream.unwrap();
+                    stream.set_nodelay(true).unwrap();
                     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
                     for round in 1..=5 {
                         while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
