@@ -143,10 +143,11 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// A moment of waiting; after many, other threads get the core.
+/// A moment of waiting; after some ten microseconds other threads get the core, for the one that is waited for may be
+/// kept from its own by one of them.
 pub(crate) fn wait(spins: &mut u32) {
     *spins = spins.saturating_add(1);
-    if *spins < 2_000 {
+    if *spins < 200 {
         std::hint::spin_loop();
     } else {
         std::thread::yield_now();
