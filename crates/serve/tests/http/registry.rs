@@ -95,8 +95,6 @@ impl Models {
     }
 }
 
-/// What is watched of these inputs and their answers.
-
 /// A plan in which everything that can be is in int8.
 fn quantization(network: &Network) -> Quantization {
     let layers = network.layers();
