@@ -19,9 +19,10 @@ use crate::routes::table::{self, ENDPOINTS, Endpoint, Method, Shape};
 use crate::state::State;
 use crate::telemetry;
 
-/// The application over its shared state.
+/// The application over its shared state, with the routes of [`endpoints`] or [`metrics`].
 pub fn new(
     state: web::Data<State>,
+    routes: fn(&State) -> Vec<(String, Endpoint)>,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -31,39 +32,7 @@ pub fn new(
         InitError = (),
     >,
 > {
-    let all = endpoints(&state);
-    over(state, all)
-}
-
-/// The application at the port of the metrics: the metrics alone, behind the same check.
-pub fn metrics(
-    state: web::Data<State>,
-) -> App<
-    impl ServiceFactory<
-        ServiceRequest,
-        Config = (),
-        Response = ServiceResponse<impl MessageBody>,
-        Error = Error,
-        InitError = (),
-    >,
-> {
-    let all: Vec<_> = endpoints(&state).into_iter().filter(|(path, _)| path == METRICS).collect();
-    over(state, all)
-}
-
-/// The application with these routes.
-fn over(
-    state: web::Data<State>,
-    all: Vec<(String, Endpoint)>,
-) -> App<
-    impl ServiceFactory<
-        ServiceRequest,
-        Config = (),
-        Response = ServiceResponse<impl MessageBody>,
-        Error = Error,
-        InitError = (),
-    >,
-> {
+    let all = routes(&state);
     let unreadable = web::PathConfig::default().error_handler(|_, _| {
         ServeError::not_found("the path cannot be read; it must be percent-encoded UTF-8").into()
     });
@@ -81,9 +50,6 @@ fn over(
         .configure(|app| configure(app, &all))
 }
 
-/// Where the metrics are.
-const METRICS: &str = "/metrics";
-
 /// Every route of the table, and those that a platform chose, in the order in which they are tried.
 ///
 /// The router tries one pattern after the other, each with a regular expression, which for a small request would be a
@@ -98,6 +64,12 @@ pub fn endpoints(state: &State) -> Vec<(String, Endpoint)> {
         _ => 2,
     });
     all
+}
+
+/// The routes of the port of the metrics: that of the metrics alone, behind the same check.
+#[must_use]
+pub fn metrics(state: &State) -> Vec<(String, Endpoint)> {
+    endpoints(state).into_iter().filter(|(path, _)| path == "/metrics").collect()
 }
 
 /// Registers routes.

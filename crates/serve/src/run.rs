@@ -127,7 +127,7 @@ pub async fn run(
     // The library counts the connections of each worker.
     let workers = threads.clamp(1, 4).min(limits.max_connections);
     let connected = connections::on_connect(Arc::clone(&state.connections));
-    let server = HttpServer::new(move || app::new(shared.clone()))
+    let server = HttpServer::new(move || app::new(shared.clone(), app::endpoints))
         // What a connection keeps is dropped when it ends.
         .on_connect(move |connection, kept| {
             access::http::connected(connection, kept);
@@ -291,7 +291,7 @@ fn listen_metrics(
     let limits = Limits { max_connections: METRICS_CONNECTIONS, ..config.limits };
     let connections = Connections::new(&limits, &state.memory);
     let connected = connections::on_connect(Arc::clone(&connections));
-    let server = HttpServer::new(move || app::metrics(shared.clone()))
+    let server = HttpServer::new(move || app::new(shared.clone(), app::metrics))
         .on_connect(move |connection, kept| {
             access::http::connected(connection, kept);
             connected(connection, kept);

@@ -1,9 +1,8 @@
 //! The training data and the answers of the finished model in the numbers that a server watches
 //! ([`network::observe`]): the reference for drift.
 
-use artifact::manifest::{Distribution, Observed};
+use artifact::manifest::{Columns, Observed};
 use network::Observer;
-use network::observe::Feature;
 use predict::{PredictError, Predictor};
 use rayon::prelude::*;
 
@@ -33,7 +32,7 @@ pub enum ObserveError {
 pub fn observe(data: &DataSet, predictor: &Predictor) -> Result<Observed, ObserveError> {
     let preprocess = predictor.preprocess();
     let observer = Observer::new(preprocess, predictor.postprocess());
-    let mut columns = vec![Vec::new(); observer.inputs().len()];
+    let mut columns = Columns::new(observer.inputs());
     for chunk in spread(&data.splits.train, MAX_SAMPLES).chunks(512) {
         let rows: Vec<Result<Vec<f32>, DataError>> = chunk
             .par_iter()
@@ -45,10 +44,10 @@ pub fn observe(data: &DataSet, predictor: &Predictor) -> Result<Observed, Observ
             })
             .collect();
         for row in rows {
-            columns.iter_mut().zip(row?).for_each(|(column, value)| column.push(value));
+            columns.push(row?);
         }
     }
-    let inputs = distributions(observer.inputs(), columns);
+    let inputs = columns.distributions();
     observe_outputs(Observed { inputs, ..Observed::default() }, data, predictor)
 }
 
@@ -67,19 +66,15 @@ pub fn observe_outputs(
     let (split, indices) =
         if validation { ("validation", &splits.validation) } else { ("train", &splits.train) };
     let observer = Observer::new(predictor.preprocess(), predictor.postprocess());
-    let mut columns = vec![Vec::new(); observer.outputs().len()];
+    let mut columns = Columns::new(observer.outputs());
     for chunk in spread(indices, MAX_OUTPUTS).chunks(256) {
         let raw = chunk.iter().map(|&index| data.source.read(index)).collect::<Result<Vec<_>, _>>()?;
         for answer in predictor.predict(&raw)? {
-            let mut values = Vec::with_capacity(columns.len());
+            let mut values = Vec::with_capacity(observer.outputs().len());
             observer.observe_output(&answer, &mut values);
-            columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+            columns.push(values);
         }
     }
-    let outputs = distributions(observer.outputs(), columns);
+    let outputs = columns.distributions();
     Ok(Observed { outputs, outputs_split: split.to_owned(), ..inputs })
-}
-
-fn distributions(features: &[Feature], columns: Vec<Vec<f32>>) -> Vec<Distribution> {
-    features.iter().zip(columns).filter_map(|(feature, values)| Distribution::of(feature, values)).collect()
 }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use self::file_entry::{FileEntry, FileEntryError};
 pub use self::format::{FormatVersion, FormatVersionError};
 pub use self::lineage::{EvaluationSettings, Lineage, LineageStep};
-pub use self::observed::{Distribution, Observed};
+pub use self::observed::{Columns, Distribution, Observed};
 pub use self::reference::{ClassShare, FeatureReference, QUANTILE_LEVELS, ReferenceStatistics};
 pub use self::sample::{MAX_SAMPLES, Sample, SampleCell, SampleError, SampleInput};
 use crate::model_ref::{NameError, check_name};

@@ -77,6 +77,33 @@ impl Observed {
     }
 }
 
+/// Values of features that come row by row, until they make distributions.
+#[derive(Debug)]
+pub struct Columns<'a> {
+    features: &'a [Feature],
+    values: Vec<Vec<f32>>,
+}
+
+impl<'a> Columns<'a> {
+    /// Of these features, without a row.
+    #[must_use]
+    pub fn new(features: &'a [Feature]) -> Self {
+        Self { features, values: vec![Vec::new(); features.len()] }
+    }
+
+    /// Adds a row: a value for each feature, in their order.
+    pub fn push(&mut self, row: Vec<f32>) {
+        self.values.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+    }
+
+    /// The distribution of each feature; none where there was no row.
+    #[must_use]
+    pub fn distributions(self) -> Vec<Distribution> {
+        let columns = self.features.iter().zip(self.values);
+        columns.filter_map(|(feature, values)| Distribution::of(feature, values)).collect()
+    }
+}
+
 impl Distribution {
     /// The counts of `values` as [`network::Observer`] tells them; nothing where there are none.
     #[must_use]

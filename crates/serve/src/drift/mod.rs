@@ -138,10 +138,20 @@ impl Watch {
     }
 }
 
-/// The index of every watched feature of a version over the window and its level (0 stable, 1 moderate, 2 significant),
-/// for metrics: `input:NAME` or `output:NAME`. Empty for what is not watched and while there are too few rows.
+/// How far a watched feature is from the training data, for metrics.
+#[derive(Clone, Debug)]
+pub struct FeatureDrift {
+    /// `input:NAME` or `output:NAME`.
+    pub feature: String,
+    /// The population stability index over the window.
+    pub psi: f64,
+    /// 0 stable, 1 moderate, 2 significant.
+    pub level: u64,
+}
+
+/// The drift of every watched feature of a version. Empty for what is not watched and while there are too few rows.
 #[must_use]
-pub fn features(watch: &Watch, served: &Served) -> Vec<(String, f64, u64)> {
+pub fn features(watch: &Watch, served: &Served) -> Vec<FeatureDrift> {
     let Some(sketch) = served.executor().sketch() else { return Vec::new() };
     let known = |feature: Compared| {
         let level = match feature.window.level {
@@ -150,7 +160,8 @@ pub fn features(watch: &Watch, served: &Served) -> Vec<(String, f64, u64)> {
             psi::Level::Moderate => 1,
             psi::Level::Significant => 2,
         };
-        Some((format!("{}:{}", feature.side.name(), feature.reference.name), feature.window.psi?, level))
+        let name = format!("{}:{}", feature.side.name(), feature.reference.name);
+        Some(FeatureDrift { feature: name, psi: feature.window.psi?, level })
     };
     sketch.compare(watch.config.min_samples).features.into_iter().filter_map(known).collect()
 }

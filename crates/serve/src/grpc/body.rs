@@ -2,13 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::codegen::{Body as HttpBody, Bytes};
 
@@ -26,8 +24,7 @@ pub struct Bounded {
     message: Framing,
     deadline: Option<Deadline>,
     /// Of a stream: the end of the server.
-    end: Option<Pin<Box<OwnedNotified>>>,
-    ending: Ending,
+    end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 /// When the next part must have come. Only the time counts in which it was waited for: while an earlier message of a
@@ -93,27 +90,22 @@ impl Framing {
 impl Bounded {
     /// Bounds the body of a call with one message, which must arrive in time from now on.
     #[must_use]
-    pub fn message(
-        inner: tonic::body::Body,
-        in_flight: &Arc<InFlight>,
-        limits: Limits,
-        ending: &Ending,
-    ) -> Self {
-        let deadline = Some(Deadline::default());
-        let (held, message, ending) = (Held::new(in_flight), Framing::default(), ending.clone());
-        Self { inner, limits, held, message, deadline, end: None, ending }
+    pub fn message(inner: tonic::body::Body, in_flight: &Arc<InFlight>, limits: Limits) -> Self {
+        let (held, message, deadline) = (Held::new(in_flight), Framing::default(), Some(Deadline::default()));
+        Self { inner, limits, held, message, deadline, end: None }
     }
 
-    /// Bounds the body of a call with many, of which each must arrive in time once it has begun.
+    /// Bounds the body of a call with many, of which each must arrive in time once it has begun. From `ending` on it is
+    /// not read any further: what it has asked is answered, and then it ends.
     #[must_use]
     pub fn stream(
         inner: tonic::body::Body,
         in_flight: &Arc<InFlight>,
         limits: Limits,
-        ending: &Ending,
+        ending: &CancellationToken,
     ) -> Self {
-        let end = Some(Box::pin(Arc::clone(&ending.0.end).notified_owned()));
-        Self { deadline: None, end, ..Self::message(inner, in_flight, limits, ending) }
+        let end = Some(Box::pin(ending.clone().cancelled_owned()));
+        Self { deadline: None, end, ..Self::message(inner, in_flight, limits) }
     }
 
     /// Counts what has come.
@@ -145,29 +137,7 @@ impl Bounded {
             return over.then(|| Status::deadline_exceeded("the message did not arrive in time"));
         }
         let ended = self.end.as_mut().is_some_and(|end| end.as_mut().poll(context).is_ready());
-        (ended || self.ending.has_begun()).then(|| Status::unavailable("the server is shutting down"))
-    }
-}
-
-/// The end of the server, as its streams see it.
-#[derive(Clone, Debug, Default)]
-pub struct Ending(Arc<Ended>);
-
-#[derive(Debug, Default)]
-struct Ended {
-    ending: AtomicBool,
-    end: Arc<Notify>,
-}
-
-impl Ending {
-    /// From now on streams are not read any further: what they have asked is answered, and then they end.
-    pub fn begin(&self) {
-        self.0.ending.store(true, Ordering::Release);
-        self.0.end.notify_waiters();
-    }
-
-    fn has_begun(&self) -> bool {
-        self.0.ending.load(Ordering::Acquire)
+        ended.then(|| Status::unavailable("the server is shutting down"))
     }
 }
 

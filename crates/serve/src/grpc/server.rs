@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use model::device::panic_message;
-use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tonic::codegen::{CompressionEncoding, Service, http};
 use tonic::transport::Server;
 use tonic::{Status, body::Body};
 use tonic_health::pb::health_server::HealthServer;
 
 use super::DESCRIPTORS;
-use super::body::{Answered, Bounded, Ending};
+use super::body::{Answered, Bounded};
 use super::health::HealthCheck;
 use super::incoming::{guarded, plain};
 use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
@@ -35,8 +35,7 @@ use crate::tls::{self, Tls};
 pub struct Running {
     address: SocketAddr,
     calls: Open,
-    ending: Ending,
-    stop: Option<oneshot::Sender<()>>,
+    ending: CancellationToken,
     thread: JoinHandle<()>,
 }
 
@@ -71,7 +70,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
     };
     let limits = state.limits;
     let limit = limits.max_body_bytes;
-    let (calls, ending) = (state.telemetry.doors.grpc_open.clone(), Ending::default());
+    let (calls, ending) = (state.telemetry.doors.grpc_open.clone(), CancellationToken::new());
     let services = Services {
         inference: GrpcInferenceServiceServer::new(Inference::new(Arc::clone(&state)))
             .max_decoding_message_size(limit)
@@ -98,7 +97,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
     let encryption =
         tls.map(|tls| Ok::<_, std::io::Error>((tls.server_config(&["h2"])?, tls.handshake_timeout)));
     let encryption = encryption.transpose()?;
-    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = ending.clone().cancelled_owned();
     let thread = std::thread::Builder::new().name("grpc".to_owned()).spawn(move || {
         let server = Server::builder()
             .max_concurrent_streams(limits.max_grpc_streams)
@@ -107,7 +106,6 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
             .http2_keepalive_timeout(Some(REPLY))
             .max_connection_age(Duration::from_secs(limits.grpc_connection_age_s))
             .max_connection_age_grace(Duration::from_secs(limits.body_timeout_s + limits.write_timeout_s));
-        let stopped = stopped.map(drop);
         let served = runtime.block_on(async {
             if let Some((config, within)) = encryption {
                 let incoming = guarded(tls::incoming(listener, config, within), limits);
@@ -121,7 +119,7 @@ pub fn start_with(state: Arc<State>, listener: TcpListener, tls: Option<&Tls>) -
             tracing::error!(%error, "the gRPC server failed");
         }
     })?;
-    Ok(Running { address, calls, ending, stop: Some(stop), thread })
+    Ok(Running { address, calls, ending, thread })
 }
 
 impl Running {
@@ -132,10 +130,8 @@ impl Running {
     }
 
     /// Takes no new connections any more, and waits until the calls under way are answered, but no longer than this.
-    pub async fn stop(mut self, within: Duration) {
-        self.ending.begin();
-        // It may have ended by itself, and then nobody listens.
-        let _ = self.stop.take().map(|stop| stop.send(()));
+    pub async fn stop(self, within: Duration) {
+        self.ending.cancel();
         // A client that is there says so, and its connection is ended. Who says nothing is not waited for once nothing
         // of it is under way.
         let mut idle = Instant::now();
@@ -158,7 +154,7 @@ impl Running {
 #[derive(Clone)]
 struct Services<V1, V1Alpha> {
     state: Arc<State>,
-    ending: Ending,
+    ending: CancellationToken,
     inference: GrpcInferenceServiceServer<Inference>,
     health: HealthServer<HealthCheck>,
     v1: V1,
@@ -222,10 +218,13 @@ where
             return Box::pin(telemetry::grpc::observe(running, refused));
         }
         // A stream may last; a message must arrive in time.
-        let bounded = if streams { Bounded::stream } else { Bounded::message };
-        let state = &self.state;
-        let request =
-            request.map(|body| Body::new(bounded(body, &state.in_flight, state.limits, &self.ending)));
+        let (in_flight, limits) = (&self.state.in_flight, self.state.limits);
+        let request = request.map(|body| {
+            Body::new(match streams {
+                true => Bounded::stream(body, in_flight, limits, &self.ending),
+                false => Bounded::message(body, in_flight, limits),
+            })
+        });
         let answer: Answer = match asked {
             Asked::Inference => self.inference.call(request),
             Asked::Health => self.health.call(request),

@@ -17,6 +17,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 pub use self::process::{Process, resident_bytes};
 use self::text::{Form, Kind, Samples, Text};
+use crate::drift::{self, FeatureDrift};
 use crate::routes::reply;
 use crate::served::Served;
 use crate::state::{Catalog, State};
@@ -40,6 +41,8 @@ pub struct Moment<'a> {
     catalog: Arc<Catalog>,
     /// The versions that answer, with their numbers as text.
     versions: Vec<(Arc<Served>, String)>,
+    /// What is watched of each of them.
+    drift: Vec<Vec<FeatureDrift>>,
     process: Option<Process>,
 }
 
@@ -56,8 +59,10 @@ impl<'a> Moment<'a> {
         let catalog = state.catalog();
         let ready = catalog.models.values().flat_map(|model| model.versions.values());
         let versions = ready.filter_map(|version| version.served());
-        let versions = versions.map(|served| (Arc::clone(served), served.version().to_string())).collect();
-        Self { state, catalog, versions, process: Process::now() }
+        let versions: Vec<_> =
+            versions.map(|served| (Arc::clone(served), served.version().to_string())).collect();
+        let drift = versions.iter().map(|(served, _)| drift::features(&state.drift, served)).collect();
+        Self { state, catalog, versions, drift, process: Process::now() }
     }
 }
 

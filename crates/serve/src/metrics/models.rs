@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::text::{Kind, Samples};
 use super::{Family, Moment};
-use crate::drift;
+use crate::drift::FeatureDrift;
 use crate::served::Served;
 use crate::stats::{Buckets, Stats, Sum};
 
@@ -28,6 +28,15 @@ fn micros(sum: &Sum) -> u64 {
 fn waiting(moment: &Moment<'_>, samples: &mut Samples<'_>, value: fn(&Served) -> usize) {
     for (served, version) in &moment.versions {
         samples.count(&[served.name(), version], value(served) as u64);
+    }
+}
+
+/// What is watched of each version, with its labels.
+fn each_drift(moment: &Moment<'_>, mut write: impl FnMut(&[&str; 3], &FeatureDrift)) {
+    for ((served, version), features) in moment.versions.iter().zip(&moment.drift) {
+        for drift in features {
+            write(&[served.name(), version, &drift.feature], drift);
+        }
     }
 }
 
@@ -200,11 +209,7 @@ pub(super) const OWN: &[Family] = &[
         help: "How far a watched input or output is from the training data: the population stability index over the \
                window of `[drift]`.",
         write: |moment, samples| {
-            for (served, version) in &moment.versions {
-                for (feature, psi, _) in drift::features(&moment.state.drift, served) {
-                    samples.number(&[served.name(), version, &feature], psi);
-                }
-            }
+            each_drift(moment, |labels, drift| samples.number(labels, drift.psi));
         },
     },
     Family {
@@ -213,11 +218,7 @@ pub(super) const OWN: &[Family] = &[
         labels: &["model", "version", "feature"],
         help: "What that index means: 0 stable, 1 moderate, 2 significant. Few rows may make a large index by chance.",
         write: |moment, samples| {
-            for (served, version) in &moment.versions {
-                for (feature, _, level) in drift::features(&moment.state.drift, served) {
-                    samples.count(&[served.name(), version, &feature], level);
-                }
-            }
+            each_drift(moment, |labels, drift| samples.count(labels, drift.level));
         },
     },
     Family {

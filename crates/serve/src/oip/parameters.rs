@@ -88,7 +88,7 @@ pub fn classes(parameters: &Map<String, Value>, place: impl fmt::Display) -> Res
     count.ok_or_else(|| wrong("classification", value, place, "a number of classes"))
 }
 
-/// `priority`, `timeout` and the parameters of sequences.
+/// `priority` and `timeout`.
 ///
 /// # Errors
 /// 400 for what is no number where a number belongs.
@@ -100,22 +100,16 @@ pub fn schedule(parameters: &Map<String, Value>) -> Result<Schedule> {
             (None, None) => Err(wrong(name, value, "the request", "a whole number from 0 on")),
         },
     };
-    let sequence_id = match parameters.get("sequence_id") {
-        // Sequences are named by numbers or by strings; 0 and the empty string are none.
-        Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
-        Some(Value::Number(number)) if number.as_u64() != Some(0) => Some(number.to_string()),
-        Some(Value::Bool(_)) => {
-            return Err(ServeError::invalid("parameter `sequence_id` must be a number or a string"));
-        }
-        _ => None,
-    };
+    // Sequences are for models that keep state, which none of ours does: what names them is only looked at.
+    if let Some(value @ Value::Bool(_)) = parameters.get("sequence_id") {
+        return Err(wrong("sequence_id", value, "the request", "a number or a string"));
+    }
     flag(parameters, "sequence_start", "the request")?;
     flag(parameters, "sequence_end", "the request")?;
     Ok(Schedule {
         priority: whole("priority")?.unwrap_or(0),
         // 0 is no limit, as with Triton.
         timeout: whole("timeout")?.filter(|micros| *micros > 0).map(Duration::from_micros),
-        sequence_id,
     })
 }
 
@@ -134,11 +128,7 @@ mod tests {
         let given =
             json!({ "priority": 2, "timeout": 1500, "sequence_id": 7, "sequence_start": true, "x": "y" });
         let read = schedule(&map(given)).unwrap();
-        let expected = Schedule {
-            priority: 2,
-            timeout: Some(Duration::from_micros(1500)),
-            sequence_id: Some("7".to_owned()),
-        };
+        let expected = Schedule { priority: 2, timeout: Some(Duration::from_micros(1500)) };
         assert_eq!(read, expected);
         assert_eq!(schedule(&map(json!({ "priority": "3" }))).unwrap().priority, 3);
         assert_eq!(schedule(&map(json!({ "timeout": 0, "sequence_id": 0 }))).unwrap(), Schedule::default());

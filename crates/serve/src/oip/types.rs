@@ -32,8 +32,6 @@ pub struct Schedule {
     pub priority: u64,
     /// How long the answer may take; nothing: as long as the server allows.
     pub timeout: Option<Duration>,
-    /// The sequence that the request belongs to, for models that keep state.
-    pub sequence_id: Option<String>,
 }
 
 /// One output that a client asks for.

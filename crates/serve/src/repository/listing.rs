@@ -102,34 +102,13 @@ pub(super) fn point(state: &State, name: &str, registry: &Registry, said: &mut B
 
 #[cfg(test)]
 mod tests {
-    use network::{NamedTensor, Signature};
+    use network::Signature;
 
     use super::*;
     use crate::config::Limits;
-    use crate::executor::{ExecuteError, Executor};
+    use crate::executor::Identity;
     use crate::pool::Pool;
     use crate::scheduler::{Scheduler, SchedulerOptions};
-
-    #[derive(Debug)]
-    struct Nothing(Signature);
-
-    impl Executor for Nothing {
-        fn signature(&self) -> &Signature {
-            &self.0
-        }
-
-        fn platform(&self) -> &'static str {
-            "nothing"
-        }
-
-        fn max_rows(&self) -> usize {
-            0
-        }
-
-        fn run(&self, _inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
-            Ok(Vec::new())
-        }
-    }
 
     #[test]
     fn an_alias_that_has_moved_since_the_look_is_not_taken_back() {
@@ -143,7 +122,7 @@ mod tests {
         let scheduler = Scheduler::new(SchedulerOptions::default()).unwrap();
         let state = State::new(Pool::new(1, 1).unwrap(), scheduler, Limits::default());
         for version in [1, 2] {
-            let nothing = Arc::new(Nothing(Signature { inputs: Vec::new(), outputs: Vec::new() }));
+            let nothing = Arc::new(Identity(Signature { inputs: Vec::new(), outputs: Vec::new() }));
             let served = Served::new("m", version, nothing, &state.scheduler, &state.health);
             set(&state, "m", version, Version::Ready(served), None);
         }

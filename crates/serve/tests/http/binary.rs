@@ -128,8 +128,9 @@ async fn lengths_that_cannot_be_are_refused() {
     check_refusals(&state, refusals).await;
 }
 
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+/// As small as it gets.
+pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(body).unwrap();
     gzip.finish().unwrap()
 }

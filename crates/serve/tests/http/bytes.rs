@@ -7,6 +7,7 @@ use std::thread::scope;
 
 use serve::compression::{Coding, pack};
 
+use crate::binary::gzip;
 use crate::h2;
 use crate::network::{BODY, Client, PREDICT, alive, server};
 use crate::registry::Models;
@@ -89,24 +90,16 @@ fn heads_are_bounded_and_bodies_have_the_servers_own_limits() {
 #[test]
 fn packed_bodies_do_not_grow_beyond_their_limit() {
     let models = Models::new();
-    let server = server(
-        &models,
-        "threads = 2
-",
-    );
+    let server = server(&models, "threads = 2\n");
     alive(&server);
     let before = server.peak();
     let zeros = vec![0; 100 << 20];
-    let best = flate2::Compression::best();
     for coding in Coding::ALL {
         let packed = match coding {
             Coding::Zstd => pack(coding, &zeros).unwrap(),
-            Coding::Gzip => {
-                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), best);
-                gzip.write_all(&zeros).and_then(|()| gzip.finish()).unwrap()
-            }
+            Coding::Gzip => gzip(&zeros),
             Coding::Deflate => {
-                let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), best);
+                let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
                 zlib.write_all(&zeros).and_then(|()| zlib.finish()).unwrap()
             }
         };
@@ -139,9 +132,7 @@ fn messages_of_grpc_do_not_become_more_than_they_may() {
     let server = server(&models, "");
     alive(&server);
     let before = server.peak();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    gzip.write_all(&[0x2a, 0].repeat(8 << 20)).unwrap();
-    let message = h2::message(true, &gzip.finish().unwrap());
+    let message = h2::message(true, &gzip(&[0x2a, 0].repeat(8 << 20)));
     for method in ["ModelInfer", "ModelStreamInfer"] {
         let path = format!("/inference.GRPCInferenceService/{method}");
         let answer = h2::call(&server.grpc, &path, &[("grpc-encoding", "gzip")], &message).unwrap();

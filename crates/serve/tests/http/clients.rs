@@ -98,7 +98,8 @@ fn start() -> (String, String) {
     let http = listener.local_addr().unwrap().to_string();
     let data = Data::from(Arc::clone(&state));
     std::thread::spawn(move || {
-        let server = HttpServer::new(move || app::new(data.clone())).workers(2).listen(listener).unwrap();
+        let server = HttpServer::new(move || app::new(data.clone(), app::endpoints));
+        let server = server.workers(2).listen(listener).unwrap();
         actix_web::rt::System::new().block_on(server.disable_signals().run())
     });
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,6 +1,5 @@
 //! Drift through the routes: what counts, what it is compared with, what is told where nothing can be.
 
-use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,47 +7,28 @@ use std::time::{Duration, Instant};
 use actix_web::web::Data;
 use network::{Cell, RawInput, Row};
 use serde_json::{Value, json};
-use serve::config::Limits;
 use serve::drift::{DriftConfig, Watch, features};
 use serve::ensemble::{EnsembleConfig, Kind};
-use serve::load::Options;
-use serve::pool::Pool;
-use serve::repository::{Repository, RepositoryConfig, Settings};
+use serve::repository::Settings;
 use serve::scheduler::{Scheduler, SchedulerOptions};
 use serve::state::{State, Version};
 
 use crate::registry::{Models, digits, flowers, prices};
 use crate::server::{Ask, Refusal, ask, check_refusals};
-
-struct Watched {
-    state: Data<State>,
-    repository: Repository,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.repository.stop();
-    }
-}
+use crate::watched::{Watched, idle, unhurried, watch_with};
 
 /// A server over these models, and over an ensemble of the first two versions of `digits` where that is asked for.
 fn serve(models: &Models, config: DriftConfig, cache_bytes: usize, ensemble: bool) -> Watched {
     let options = SchedulerOptions { workers: 2, cache_bytes, ..SchedulerOptions::default() };
-    let state = State::new(Pool::new(2, 64).unwrap(), Scheduler::new(options).unwrap(), Limits::default());
-    let state = Data::new(state.with_drift(Watch::start(config).unwrap()));
+    let state = idle(Scheduler::new(options).unwrap()).with_drift(Watch::start(config).unwrap());
     let members = ["digits@1", "digits@2"].map(str::to_owned).to_vec();
     let both = EnsembleConfig { kind: Kind::Mean, members, weights: vec![] };
     let settings = Settings {
-        general: RepositoryConfig { poll_ms: 3_600_000, ..RepositoryConfig::default() },
-        ensembles: ensemble.then(|| ("both".to_owned(), both)).into_iter().collect::<BTreeMap<_, _>>(),
+        general: unhurried(),
+        ensembles: ensemble.then(|| ("both".to_owned(), both)).into_iter().collect(),
         ..Settings::default()
     };
-    let (sender, loaded) = std::sync::mpsc::channel();
-    let report = move |result| sender.send(result).unwrap();
-    let repository =
-        Repository::start(Arc::clone(&state), models.open(), Options::default(), settings, report).unwrap();
-    loaded.recv().unwrap().unwrap();
-    Watched { state, repository }
+    watch_with(models, settings, state).unwrap()
 }
 
 /// A picture of a digit's size: numbers that look random, more of them bright the larger the index.

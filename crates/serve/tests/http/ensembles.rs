@@ -1,32 +1,14 @@
 //! Models that are made of others.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use actix_web::web::Data;
 use artifact::Selector;
 use serde_json::{Value, json};
-use serve::config::Limits;
 use serve::ensemble::{EnsembleConfig, Kind};
-use serve::load::Options;
-use serve::pool::Pool;
-use serve::repository::{Repository, RepositoryConfig, Settings, index};
+use serve::repository::{Settings, index};
 use serve::scheduler::{Scheduler, SchedulerOptions};
-use serve::state::State;
 
-use crate::registry::{Models, digits, flowers, prices};
-use crate::server::{Ask, ask, scheduler};
-
-struct Served {
-    state: Data<State>,
-    repository: Repository,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.repository.stop();
-    }
-}
+use crate::registry::{Models, digits, digits_prepared_otherwise, flowers, prices};
+use crate::server::{Ask, ask};
+use crate::watched::{Watched, idle, unhurried, watch, watch_with};
 
 fn of(kind: Kind, members: &[&str], weights: &[f32]) -> EnsembleConfig {
     let members = members.iter().map(|member| (*member).to_owned()).collect();
@@ -35,25 +17,14 @@ fn of(kind: Kind, members: &[&str], weights: &[f32]) -> EnsembleConfig {
 
 fn settings(ensembles: &[(&str, EnsembleConfig)]) -> Settings {
     let ensembles = ensembles.iter().map(|(name, config)| ((*name).to_owned(), config.clone()));
-    let general = RepositoryConfig { poll_ms: 3_600_000, ..RepositoryConfig::default() };
-    Settings { general, ensembles: ensembles.collect::<BTreeMap<_, _>>(), ..Settings::default() }
+    Settings { general: unhurried(), ensembles: ensembles.collect(), ..Settings::default() }
 }
 
-fn serve(models: &Models, settings: Settings) -> Served {
-    serve_with(models, settings, scheduler())
+fn serve(models: &Models, settings: Settings) -> Watched {
+    watch(models, settings).unwrap()
 }
 
-fn serve_with(models: &Models, settings: Settings, scheduler: Scheduler) -> Served {
-    let state = Data::new(State::new(Pool::new(2, 64).unwrap(), scheduler, Limits::default()));
-    let (sender, loaded) = std::sync::mpsc::channel();
-    let report = move |result| sender.send(result).unwrap();
-    let repository =
-        Repository::start(Arc::clone(&state), models.open(), Options::default(), settings, report).unwrap();
-    loaded.recv().unwrap().unwrap();
-    Served { state, repository }
-}
-
-async fn infer(served: &Served, model: &str, values: &[f32]) -> Value {
+async fn infer(served: &Watched, model: &str, values: &[f32]) -> Value {
     let shape = if values.len() == 64 { json!([1, 1, 8, 8]) } else { json!([1, values.len()]) };
     let input = json!({ "name": "input", "shape": shape, "datatype": "FP32", "data": values });
     let answer =
@@ -180,7 +151,7 @@ async fn answers_that_are_kept_are_those_of_the_members_now() {
     let options = SchedulerOptions { workers: 2, cache_bytes: 1 << 20, ..SchedulerOptions::default() };
     let ensembles =
         [("double", of(Kind::Mean, &["prices"], &[])), ("outer", of(Kind::Mean, &["double"], &[]))];
-    let served = serve_with(&models, settings(&ensembles), Scheduler::new(options).unwrap());
+    let served = watch_with(&models, settings(&ensembles), idle(Scheduler::new(options).unwrap())).unwrap();
     let input = [1.0, -2.0, 0.5];
     let mut before = Vec::new();
     for model in ["double", "outer", "double", "outer"] {
@@ -203,11 +174,7 @@ async fn answers_that_are_kept_are_those_of_the_members_now() {
 async fn only_members_that_prepare_alike_are_averaged() {
     let models = Models::new();
     models.publish("digits", &digits(), 1);
-    let mut other = digits();
-    if let network::Preprocess::Image(image) = &mut other.preprocess {
-        image.mean = vec![0.25];
-    }
-    models.publish("digits", &other, 1);
+    models.publish("digits", &digits_prepared_otherwise(), 1);
     let served =
         serve(&models, settings(&[("both", of(Kind::MeanProbabilities, &["digits@1", "digits@2"], &[]))]));
     let entries = index(&served.state.catalog(), false);

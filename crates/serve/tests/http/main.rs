@@ -33,4 +33,5 @@ mod server;
 mod telemetry;
 mod tokens;
 mod traffic;
+mod watched;
 mod wire;

@@ -138,7 +138,8 @@ async fn nothing_that_clients_make_up_becomes_a_series() {
 async fn who_has_gone_is_counted_where_it_asked() {
     let models = three_models();
     let state = state(&models, None, Limits::default());
-    let app = actix_web::test::init_service(serve::app::new(state.clone())).await;
+    let app = serve::app::new(state.clone(), serve::app::endpoints);
+    let app = actix_web::test::init_service(app).await;
     let request = actix_web::test::TestRequest::post()
         .uri("/v2/models/prices/infer")
         .insert_header(("content-type", "application/json"));

@@ -12,13 +12,14 @@ use serve::ensemble::{EnsembleConfig, Kind};
 use serve::load;
 use serve::load::Options;
 use serve::pool::Pool;
-use serve::repository::{Mode, Repository, RepositoryConfig, Settings};
+use serve::repository::{Mode, RepositoryConfig, Settings};
 use serve::state::State;
 use serve::traffic::{Plan, Traffic};
 
-use crate::registry::{Models, digits, prices};
+use crate::registry::{Models, digits, digits_prepared_otherwise, prices};
 use crate::server::{Ask, ask, scheduler};
 use crate::traffic::{Directed, PATH, change, direct, history, three_versions, version, view};
+use crate::watched::{unhurried, watch};
 
 #[actix_web::test]
 async fn what_a_model_that_comes_later_has_kept_counts() {
@@ -54,19 +55,15 @@ async fn what_a_model_that_comes_later_has_kept_counts() {
 #[actix_web::test]
 async fn a_rollback_answers_where_requests_alone_change_what_is_served() {
     let models = three_versions();
-    let state = Data::new(State::new(Pool::new(2, 64).unwrap(), scheduler(), Limits::default()));
     let mean =
         EnsembleConfig { kind: Kind::Mean, members: vec!["prices@production".to_owned()], weights: vec![] };
     let settings = Settings {
-        general: RepositoryConfig { mode: Mode::Explicit, poll_ms: 3_600_000, ..RepositoryConfig::default() },
+        general: RepositoryConfig { mode: Mode::Explicit, ..unhurried() },
         ensembles: [("both".to_owned(), mean)].into(),
         ..Settings::default()
     };
-    let (sender, loaded) = std::sync::mpsc::channel();
-    let report = move |result| sender.send(result).unwrap();
-    let repository =
-        Repository::start(Arc::clone(&state), models.open(), Options::default(), settings, report).unwrap();
-    loaded.recv().unwrap().unwrap();
+    let watched = watch(&models, settings).unwrap();
+    let state = watched.state.clone();
     let traffic = Traffic::start(&state, models.open(), BTreeMap::new(), || None).unwrap();
     state.allow_changes(true);
     let directed = Directed { state, traffic };
@@ -77,12 +74,12 @@ async fn a_rollback_answers_where_requests_alone_change_what_is_served() {
     };
     change(&directed, json!({ "action": "promote", "version": 2 })).await;
     assert_eq!(version(&directed, "anybody").await, 2);
-    repository.look().await.unwrap();
+    watched.repository.look().await.unwrap();
     assert_eq!(member("both").await, member("prices/versions/2").await, "an ensemble follows an alias");
     let back = change(&directed, json!({ "action": "rollback" })).await;
     assert_eq!(back["default"], 1, "{back}");
     assert_eq!(version(&directed, "anybody").await, 1);
-    repository.look().await.unwrap();
+    watched.repository.look().await.unwrap();
     assert_eq!(member("both").await, member("prices/versions/1").await);
 
     // Nothing would load what is not loaded.
@@ -96,7 +93,6 @@ async fn a_rollback_answers_where_requests_alone_change_what_is_served() {
         (400, "version 4 of `prices` is not loaded")
     );
     assert_eq!(models.open().aliases("prices").unwrap()["production"], 1);
-    repository.stop();
 }
 
 #[actix_web::test]
@@ -138,11 +134,7 @@ async fn a_shadow_leaves_a_candidate_at_its_step() {
 async fn a_shadow_that_prepares_otherwise_is_refused() {
     let models = Models::new();
     models.publish("digits", &digits(), 1);
-    let mut other = digits();
-    if let network::Preprocess::Image(image) = &mut other.preprocess {
-        image.mean = vec![0.25];
-    }
-    models.publish("digits", &other, 1);
+    models.publish("digits", &digits_prepared_otherwise(), 1);
     let directed = direct(&models, BTreeMap::new());
     let path = PATH.replace("prices", "digits");
     let refused = ask(&directed.state, Ask::json(&path, json!({ "action": "shadow", "version": 1 }))).await;

@@ -135,6 +135,15 @@ pub(crate) fn digits() -> Model {
     }
 }
 
+/// The same model, which its inputs are prepared for in another way.
+pub(crate) fn digits_prepared_otherwise() -> Model {
+    let mut model = digits();
+    if let Preprocess::Image(image) = &mut model.preprocess {
+        image.mean = vec![0.25];
+    }
+    model
+}
+
 /// A table with a number and a name, two classes.
 pub(crate) fn flowers() -> Model {
     let header: std::sync::Arc<[String]> = ["length".to_owned(), "colour".to_owned()].into();

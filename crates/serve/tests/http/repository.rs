@@ -4,44 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::web::Data;
 use artifact::Selector;
 use serde_json::json;
-use serve::config::Limits;
-use serve::load::{LoadError, Options};
-use serve::pool::Pool;
-use serve::repository::{Mode, Policy, Repository, RepositoryConfig, Settings, index};
-use serve::state::State;
+use serve::load::LoadError;
+use serve::repository::{Mode, Policy, RepositoryConfig, Settings, index};
 
 use crate::registry::{Models, digits, prices};
-use crate::server::{Ask, ask, scheduler};
-
-/// A server's state whose repository has begun.
-struct Watched {
-    state: Data<State>,
-    repository: Repository,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.repository.stop();
-    }
-}
+use crate::server::{Ask, ask};
+use crate::watched::{Watched, unhurried, watch};
 
 fn settings(change: impl FnOnce(&mut RepositoryConfig)) -> Settings {
-    // Looks are asked for, so that tests need not wait.
-    let mut general = RepositoryConfig { poll_ms: 3_600_000, ..RepositoryConfig::default() };
+    let mut general = unhurried();
     change(&mut general);
     Settings { general, ..Settings::default() }
-}
-
-fn watch(models: &Models, settings: Settings) -> Result<Watched, LoadError> {
-    let state = Data::new(State::new(Pool::new(2, 64).unwrap(), scheduler(), Limits::default()));
-    let (sender, loaded) = std::sync::mpsc::channel();
-    let report = move |result| sender.send(result).unwrap();
-    let (shared, options) = (Arc::clone(&state), Options::default());
-    let repository = Repository::start(shared, models.open(), options, settings, report).unwrap();
-    loaded.recv().unwrap().map(|()| Watched { state, repository })
 }
 
 fn versions(watched: &Watched, name: &str) -> Vec<String> {

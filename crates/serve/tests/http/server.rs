@@ -120,7 +120,7 @@ impl Answer {
 
 /// Sends one request to a new application over the state.
 pub(crate) async fn ask(state: &Data<State>, ask: Ask) -> Answer {
-    let application = test::init_service(app::new(state.clone())).await;
+    let application = test::init_service(app::new(state.clone(), app::endpoints)).await;
     let mut request = test::TestRequest::with_uri(&ask.path).method(ask.method.clone());
     // The payload sets a content length, which a header of the test may contradict.
     request = request.set_payload(ask.body);

@@ -25,7 +25,7 @@ async fn a_full_queue_is_503_and_a_late_request_504() {
         catalog.models.insert("echo".to_owned(), Model { versions, ..Model::default() });
     });
     state.loaded();
-    let application = init_service(app::new(state)).await;
+    let application = init_service(app::new(state, app::endpoints)).await;
     let infer = async |parameters: serde_json::Value| {
         let input = json!({ "name": "x", "datatype": "INT64", "shape": [1, 3], "data": [1, 2, 3] });
         let body = json!({ "inputs": [input], "parameters": parameters });

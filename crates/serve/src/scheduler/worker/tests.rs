@@ -4,30 +4,9 @@ use network::{NamedTensor, Signature, Tensor, TensorSpec};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::executor::{ExecuteError, Executor};
+use crate::executor::Identity;
 use crate::scheduler::settings::QueueSettings;
 use crate::scheduler::waiting::Rules;
-
-#[derive(Debug)]
-struct Nothing(Signature);
-
-impl Executor for Nothing {
-    fn signature(&self) -> &Signature {
-        &self.0
-    }
-
-    fn platform(&self) -> &'static str {
-        "nothing"
-    }
-
-    fn max_rows(&self) -> usize {
-        1
-    }
-
-    fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ExecuteError> {
-        Ok(inputs.to_vec())
-    }
-}
 
 fn core(weight: u32) -> Arc<Core> {
     core_with(1, QueueSettings { weight, ..QueueSettings::default() })
@@ -38,7 +17,7 @@ fn core_with(most: usize, settings: QueueSettings) -> Arc<Core> {
     Arc::new(Core {
         model: "m".to_owned(),
         version: 1,
-        executor: Arc::new(Nothing(Signature { inputs: spec.clone(), outputs: spec })),
+        executor: Arc::new(Identity(Signature { inputs: spec.clone(), outputs: spec })),
         rules: Rules { most, joins: true, settings },
         stats: Default::default(),
         health: Arc::default(),
