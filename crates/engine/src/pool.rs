@@ -8,14 +8,17 @@
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-/// How long a helper looks for more work before it sleeps: a few forward passes, so that requests that follow
-/// each other find it awake.
-const PATIENCE: Duration = Duration::from_micros(150);
+/// How long a helper looks for more work before it sleeps: about as long as it takes to fall asleep and to be woken.
+///
+/// It neither looks for longer nor offers its processor to others while it does. On few processors the thread that
+/// brings the next job would wait for the one, and with the other a thread that ought to be behind all others gets the
+/// processor for a whole time slice: only one that is woken takes it back at once.
+const PATIENCE: Duration = Duration::from_micros(20);
 
 /// The gate through which helpers enter a job: an open flag, the number of the job, helpers inside.
 const OPEN: u64 = 1 << 63;
@@ -35,6 +38,9 @@ struct Shared {
     stop: AtomicBool,
     failed: AtomicBool,
     sleeping: AtomicUsize,
+    /// The caller, once it sleeps until everybody has left.
+    waiting: Mutex<Option<Thread>>,
+    waited: AtomicBool,
 }
 
 // SAFETY: `job` is written only by the holder of `busy` while the gate is closed and nobody is inside, and read
@@ -68,6 +74,8 @@ impl Pool {
             stop: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             sleeping: AtomicUsize::new(0),
+            waiting: Mutex::new(None),
+            waited: AtomicBool::new(false),
         });
         let start = |index: usize| {
             let shared = Arc::clone(&shared);
@@ -126,9 +134,21 @@ impl Closing<'_> {
 
     fn end(&self) -> bool {
         self.0.gate.fetch_and(!OPEN, Ordering::AcqRel);
+        let inside = || self.0.gate.load(Ordering::SeqCst) & INSIDE != 0;
         let mut spins = 0u32;
-        while self.0.gate.load(Ordering::Acquire) & INSIDE != 0 {
-            wait(&mut spins);
+        while inside() {
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+                continue;
+            }
+            // One that left before this is seen to have left; one that leaves after it sees this.
+            *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
+            self.0.waited.store(true, Ordering::SeqCst);
+            while inside() {
+                std::thread::park();
+            }
+            self.0.waited.store(false, Ordering::SeqCst);
         }
         let failed = self.0.failed.swap(false, Ordering::Relaxed);
         self.0.busy.store(false, Ordering::Release);
@@ -143,11 +163,14 @@ impl Drop for Closing<'_> {
     }
 }
 
+/// Turns of waiting, some ten microseconds, before something else gets the core.
+const SPINS: u32 = 200;
+
 /// A moment of waiting; after some ten microseconds other threads get the core, for the one that is waited for may be
 /// kept from its own by one of them.
 pub(crate) fn wait(spins: &mut u32) {
     *spins = spins.saturating_add(1);
-    if *spins < 200 {
+    if *spins < SPINS {
         std::hint::spin_loop();
     } else {
         std::thread::yield_now();
@@ -169,13 +192,22 @@ fn help(shared: &Shared, index: usize) {
                 {
                     shared.failed.store(true, Ordering::Relaxed);
                 }
-                shared.gate.fetch_sub(1, Ordering::AcqRel);
+                leave(shared);
             }
             continue;
         }
         if !idle(shared, last) {
             return;
         }
+    }
+}
+
+/// Leaves a job, and wakes the caller where this was the last.
+fn leave(shared: &Shared) {
+    let before = shared.gate.fetch_sub(1, Ordering::SeqCst);
+    if before & INSIDE == 1 && shared.waited.load(Ordering::SeqCst) {
+        // It stays there: whoever comes late to this line may wake the caller of a later job, which then looks again.
+        shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Thread::unpark);
     }
 }
 
@@ -196,8 +228,6 @@ fn idle(shared: &Shared, last: u64) -> bool {
         if shared.stop.load(Ordering::Acquire) {
             return false;
         }
-        // With fewer processors than threads, the one that brings the next job may be waiting for this one.
-        std::thread::yield_now();
     }
     // The announcement of sleep and the look at the gate are ordered against the caller's opening of the gate
     // and its look at the sleepers: one of the two sees the other.
@@ -244,6 +274,30 @@ mod tests {
                 // Long enough for the helpers to fall asleep.
                 std::thread::sleep(Duration::from_millis(2));
             }
+        }
+    }
+
+    #[test]
+    fn a_caller_that_is_done_sleeps_until_its_helpers_are() {
+        let pool = Pool::new(3);
+        for round in 0..200 {
+            let (entered, left) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            pool.run(&|thread| {
+                if thread == 0 {
+                    let start = Instant::now();
+                    while entered.load(Ordering::SeqCst) == 0 && start.elapsed() < Duration::from_secs(5) {
+                        std::thread::yield_now();
+                    }
+                    return;
+                }
+                entered.fetch_add(1, Ordering::SeqCst);
+                // Long enough for the caller to fall asleep, or just about, or not.
+                std::thread::sleep(Duration::from_micros([1_000, 20, 0][round % 3]));
+                left.fetch_add(1, Ordering::SeqCst);
+            });
+            let entered = entered.into_inner();
+            assert!(entered > 0);
+            assert_eq!(entered, left.into_inner());
         }
     }
 

@@ -235,8 +235,6 @@ impl Shared {
                 }
                 std::hint::spin_loop();
             }
-            // With fewer processors than threads, the one that has the next request may be waiting for this one.
-            std::thread::yield_now();
         }
     }
 }
