@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use network::background;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Context, FileError};
@@ -17,8 +18,16 @@ use crate::error::{Context, FileError};
 /// ```
 #[must_use]
 pub fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
-    hex(&Sha256::digest(bytes.as_ref()))
+    let mut hasher = Sha256::new();
+    for part in bytes.as_ref().chunks(PART) {
+        hasher.update(part);
+        background::breathe();
+    }
+    hex(&hasher.finalize())
 }
+
+/// Bytes that are digested in one go.
+const PART: usize = 64 * 1024;
 
 /// The SHA-256 and the number of bytes of everything that `reader` gives. Nothing is kept in memory.
 ///
@@ -26,13 +35,14 @@ pub fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
 /// What the reader returns.
 pub fn sha256_reader(reader: &mut impl Read) -> io::Result<(String, u64)> {
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0u8; 64 * 1024];
+    let mut buffer = vec![0u8; PART];
     let mut size = 0u64;
     loop {
         match reader.read(&mut buffer) {
             Ok(0) => return Ok((hex(&hasher.finalize()), size)),
             Ok(count) => {
                 hasher.update(&buffer[..count]);
+                background::breathe();
                 size += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

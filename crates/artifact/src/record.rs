@@ -276,6 +276,7 @@ fn from_pack(tensor: burn_pack::Tensor) -> Result<(String, Tensor), RecordError>
         // `host_dtype` gives no other type.
         _ => elements!(F32, f32),
     };
+    network::background::breathe();
     let tensor = Tensor::new(shape.to_vec(), elements)
         .map_err(|error| RecordError::Format { reason: format!("tensor `{name}`: {error}") })?;
     Ok((name, tensor))

@@ -1,17 +1,22 @@
 //! Weights packed for the product kernel, and its tables of positions and taps.
 
+use network::background;
+
 use crate::buffer::Buffer;
 use crate::gather::{Gather, pairs};
 use crate::graph::{Conv, Dense, Node};
 use crate::kernel::amx::ROWS;
 use crate::kernel::elements::GROUP;
-use crate::kernel::winograd::transform_kernel;
+use crate::kernel::winograd::transform_kernels;
 use crate::layout::{padded, panel_vectors};
 use crate::lower::{Lowering, narrow};
 use crate::pack8::TILES_ARE_WORTH;
 use crate::step::{GemmStep, Group, WinogradStep, Work};
 
 /// Panels of `[inputs][width]` from weights given by input and output; absent outputs are zeros.
+/// Rows of a panel that are packed in one go.
+const PORTION: usize = 256;
+
 fn panels(
     inputs: usize,
     outputs: usize,
@@ -23,6 +28,9 @@ fn panels(
     for (panel, values) in packed.chunks_mut(inputs * width).enumerate() {
         let first = panel * width;
         for (input, row) in values.chunks_mut(width).enumerate() {
+            if input % PORTION == 0 {
+                background::breathe();
+            }
             for (lane, value) in row.iter_mut().enumerate().take(outputs.saturating_sub(first)) {
                 *value = weight(input, first + lane) as f32;
             }
@@ -198,9 +206,7 @@ impl Lowering<'_> {
         let vectors = panel_vectors(channels, self.lanes);
         let width = vectors * self.lanes;
         let count = padded(channels, self.lanes) / width;
-        let area = conv.kernel[0] * conv.kernel[1];
-        let kernels: Vec<Vec<f64>> =
-            conv.weight.chunks(area).map(|kernel| transform_kernel(kernel, conv.kernel[0], tile)).collect();
+        let kernels = transform_kernels(&conv.weight, conv.kernel[0], tile);
         let mut weights = Vec::new();
         for element in 0..tile * tile {
             let weight = |input: usize, output: usize| {

@@ -11,6 +11,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use network::background;
+
 use crate::exec::{self, Env, Share, units};
 use crate::isa::Isa;
 use crate::layout::View;
@@ -73,6 +75,7 @@ impl Shared<'_> {
             // SAFETY: the memory is the program's, the caller's buffers have been measured, and this thread
             // alone has this lane and these rows.
             unsafe { exec::run(step, &env, Share::ALL) };
+            background::breathe();
         }
     }
 }

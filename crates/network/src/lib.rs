@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod background;
 pub mod channels;
 pub mod equalize;
 pub mod fold;

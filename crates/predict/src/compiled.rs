@@ -1,7 +1,6 @@
 //! A network on the CPU engine: compiled once, shared by all threads.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -16,17 +15,6 @@ use crate::error::PredictError;
 
 /// How often a step is run to be timed.
 const PROFILE_REPEATS: usize = 20;
-
-thread_local! {
-    static ALONE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// From now on what this thread computes on the engine it computes alone, for as long as it lives. It is for threads
-/// that must not be in the way of others: helpers would wait for one of low priority, nobody else would have them
-/// meanwhile, and those that it was the first to start would inherit its priority.
-pub fn compute_alone() {
-    ALONE.set(true);
-}
 
 /// A compiled network with the memory of the threads that run it.
 #[derive(Debug)]
@@ -76,7 +64,7 @@ impl Compiled {
     pub(crate) fn run(&self, inputs: &[&[f32]], rows: usize) -> Result<Vec<Vec<f32>>, PredictError> {
         // With as many callers as processors, memory for all threads for each of them would be the square of what
         // is used: the pool helps one at a time anyway.
-        let by_itself = ALONE.get();
+        let by_itself = network::background::is_background();
         if !(by_itself && self.helped.load(Ordering::Relaxed))
             && let Ok(mut shared) = self.shared.try_lock()
         {

@@ -73,7 +73,6 @@ pub use network::{NamedTensor, Prediction, RawInput};
 
 pub use self::batching::MAX_PASS_ROWS;
 pub use self::check::{SelfCheck, WarmUp, tolerance};
-pub use self::compiled::compute_alone;
 pub use self::error::{PredictError, PrepareError};
 pub use self::placed::Kernels;
 pub use self::placement::Placement;

@@ -71,20 +71,38 @@ fn no_thread(error: &std::io::Error) -> Failure {
     format!("the system gives no thread to load it: {error}").into()
 }
 
-/// Puts this thread behind all others. What it computes it computes alone: with the threads that help requests, these
-/// would wait for it.
+/// Puts this thread behind all others ([`network::background`]). One that is merely nice keeps its processor when others
+/// wake there; one of the policy `SCHED_IDLE` loses it.
 pub(crate) fn give_way() {
-    predict::compute_alone();
+    network::background::enter();
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(19) {
-        // Then it takes its share of the processors.
-        tracing::debug!(%error, "the thread keeps its priority");
+    {
+        use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let this = thread_priority::thread_native_id();
+        if let Err(error) = thread_priority::set_thread_priority_and_policy(this, ThreadPriority::Min, idle) {
+            // Then it takes its share of the processors.
+            tracing::debug!(?error, "the thread keeps its priority");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_loads_gently_gives_way_to_all_others() {
+        let (sender, policy) = channel();
+        let report = move || {
+            sender.send(thread_priority::thread_schedule_policy().unwrap()).unwrap();
+            Err(Failure::from("nothing is loaded"))
+        };
+        Loader::default().gently(report).unwrap_err();
+        let idle = thread_priority::NormalThreadSchedulePolicy::Idle;
+        assert_eq!(policy.recv().unwrap(), thread_priority::ThreadSchedulePolicy::Normal(idle));
+    }
 
     #[test]
     fn a_panic_is_the_failure_of_one_version() {

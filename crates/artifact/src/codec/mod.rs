@@ -188,6 +188,7 @@ fn digest_elements(hasher: &mut Sha256, elements: &Elements, chunk: usize) {
             buffer.extend_from_slice(&bits::get(elements, index).to_le_bytes()[..bytes]);
         }
         hasher.update(&buffer);
+        network::background::breathe();
     }
 }
 

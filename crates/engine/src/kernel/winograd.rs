@@ -5,6 +5,8 @@
 //! 0, ±1, ±2, ∞; F(2×2, 3×3) on tiles of 4×4 with the points 0, ±1, ∞. Vectors run along channels.
 #![allow(unsafe_code, reason = "vector instructions and raw loads")]
 
+use network::background;
+
 use super::math::linear;
 use super::simd::Simd;
 use super::{Act, tiers};
@@ -255,8 +257,8 @@ unsafe fn transform_tile_out<S: Simd>(t: &TileOut) {
 
 tiers!(tile_out = transform_tile_out(t: &TileOut));
 
-/// `G g Gᵀ` for one `r×r` kernel, in 64 bits: `size²` values.
-pub(crate) fn transform_kernel(kernel: &[f64], r: usize, size: usize) -> Vec<f64> {
+/// `G g Gᵀ` for each of many `r×r` kernels, in 64 bits: `size²` values of each.
+pub(crate) fn transform_kernels(kernels: &[f64], r: usize, size: usize) -> Vec<Vec<f64>> {
     // A row of G: the powers of a point times a factor.
     let points: &[(f64, f64)] = if size == 6 {
         &[(0.0, 1.0 / 4.0), (1.0, -1.0 / 6.0), (-1.0, -1.0 / 6.0), (2.0, 1.0 / 24.0), (-2.0, 1.0 / 24.0)]
@@ -268,17 +270,21 @@ pub(crate) fn transform_kernel(kernel: &[f64], r: usize, size: usize) -> Vec<f64
         .map(|&(point, factor)| (0..r).map(|power| factor * point.powi(power as i32)).collect())
         .collect();
     g.push((0..r).map(|power| if power == r - 1 { 1.0 } else { 0.0 }).collect());
-    let mut result = Vec::with_capacity(size * size);
-    for row in &g {
-        for column in &g {
-            let mut sum = 0.0;
-            for (y, a) in row.iter().enumerate() {
-                for (x, b) in column.iter().enumerate() {
-                    sum += a * b * kernel[y * r + x];
+    let transform = |kernel: &[f64]| {
+        background::breathe();
+        let mut result = Vec::with_capacity(size * size);
+        for row in &g {
+            for column in &g {
+                let mut sum = 0.0;
+                for (y, a) in row.iter().enumerate() {
+                    for (x, b) in column.iter().enumerate() {
+                        sum += a * b * kernel[y * r + x];
+                    }
                 }
+                result.push(sum);
             }
-            result.push(sum);
         }
-    }
-    result
+        result
+    };
+    kernels.chunks_exact(r * r).map(transform).collect()
 }

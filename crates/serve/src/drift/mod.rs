@@ -265,7 +265,10 @@ impl Executor for Watched {
 
 fn count(received: &Receiver<Sample>) {
     while let Ok(first) = received.recv() {
-        std::iter::once(first).chain(received.try_iter()).for_each(add);
+        for sample in std::iter::once(first).chain(received.try_iter()) {
+            add(sample);
+            network::background::breathe();
+        }
         // Waking a thread is a call of the system. Whoever offers meanwhile has none to make.
         std::thread::sleep(REST);
     }
