@@ -4,14 +4,13 @@ use std::io::Cursor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::web::Data;
 use network::{Cell, RawInput, Row};
 use serde_json::{Value, json};
 use serve::drift::{DriftConfig, Watch, features};
 use serve::ensemble::{EnsembleConfig, Kind};
 use serve::repository::Settings;
 use serve::scheduler::{Scheduler, SchedulerOptions};
-use serve::state::{State, Version};
+use serve::state::Version;
 
 use crate::registry::{Models, digits, flowers, prices};
 use crate::server::{Ask, Refusal, ask, check_refusals};
@@ -111,10 +110,10 @@ async fn the_same_pictures_are_stable_and_inverted_ones_are_not() {
     let told = features(&watched.state.drift, served);
     assert_eq!(told.len(), 7);
     assert!(
-        told.iter().any(|(name, psi, level)| name == "input:brightness" && *psi > 1.0 && *level == 2),
+        told.iter().any(|told| told.feature == "input:brightness" && told.psi > 1.0 && told.level == 2),
         "{told:?}"
     );
-    assert!(told.iter().any(|(name, ..)| name == "output:class"), "{told:?}");
+    assert!(told.iter().any(|told| told.feature == "output:class"), "{told:?}");
 }
 
 #[actix_web::test]

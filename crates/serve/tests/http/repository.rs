@@ -1,7 +1,6 @@
 //! The watched directory: what appears, disappears, is damaged or half written, and who may change what is served.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use artifact::Selector;
