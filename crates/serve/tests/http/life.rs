@@ -284,16 +284,16 @@ fn settings_of_versions_and_traffic_that_cannot_work_are_refused() {
     }
 }
 
-/// The niceness of the threads of a process whose names begin so.
+/// The scheduling policies of the threads of a process whose names begin so: 0 is `SCHED_OTHER`, 5 is `SCHED_IDLE`.
 #[cfg(target_os = "linux")]
-fn niceness(process: u32, name: &str) -> Vec<i64> {
+fn policies(process: u32, name: &str) -> Vec<i64> {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let of = |path: std::path::PathBuf| {
         // A thread may end meanwhile.
         let stat = std::fs::read_to_string(path.join("stat")).ok()?;
         let (begin, end) = (stat.find('(')?, stat.rfind(')')?);
         let fields: Vec<&str> = stat[end + 1..].split_whitespace().collect();
-        stat[begin + 1..end].starts_with(name).then(|| fields[16].parse().unwrap())
+        stat[begin + 1..end].starts_with(name).then(|| fields[38].parse().unwrap())
     };
     tasks.filter_map(|task| of(task.unwrap().path())).collect()
 }
@@ -308,15 +308,14 @@ fn helpers_do_not_give_way_because_a_model_came_late() {
     let server = Server::start(&models, config);
     models.publish("prices", &prices(), 1);
     server.until("prices", "1:ready");
-    assert_eq!(niceness(server.child.id(), "loader"), [19]);
-    let own = niceness(server.child.id(), "serve")[0];
+    assert_eq!(policies(server.child.id(), "loader"), [5]);
     let body = json!({ "input": [1, 2, 3] });
     assert_eq!(server.ask("/models/prices/predict", Some(&body)).0, 200);
     // A thread names itself when it first runs.
     let began = Instant::now();
-    while niceness(server.child.id(), "engine-").is_empty() {
+    while policies(server.child.id(), "engine-").is_empty() {
         assert!(began.elapsed() < Duration::from_secs(60), "nothing helps");
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(niceness(server.child.id(), "engine-"), [own]);
+    assert_eq!(policies(server.child.id(), "engine-"), [0]);
 }

@@ -212,10 +212,12 @@ async fn health_is_that_of_the_server_and_of_its_models() {
 /// would be more than may be in memory.
 #[actix_web::test]
 async fn what_waits_for_its_answer_is_in_memory() {
+    // Two requests do not fill a batch.
+    const ROWS: usize = 15;
     let models = three_models();
     let rows = |count: usize| request(&[count as i64, 3], &vec![1.0; 3 * count]);
-    let json = json!({ "inputs": vec![[1, 2, 3]; 40] }).to_string();
-    let one = prost::Message::encoded_len(&rows(40)).max(json.len());
+    let json = json!({ "inputs": vec![[1, 2, 3]; ROWS] }).to_string();
+    let one = prost::Message::encoded_len(&rows(ROWS)).max(json.len());
     let json = format!("{json:one$}");
     // Room for two of them, and not for three.
     let limits = Limits { max_body_bytes: one, max_bytes_in_flight: 2 * one + one / 4, ..Limits::default() };
@@ -228,7 +230,7 @@ async fn what_waits_for_its_answer_is_in_memory() {
     load::load(&state, &models.open(), &Options::default()).unwrap();
     let service = Inference::new(Arc::clone(&state));
 
-    let calls = (0..3).map(|_| service.model_infer(Request::new(rows(40))));
+    let calls = (0..3).map(|_| service.model_infer(Request::new(rows(ROWS))));
     let mut codes: Vec<_> = futures_util::future::join_all(calls)
         .await
         .into_iter()
