@@ -204,6 +204,7 @@ pub async fn run(
                     handle.stop(false).await;
                     return Err(error.into());
                 }
+                warn_of_absent(&current, &state);
                 if let (Some(started), Some(http)) = (started.take(), address) {
                     let grpc = grpc.as_ref().map(Running::address);
                     started(Addresses { http, grpc, metrics: metrics.as_ref().map(|(address, _)| *address) });
@@ -242,6 +243,14 @@ pub async fn run(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says which models have settings and are not there: a name that is spelt wrongly would go unnoticed.
+fn warn_of_absent(config: &Config, state: &State) {
+    let catalog = state.catalog();
+    for model in config.model.keys().filter(|model| !catalog.models.contains_key(*model)) {
+        tracing::warn!(model, "there are settings for a model that is not there; they wait until it comes");
+    }
 }
 
 /// Says where the server can be reached from, and warns where that is everywhere and nobody is asked for a key.

@@ -30,8 +30,12 @@ use self::worker::{Refused, Shared};
 use crate::cache::{Cache, Digest};
 use crate::executor::{ExecuteError, Executor};
 use crate::health::Health;
+use crate::oip::binary;
 use crate::served::{Answer, AskError, Call, Timing};
 use crate::stats::{Refusal, Stats};
+
+/// Bytes of inputs that are digested for the cache on the thread of the network: more would keep it from others.
+const DIGESTED_HERE: usize = 64 << 10;
 
 /// The compute workers and the queues of all versions. When the last clone and the last queue are gone, the workers
 /// end.
@@ -195,7 +199,8 @@ impl Queue {
         let Some(cache) = &self.cache else {
             return self.compute(inputs, rows, call.priority, call.timeout, asked).await;
         };
-        let Some(digest) = Digest::of(self.id, &inputs) else {
+        let (inputs, digest) = self.digested(inputs).await?;
+        let Some(digest) = digest else {
             return self.compute(inputs, rows, call.priority, call.timeout, asked).await;
         };
         let found = cache.get(&digest);
@@ -211,6 +216,23 @@ impl Queue {
         cache.put(self.id, digest, &answer.outputs);
         stats.cache_miss.add(looked + keep.elapsed());
         Ok(answer)
+    }
+
+    /// The digest of inputs, and the inputs.
+    async fn digested(
+        &self,
+        inputs: Vec<NamedTensor>,
+    ) -> Result<(Vec<NamedTensor>, Option<Digest>), AskError> {
+        let queue = self.id;
+        let bytes: usize = inputs.iter().map(|input| binary::size(input.tensor.elements())).sum();
+        let digest = move || {
+            let digest = Digest::of(queue, &inputs);
+            (inputs, digest)
+        };
+        if bytes <= DIGESTED_HERE {
+            return Ok(digest());
+        }
+        tokio::task::spawn_blocking(digest).await.map_err(|_| AskError::Failed)
     }
 
     /// The inputs in the order of the signature, which they fit.

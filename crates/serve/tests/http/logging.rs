@@ -202,6 +202,22 @@ fn payloads_are_logged_where_that_is_asked_for_and_cannot_forge_a_line() {
 }
 
 #[test]
+fn settings_of_a_model_that_is_not_there_are_told() {
+    let models = Models::new();
+    models.publish("prices", &prices(), 1);
+    let config = models.path().with_extension("absent.toml");
+    let ensemble = "[model.both.ensemble]\nkind = \"mean\"\nmembers = [\"prices\"]\n";
+    std::fs::write(&config, format!("[model.prices]\n[model.typo]\nversions = \"all\"\n{ensemble}")).unwrap();
+    let server = Server::start(&models, &["--config", config.to_str().unwrap()], &[]);
+    server.ask("listening", "GET /last HTTP/1.1\r\nX-Request-Id: last", "");
+    let absent = |line: &String| line.contains("a model that is not there");
+    let lines = server.until(|line| absent(&line.to_owned()));
+    assert!(lines.last().unwrap().contains("model=\"typo\""), "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| absent(line)).count(), 1, "{lines:#?}");
+    std::fs::remove_file(config).unwrap();
+}
+
+#[test]
 fn traces_go_where_the_variables_of_opentelemetry_say() {
     let models = Models::new();
     models.publish("prices", &prices(), 1);

@@ -36,6 +36,21 @@ async fn the_same_inputs_are_computed_once() {
     assert_eq!(server.echo.calls().len(), 4);
 }
 
+/// Digesting them would take the thread of the network too long.
+#[actix_web::test]
+async fn large_inputs_are_kept_too() {
+    let scheduler = Scheduler::new(options(16 << 20)).unwrap();
+    let server = Server::with(Echo::new(1 << 16), &scheduler);
+    let large: Vec<i64> = (0..50_000).collect();
+    let other: Vec<i64> = (0..50_000).rev().collect();
+    for _ in 0..2 {
+        for values in [&large, &other] {
+            assert_echo(&server.served.ask(call(values)).await, values);
+        }
+    }
+    assert_eq!(server.echo.calls().len(), 2);
+}
+
 #[actix_web::test]
 async fn versions_do_not_share_answers_and_a_model_may_stay_out() {
     let scheduler = Scheduler::new(options(1 << 20)).unwrap();
