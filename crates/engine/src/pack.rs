@@ -7,14 +7,14 @@ use crate::gather::{Gather, pairs};
 use crate::graph::{Conv, Dense, Node};
 use crate::kernel::amx::ROWS;
 use crate::kernel::elements::GROUP;
-use crate::kernel::winograd::transform_kernels;
+use crate::kernel::winograd::kernel_transform;
 use crate::layout::{padded, panel_vectors};
 use crate::lower::{Lowering, narrow};
 use crate::pack8::TILES_ARE_WORTH;
 use crate::step::{GemmStep, Group, WinogradStep, Work};
 
 /// Panels of `[inputs][width]` from weights given by input and output; absent outputs are zeros.
-/// Rows of a panel that are packed in one go.
+/// Rows of a panel, and kernels, that are packed in one go.
 const PORTION: usize = 256;
 
 fn panels(
@@ -206,14 +206,18 @@ impl Lowering<'_> {
         let vectors = panel_vectors(channels, self.lanes);
         let width = vectors * self.lanes;
         let count = padded(channels, self.lanes) / width;
-        let kernels = transform_kernels(&conv.weight, conv.kernel[0], tile);
-        let mut weights = Vec::new();
-        for element in 0..tile * tile {
-            let weight = |input: usize, output: usize| {
-                let kernel: &[f64] = &kernels[output * read + input];
-                kernel[element]
-            };
-            weights.extend(panels(read, channels, width, count, weight));
+        let kernels = || conv.weight.chunks_exact(conv.kernel[0] * conv.kernel[1]);
+        let (mut weights, mut values) = (Vec::new(), Vec::with_capacity(kernels().len()));
+        for takes in kernel_transform(conv.kernel[0], tile) {
+            values.clear();
+            for (index, kernel) in kernels().enumerate() {
+                if index % PORTION == 0 {
+                    background::breathe();
+                }
+                values.push(kernel.iter().zip(&takes).fold(0.0, |sum, (weight, part)| sum + part * weight));
+            }
+            let value = |input: usize, output: usize| values[output * read + input];
+            weights.extend(panels(read, channels, width, count, value));
         }
         let padded = [padded(read, self.lanes), count * width];
         let tiles = size.map(|size| size.div_ceil(outputs));

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::http::Connection;
 
 /// How long a server may take until it answers. Those in Python load for many seconds.
@@ -181,31 +183,60 @@ impl Drop for Process {
     }
 }
 
-/// Python servers have children, which end with their parent only when it is asked kindly.
+/// Ends a process and all that it has started. Some servers leave theirs behind, which then take the processors that
+/// the next one is measured on.
 fn end(child: &mut Child) {
     if !matches!(child.try_wait(), Ok(None)) {
         return;
     }
-    let script = ["-c", "kill -TERM \"$0\"", &child.id().to_string()];
-    let asked = Command::new("/bin/sh").args(script).status().is_ok_and(|status| status.success());
+    let family = descendants(child.id());
     let began = Instant::now();
+    let mut asked = send(child.id(), Signal::TERM);
     while asked && began.elapsed() < Duration::from_secs(15) {
-        if !matches!(child.try_wait(), Ok(None)) {
-            return;
-        }
+        asked = matches!(child.try_wait(), Ok(None));
         std::thread::sleep(Duration::from_millis(20));
     }
-    // It may have ended in this moment; nothing depends on how.
+    // They may have ended in this moment; nothing depends on how.
     let _ = child.kill();
     let _ = child.wait();
+    family.into_iter().for_each(|id| drop(send(id, Signal::KILL)));
+}
+
+/// Whether there was somebody to send it to.
+fn send(id: u32, signal: Signal) -> bool {
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+    id.is_some_and(|id| kill_process(id, signal).is_ok())
+}
+
+/// The processes that a process has started, and those that they have; none where the system does not tell.
+fn descendants(id: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parent = |id: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        fields(&text)?.get(1)?.parse::<u32>().ok()
+    };
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parents: Vec<(u32, u32)> = ids.filter_map(|id| Some((id, parent(id)?))).collect();
+    let mut family = vec![id];
+    let mut next = 0;
+    while let Some(&member) = family.get(next) {
+        let children = parents.iter().filter(|(_, parent)| *parent == member).map(|(id, _)| *id);
+        family.extend(children);
+        next += 1;
+    }
+    family.split_off(1)
+}
+
+/// What `/proc/ID/stat` says after the name, from the state on. The name may hold anything, but it ends with the last
+/// bracket.
+fn fields(stat: &str) -> Option<Vec<&str>> {
+    Some(stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect())
 }
 
 fn processor_time(id: u32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name may hold anything, but it ends with the last bracket.
-    let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_whitespace().collect();
     // User and system time of the process, the 14th and 15th field of all; Linux counts them in hundredths.
-    let ticks: u64 = fields.get(11..13)?.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+    let ticks: u64 = fields(&text)?.get(11..13)?.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
     Some(Duration::from_millis(ticks * 10))
 }
 
@@ -231,6 +262,29 @@ mod tests {
             std::hint::black_box((0..100_000).sum::<u64>());
         }
         assert!(spent() > before);
+    }
+
+    #[test]
+    fn what_a_program_has_started_ends_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("id");
+        let mut shell = Command::new("/bin/sh");
+        let script = "sh -c 'sleep 600 & echo $! > \"$0\"; wait' \"$0\" &
+            until [ -s \"$0\" ]; do sleep 0.01; done; echo '{\"listening\": \"127.0.0.1:1\"}'; wait";
+        shell.args(["-c", script]).arg(&file);
+        let process = Process::announced("sh", shell).unwrap();
+        let id: u32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        let runs = || {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            fields(&stat).is_some_and(|fields| fields.first() != Some(&"Z"))
+        };
+        assert!(runs());
+        drop(process);
+        let began = Instant::now();
+        while runs() {
+            assert!(began.elapsed() < Duration::from_secs(20), "it runs on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

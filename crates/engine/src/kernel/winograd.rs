@@ -5,8 +5,6 @@
 //! 0, ±1, ±2, ∞; F(2×2, 3×3) on tiles of 4×4 with the points 0, ±1, ∞. Vectors run along channels.
 #![allow(unsafe_code, reason = "vector instructions and raw loads")]
 
-use network::background;
-
 use super::math::linear;
 use super::simd::Simd;
 use super::{Act, tiers};
@@ -257,8 +255,8 @@ unsafe fn transform_tile_out<S: Simd>(t: &TileOut) {
 
 tiers!(tile_out = transform_tile_out(t: &TileOut));
 
-/// `G g Gᵀ` for each of many `r×r` kernels, in 64 bits: `size²` values of each.
-pub(crate) fn transform_kernels(kernels: &[f64], r: usize, size: usize) -> Vec<Vec<f64>> {
+/// `G g Gᵀ` of an `r×r` kernel `g`, in 64 bits: for each of its `size²` values, what it takes of each weight.
+pub(crate) fn kernel_transform(r: usize, size: usize) -> Vec<Vec<f64>> {
     // A row of G: the powers of a point times a factor.
     let points: &[(f64, f64)] = if size == 6 {
         &[(0.0, 1.0 / 4.0), (1.0, -1.0 / 6.0), (-1.0, -1.0 / 6.0), (2.0, 1.0 / 24.0), (-2.0, 1.0 / 24.0)]
@@ -270,21 +268,7 @@ pub(crate) fn transform_kernels(kernels: &[f64], r: usize, size: usize) -> Vec<V
         .map(|&(point, factor)| (0..r).map(|power| factor * point.powi(power as i32)).collect())
         .collect();
     g.push((0..r).map(|power| if power == r - 1 { 1.0 } else { 0.0 }).collect());
-    let transform = |kernel: &[f64]| {
-        background::breathe();
-        let mut result = Vec::with_capacity(size * size);
-        for row in &g {
-            for column in &g {
-                let mut sum = 0.0;
-                for (y, a) in row.iter().enumerate() {
-                    for (x, b) in column.iter().enumerate() {
-                        sum += a * b * kernel[y * r + x];
-                    }
-                }
-                result.push(sum);
-            }
-        }
-        result
-    };
-    kernels.chunks_exact(r * r).map(transform).collect()
+    let value =
+        |row: &[f64], column: &[f64]| row.iter().flat_map(|a| column.iter().map(move |b| a * b)).collect();
+    g.iter().flat_map(|row| g.iter().map(move |column| value(row, column))).collect()
 }
