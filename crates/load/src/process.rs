@@ -199,7 +199,9 @@ fn end(child: &mut Child) {
     // They may have ended in this moment; nothing depends on how.
     let _ = child.kill();
     let _ = child.wait();
-    family.into_iter().for_each(|id| drop(send(id, Signal::KILL)));
+    for id in family {
+        let _ = send(id, Signal::KILL);
+    }
 }
 
 /// Whether there was somebody to send it to.
