@@ -18,12 +18,9 @@ use crate::error::{Context, FileError};
 /// ```
 #[must_use]
 pub fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
-    let mut hasher = Sha256::new();
-    for part in bytes.as_ref().chunks(PART) {
-        hasher.update(part);
-        background::breathe();
-    }
-    hex(&hasher.finalize())
+    let mut hasher = Hasher::default();
+    hasher.update(bytes);
+    hasher.finish()
 }
 
 /// Bytes that are digested in one go.
@@ -34,15 +31,14 @@ const PART: usize = 64 * 1024;
 /// # Errors
 /// What the reader returns.
 pub fn sha256_reader(reader: &mut impl Read) -> io::Result<(String, u64)> {
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::default();
     let mut buffer = vec![0u8; PART];
     let mut size = 0u64;
     loop {
         match reader.read(&mut buffer) {
-            Ok(0) => return Ok((hex(&hasher.finalize()), size)),
+            Ok(0) => return Ok((hasher.finish(), size)),
             Ok(count) => {
                 hasher.update(&buffer[..count]);
-                background::breathe();
                 size += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -73,22 +69,22 @@ pub struct Hasher(Sha256);
 impl Hasher {
     /// Adds bytes.
     pub fn update(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0.update(bytes.as_ref());
+        for part in bytes.as_ref().chunks(PART) {
+            self.0.update(part);
+            background::breathe();
+        }
     }
 
     /// The digest of all that was added.
     #[must_use]
     pub fn finish(self) -> String {
-        hex(&self.0.finalize())
+        let bytes = self.0.finalize();
+        bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use crate::lower::{Lowering, narrow};
 use crate::pack8::TILES_ARE_WORTH;
 use crate::step::{GemmStep, Group, WinogradStep, Work};
 
-/// Panels of `[inputs][width]` from weights given by input and output; absent outputs are zeros.
 /// Rows of a panel, and kernels, that are packed in one go.
 const PORTION: usize = 256;
 
+/// Panels of `[inputs][width]` from weights given by input and output; absent outputs are zeros.
 fn panels(
     inputs: usize,
     outputs: usize,

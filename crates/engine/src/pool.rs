@@ -9,7 +9,7 @@
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,6 @@ struct Shared {
     sleeping: AtomicUsize,
     /// The caller, once it sleeps until everybody has left.
     waiting: Mutex<Option<Thread>>,
-    waited: AtomicBool,
 }
 
 // SAFETY: `job` is written only by the holder of `busy` while the gate is closed and nobody is inside, and read
@@ -48,6 +47,12 @@ struct Shared {
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the job itself is `Sync`.
 unsafe impl Send for Shared {}
+
+impl Shared {
+    fn lock_waiting(&self) -> MutexGuard<'_, Option<Thread>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A fixed number of threads, the caller's among them.
 pub struct Pool {
@@ -75,7 +80,6 @@ impl Pool {
             failed: AtomicBool::new(false),
             sleeping: AtomicUsize::new(0),
             waiting: Mutex::new(None),
-            waited: AtomicBool::new(false),
         });
         let start = |index: usize| {
             let shared = Arc::clone(&shared);
@@ -134,21 +138,19 @@ impl Closing<'_> {
 
     fn end(&self) -> bool {
         self.0.gate.fetch_and(!OPEN, Ordering::AcqRel);
-        let inside = || self.0.gate.load(Ordering::SeqCst) & INSIDE != 0;
+        let inside = || self.0.gate.load(Ordering::Acquire) & INSIDE != 0;
         let mut spins = 0u32;
-        while inside() {
+        while inside() && spins < SPINS {
             spins += 1;
-            if spins < SPINS {
-                std::hint::spin_loop();
-                continue;
-            }
-            // One that left before this is seen to have left; one that leaves after it sees this.
-            *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
-            self.0.waited.store(true, Ordering::SeqCst);
+            std::hint::spin_loop();
+        }
+        if inside() {
+            // Whoever left before this is seen to have left; whoever leaves after it finds this.
+            *self.0.lock_waiting() = Some(std::thread::current());
             while inside() {
                 std::thread::park();
             }
-            self.0.waited.store(false, Ordering::SeqCst);
+            *self.0.lock_waiting() = None;
         }
         let failed = self.0.failed.swap(false, Ordering::Relaxed);
         self.0.busy.store(false, Ordering::Release);
@@ -204,10 +206,9 @@ fn help(shared: &Shared, index: usize) {
 
 /// Leaves a job, and wakes the caller where this was the last.
 fn leave(shared: &Shared) {
-    let before = shared.gate.fetch_sub(1, Ordering::SeqCst);
-    if before & INSIDE == 1 && shared.waited.load(Ordering::SeqCst) {
-        // It stays there: whoever comes late to this line may wake the caller of a later job, which then looks again.
-        shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Thread::unpark);
+    if shared.gate.fetch_sub(1, Ordering::AcqRel) & INSIDE == 1 {
+        // It is not taken out: whoever comes late to this line may wake the caller of a later job, which looks again.
+        shared.lock_waiting().iter().for_each(Thread::unpark);
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::bench::BenchError;
@@ -145,9 +146,9 @@ fn killed(scene: &Scene<'_>, server: &mut Process) -> Done {
 /// Requests wait, and are answered.
 fn stopped(scene: &Scene<'_>, server: &mut Process) -> Done {
     for _ in 0..scene.options.rounds.max(1) {
-        let stopped = server.signal("STOP");
+        let stopped = server.signal(Signal::STOP);
         pause(1_000);
-        if !(server.signal("CONT") && stopped) {
+        if !(server.signal(Signal::CONT) && stopped) {
             return Ok(vec![Verdict::new("it can be stopped", "kill failed", false)]);
         }
         pause(300);

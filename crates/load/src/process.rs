@@ -125,11 +125,10 @@ impl Process {
         }
     }
 
-    /// Sends a signal by its name, such as `STOP`; whether there was somebody to send it to.
+    /// Sends a signal; whether there was somebody to send it to.
     #[must_use]
-    pub fn signal(&self, name: &str) -> bool {
-        let script = ["-c", "kill -\"$1\" \"$0\"", &self.child.id().to_string(), name];
-        Command::new("/bin/sh").args(script).status().is_ok_and(|status| status.success())
+    pub fn signal(&self, signal: Signal) -> bool {
+        send(self.child.id(), signal)
     }
 
     /// Ends it at once, without a word.
@@ -143,7 +142,7 @@ impl Process {
     #[must_use]
     pub fn terminate(mut self) -> Option<i32> {
         let began = Instant::now();
-        if !self.signal("TERM") {
+        if !self.signal(Signal::TERM) {
             return None;
         }
         while began.elapsed() < Duration::from_secs(30) {

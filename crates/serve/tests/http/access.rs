@@ -13,14 +13,12 @@ use serve::access::keys::hash;
 use serve::access::principal::Scope;
 use serve::access::{Access, Need};
 use serve::app;
-use serve::config::Limits;
 use serve::front::{Front, Paths};
-use serve::pool::Pool;
 use serve::routes::table::Method as Called;
 use serve::state::State;
 
 use crate::registry::Models;
-use crate::server::{Answer, Ask, ask, scheduler, three_models};
+use crate::server::{Answer, Ask, ask, idle, scheduler, three_models};
 
 /// The keys of the tests: a name, which is the key's text too, and what the file says of it.
 pub(crate) const KEYS: [(&str, &str); 7] = [
@@ -62,7 +60,7 @@ impl Closed {
         let paths =
             Paths { health: Some("/chosen/health".to_owned()), predict: Some("/chosen:predict".to_owned()) };
         let models = three_models();
-        let state = State::new(Pool::new(2, 64).unwrap(), scheduler(), Limits::default());
+        let state = idle(scheduler());
         let state = Data::new(state.with_front(Front::new(paths)).with_access(access));
         serve::load::discover(&state, &models.open(), Some("digits".parse().unwrap())).unwrap();
         serve::load::load(&state, &models.open(), &serve::load::Options::default()).unwrap();

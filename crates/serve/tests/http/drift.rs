@@ -13,8 +13,8 @@ use serve::scheduler::{Scheduler, SchedulerOptions};
 use serve::state::Version;
 
 use crate::registry::{Models, digits, flowers, prices};
-use crate::server::{Ask, Refusal, ask, check_refusals};
-use crate::watched::{Watched, idle, unhurried, watch_with};
+use crate::server::{Ask, Refusal, ask, check_refusals, idle};
+use crate::watched::{Watched, unhurried, watch_with};
 
 /// A server over these models, and over an ensemble of the first two versions of `digits` where that is asked for.
 fn serve(models: &Models, config: DriftConfig, cache_bytes: usize, ensemble: bool) -> Watched {

@@ -7,8 +7,8 @@ use serve::repository::{Settings, index};
 use serve::scheduler::{Scheduler, SchedulerOptions};
 
 use crate::registry::{Models, digits, digits_prepared_otherwise, flowers, prices};
-use crate::server::{Ask, ask};
-use crate::watched::{Watched, idle, unhurried, watch, watch_with};
+use crate::server::{Ask, ask, idle};
+use crate::watched::{Watched, unhurried, watch, watch_with};
 
 fn of(kind: Kind, members: &[&str], weights: &[f32]) -> EnsembleConfig {
     let members = members.iter().map(|member| (*member).to_owned()).collect();

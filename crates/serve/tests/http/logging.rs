@@ -209,9 +209,8 @@ fn settings_of_a_model_that_is_not_there_are_told() {
     let ensemble = "[model.both.ensemble]\nkind = \"mean\"\nmembers = [\"prices\"]\n";
     std::fs::write(&config, format!("[model.prices]\n[model.typo]\nversions = \"all\"\n{ensemble}")).unwrap();
     let server = Server::start(&models, &["--config", config.to_str().unwrap()], &[]);
-    server.ask("listening", "GET /last HTTP/1.1\r\nX-Request-Id: last", "");
-    let absent = |line: &String| line.contains("a model that is not there");
-    let lines = server.until(|line| absent(&line.to_owned()));
+    let absent = |line: &str| line.contains("a model that is not there");
+    let lines = server.until(absent);
     assert!(lines.last().unwrap().contains("model=\"typo\""), "{lines:#?}");
     assert_eq!(lines.iter().filter(|line| absent(line)).count(), 1, "{lines:#?}");
     std::fs::remove_file(config).unwrap();

@@ -7,17 +7,14 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use serde_json::{Value, json};
-use serve::config::Limits;
 use serve::ensemble::{EnsembleConfig, Kind};
 use serve::load;
 use serve::load::Options;
-use serve::pool::Pool;
 use serve::repository::{Mode, RepositoryConfig, Settings};
-use serve::state::State;
 use serve::traffic::{Plan, Traffic};
 
 use crate::registry::{Models, digits, digits_prepared_otherwise, prices};
-use crate::server::{Ask, ask, scheduler};
+use crate::server::{Ask, ask, idle, scheduler};
 use crate::traffic::{Directed, PATH, change, direct, history, three_versions, version, view};
 use crate::watched::{unhurried, watch};
 
@@ -36,7 +33,7 @@ async fn what_a_model_that_comes_later_has_kept_counts() {
     // The settings say what they said, and then something else.
     for (said, wanted, events) in [(10, 40, vec!["set", "set"]), (20, 20, vec!["set", "set", "set"])] {
         std::fs::rename(&here, &away).unwrap();
-        let state = Data::new(State::new(Pool::new(2, 64).unwrap(), scheduler(), Limits::default()));
+        let state = Data::new(idle(scheduler()));
         let traffic = Traffic::start(&state, models.open(), plan(said), || None).unwrap();
         let directed = Directed { state, traffic };
         std::fs::rename(&away, &here).unwrap();

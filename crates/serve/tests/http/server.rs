@@ -36,8 +36,13 @@ pub(crate) fn state_with(
 }
 
 /// The state of a server without models.
+pub(crate) fn idle(scheduler: Scheduler) -> State {
+    State::new(Pool::new(2, 64).unwrap(), scheduler, Limits::default())
+}
+
+/// As [`idle`], with a front of the test's own.
 pub(crate) fn empty_state(front: Front) -> State {
-    State::new(Pool::new(2, 64).unwrap(), scheduler(), Limits::default()).with_front(front)
+    idle(scheduler()).with_front(front)
 }
 
 /// Two compute workers and the defaults.

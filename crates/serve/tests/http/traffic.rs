@@ -7,17 +7,15 @@ use std::time::{Duration, Instant};
 use actix_web::web::Data;
 use network::{NamedTensor, Signature, Tensor, TensorSpec};
 use serde_json::{Value, json};
-use serve::config::Limits;
 use serve::executor::{ExecuteError, Executor};
 use serve::load;
 use serve::load::Options;
-use serve::pool::Pool;
 use serve::served::Served;
 use serve::state::{State, Version};
 use serve::traffic::{Plan, Traffic};
 
 use crate::registry::{Models, prices};
-use crate::server::{Answer, Ask, ask, scheduler};
+use crate::server::{Answer, Ask, ask, idle, scheduler};
 
 /// A server's state whose traffic is directed.
 pub(crate) struct Directed {
@@ -44,7 +42,7 @@ pub(crate) fn three_versions() -> Models {
 }
 
 pub(crate) fn direct(models: &Models, configured: BTreeMap<String, Plan>) -> Directed {
-    let state = Data::new(State::new(Pool::new(2, 64).unwrap(), scheduler(), Limits::default()));
+    let state = Data::new(idle(scheduler()));
     load::discover(&state, &models.open(), None).unwrap();
     let clock = || Some("2026-01-01T00:00:00Z".to_owned());
     let traffic = Traffic::start(&state, models.open(), configured, clock).unwrap();

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use actix_web::web::Data;
-use serve::config::Limits;
 use serve::load::{LoadError, Options};
-use serve::pool::Pool;
 use serve::repository::{Repository, RepositoryConfig, Settings};
-use serve::scheduler::Scheduler;
 use serve::state::State;
 
 use crate::registry::Models;
-use crate::server::scheduler;
+use crate::server::{idle, scheduler};
 
 /// A server's state whose repository has begun. It stops when this is dropped.
 pub(crate) struct Watched {
@@ -23,11 +20,6 @@ impl Drop for Watched {
     fn drop(&mut self) {
         self.repository.stop();
     }
-}
-
-/// A state without models.
-pub(crate) fn idle(scheduler: Scheduler) -> State {
-    State::new(Pool::new(2, 64).unwrap(), scheduler, Limits::default())
 }
 
 /// The defaults with looks at the directory that are asked for alone, so that tests need not wait.
